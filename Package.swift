@@ -1,0 +1,156 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// CARREL_PART=machine leaves out everything that needs a network library, so
+// that work on devices, display and VMM builds in a fraction of the time.
+let wholeProject = Context.environment["CARREL_PART"] != "machine"
+
+let strict: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .treatAllWarnings(as: .error),
+]
+
+func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .executableTarget(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(
+    name: name + "Tests", dependencies: dependencies, exclude: [], swiftSettings: strict)
+}
+
+func system(_ name: String, _ pkgConfig: String, _ debianPackage: String) -> Target {
+  .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([debianPackage])])
+}
+
+let arguments: Target.Dependency = .product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+
+// The graph of DESIGN section 2. `make layering` checks every import against it.
+var targets: [Target] = [
+  .target(name: "CLinux"),
+  .target(name: "CKVM"),
+  system("CVNCServer", "libvncserver", "libvncserver-dev"),
+  system("CPixman", "pixman-1", "libpixman-1-dev"),
+  system("CCairo", "pangocairo", "libpango1.0-dev"),
+  system("CPNG", "libpng", "libpng-dev"),
+
+  library("CarrelBase"),
+  library("LinuxSystem", ["CarrelBase", "CLinux"]),
+  library("KVM", ["LinuxSystem", "CKVM"]),
+  library("DeviceModel", ["CarrelBase"]),
+  library("QMP", ["CarrelBase"]),
+  library("Devices", ["DeviceModel"]),
+  library("Display", ["DeviceModel", "CPixman"]),
+  library("DisplayLink", ["Display", "LinuxSystem"]),
+  library("Disk", ["DeviceModel", "LinuxSystem"]),
+  library("Snapshot", ["DeviceModel", "LinuxSystem"]),
+  library("Machine", ["KVM", "Devices", "Disk", "DisplayLink", "Snapshot", "CPNG"]),
+  library("VNCServer", ["DisplayLink", "CVNCServer", "CCairo"]),
+
+  program("carrel-vmm", ["Machine", "VNCServer", "QMP", arguments, logging]),
+  program("carrel-display", ["VNCServer", arguments, logging]),
+
+  library("TestSupport", ["LinuxSystem"]),
+  tests("CarrelBase", ["CarrelBase"]),
+  tests("LinuxSystem", ["LinuxSystem"]),
+  tests("KVM", ["KVM", "TestSupport"]),
+  tests("DeviceModel", ["DeviceModel"]),
+  tests("QMP", ["QMP"]),
+  tests("Devices", ["Devices", "Snapshot", "TestSupport"]),
+  tests("Display", ["Display"]),
+  tests("DisplayLink", ["DisplayLink", "TestSupport"]),
+  tests("Disk", ["Disk", "TestSupport"]),
+  tests("Snapshot", ["Snapshot"]),
+  tests("Machine", ["Machine", "TestSupport"]),
+  tests("VNCServer", ["VNCServer", "TestSupport"]),
+]
+
+var packages: [Package.Dependency] = [
+  .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+  .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+]
+
+if wholeProject {
+  packages += [
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+    .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ]
+  let nio: [Target.Dependency] = [
+    .product(name: "NIOCore", package: "swift-nio"),
+    .product(name: "NIOPosix", package: "swift-nio"),
+  ]
+  let services: Target.Dependency = .product(
+    name: "ServiceLifecycle", package: "swift-service-lifecycle")
+  targets += [
+    system("CNettle", "nettle", "nettle-dev"),
+    library("RFB", ["CarrelBase"]),
+    library("ControlAPI", ["CarrelBase"]),
+    library("Brokering", ["CarrelBase"]),
+    library("Store", ["Brokering", .product(name: "GRDB", package: "GRDB.swift")]),
+    library(
+      "Identity",
+      [
+        "Brokering", "RFB", "CNettle", .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "_CryptoExtras", package: "swift-crypto"),
+        .product(name: "X509", package: "swift-certificates"),
+      ]),
+    // "Configuration" is the name of a module that AsyncHTTPClient brings along.
+    library("SiteConfiguration", ["Brokering", .product(name: "Yams", package: "Yams")]),
+    library("Supervisor", ["Brokering", "QMP", "LinuxSystem", services, logging]),
+    library(
+      "Gateway",
+      nio + [
+        "RFB", "Brokering", "LinuxSystem", services, logging,
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOWebSocket", package: "swift-nio"),
+      ]),
+    library(
+      "ControlServer",
+      [
+        "ControlAPI", "Brokering", services, logging,
+        .product(name: "Hummingbird", package: "hummingbird"),
+      ]),
+    library(
+      "ControlClient",
+      ["ControlAPI", .product(name: "AsyncHTTPClient", package: "async-http-client")]),
+    program(
+      "carreld",
+      [
+        "Store", "Supervisor", "Gateway", "ControlServer", "Identity", "SiteConfiguration",
+        arguments,
+        services, logging,
+      ]),
+    program("carrel", ["ControlClient", arguments]),
+    tests("RFB", ["RFB"]),
+    tests("ControlAPI", ["ControlAPI"]),
+    tests("Brokering", ["Brokering"]),
+    tests("Store", ["Store", "TestSupport"]),
+    tests("Identity", ["Identity"]),
+    tests("SiteConfiguration", ["SiteConfiguration", "TestSupport"]),
+    tests("Supervisor", ["Supervisor", "TestSupport"]),
+    tests("Gateway", ["Gateway", "TestSupport"]),
+    tests("ControlServer", ["ControlServer", "ControlClient", "Store", "TestSupport"]),
+  ]
+}
+
+let package = Package(
+  name: "carrel",
+  platforms: [.macOS(.v15)],
+  products: [],
+  dependencies: packages,
+  targets: targets
+)

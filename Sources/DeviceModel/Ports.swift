@@ -1,0 +1,117 @@
+/// One wire into an interrupt controller (PIC and IOAPIC together on a PC).
+///
+/// Called by devices under the device lock. Level semantics: the controller
+/// decides whether it looks at edges. Setting the present level again is free.
+public protocol InterruptLine: AnyObject {
+  func setLevel(_ asserted: Bool)
+}
+
+/// Guest-physical RAM as a bus master sees it.
+///
+/// Called under the device lock. Each access is checked as a whole: one that
+/// leaves RAM, or crosses the hole below 4 GiB, moves nothing.
+public protocol GuestMemory: AnyObject {
+  /// Copies guest RAM at `address` into `buffer`.
+  func read(at address: UInt64, into buffer: UnsafeMutableRawBufferPointer)
+    throws(GuestMemoryError)
+
+  /// Copies `buffer` to guest RAM at `address`, and marks those pages dirty.
+  func write(at address: UInt64, from buffer: UnsafeRawBufferPointer) throws(GuestMemoryError)
+}
+
+/// A bus-master access outside guest RAM.
+public struct GuestMemoryError: Error, CustomStringConvertible, Sendable {
+  public let address: UInt64
+  public let count: Int
+
+  public init(address: UInt64, count: Int) {
+    self.address = address
+    self.count = count
+  }
+
+  public var description: String {
+    "guest-physical 0x\(String(address, radix: 16)), \(count) bytes, is not RAM"
+  }
+}
+
+/// Time as the guest lives it.
+public protocol DeviceClock: AnyObject {
+  /// Nanoseconds since the machine was first powered on, not counting the time
+  /// it was paused. Continues across restore.
+  var now: UInt64 { get }
+
+  /// UTC as seconds since 1970 and nanoseconds, for the real-time clock.
+  var wallClock: (seconds: Int64, nanoseconds: UInt32) { get }
+
+  /// A disarmed timer. `fire` runs on the machine's timer thread with the device
+  /// lock held, at or soon after the deadline, never before; not while paused.
+  func makeTimer(_ fire: @escaping () -> Void) -> any DeviceTimer
+}
+
+/// One pending deadline of a device. Owned by the device lock.
+public protocol DeviceTimer: AnyObject {
+  /// The armed deadline in `DeviceClock.now` nanoseconds; `nil` when disarmed.
+  var deadline: UInt64? { get }
+
+  /// Arms or moves the timer; a deadline in the past fires at once, later, never
+  /// from within this call.
+  func arm(at deadline: UInt64)
+
+  /// Disarms; after it returns the handler does not run for the old deadline.
+  func cancel()
+}
+
+/// A disk or CD-ROM image, addressed in bytes.
+///
+/// Requests are asynchronous. `completion` runs exactly once, with the device
+/// lock held, never from within the call that started the request. Requests may
+/// complete out of order; `flush` covers the writes completed before it.
+public protocol BlockBackend: AnyObject {
+  /// Size in bytes.
+  var byteCount: UInt64 { get }
+  var isReadOnly: Bool { get }
+
+  func read(
+    offset: UInt64, count: Int, completion: @escaping (Result<[UInt8], BlockError>) -> Void)
+  func write(
+    offset: UInt64, bytes: [UInt8], completion: @escaping (Result<Void, BlockError>) -> Void)
+  func flush(completion: @escaping (Result<Void, BlockError>) -> Void)
+}
+
+/// Why a block request failed.
+public struct BlockError: Error, Sendable, CustomStringConvertible {
+  public enum Kind: Sendable { case outOfRange, readOnly, noSpace, medium }
+
+  public let kind: Kind
+  public let context: String
+
+  public init(kind: Kind, context: String) {
+    self.kind = kind
+    self.context = context
+  }
+
+  public var description: String { context }
+}
+
+/// A byte stream behind a serial port (terminal, socket, file).
+public protocol CharacterBackend: AnyObject {
+  /// Takes bytes from the guest. Never blocks; returns how many were accepted.
+  func write(_ bytes: [UInt8]) -> Int
+
+  /// Called with each batch of bytes for the guest, device lock held.
+  var onReceive: (([UInt8]) -> Void)? { get set }
+}
+
+/// A device whose whole state can be taken and given to a new instance.
+///
+/// `State` is versioned by its own stored `version` field. A device is always
+/// constructed as `init(ports…, state: State?)`; `nil` means power-on reset.
+public protocol StatefulDevice: AnyObject {
+  associatedtype State: Codable & Sendable
+
+  /// The complete state at this instant. Device lock held, vCPUs paused.
+  func saveState() -> State
+
+  /// Hard reset, as the chipset's reset line does.
+  func reset()
+}

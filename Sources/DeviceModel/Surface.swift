@@ -1,0 +1,115 @@
+/// A rectangle in pixels; `width` or `height` 0 is empty.
+public struct Rect: Hashable, Sendable, Codable {
+  public var x: Int
+  public var y: Int
+  public var width: Int
+  public var height: Int
+
+  public init(x: Int, y: Int, width: Int, height: Int) {
+    self.x = x
+    self.y = y
+    self.width = width
+    self.height = height
+  }
+
+  public var isEmpty: Bool { width <= 0 || height <= 0 }
+}
+
+/// How a pixel lies in memory. All are little-endian, as PC graphics are.
+public enum PixelFormat: UInt8, Hashable, Sendable, Codable {
+  /// 4 bytes: blue, green, red, unused.
+  case xrgb8888 = 0
+  /// 3 bytes: blue, green, red.
+  case rgb888 = 1
+  /// 2 bytes: 5 red, 6 green, 5 blue bits from the top.
+  case rgb565 = 2
+  /// 2 bytes: 1 unused, 5 red, 5 green, 5 blue bits from the top.
+  case xrgb1555 = 3
+
+  public var bytesPerPixel: Int {
+    switch self {
+    case .xrgb8888: 4
+    case .rgb888: 3
+    case .rgb565, .xrgb1555: 2
+    }
+  }
+}
+
+/// Where the picture that the display adapter scans out lies.
+public struct Scanout: Hashable, Sendable, Codable {
+  public enum Source: UInt8, Hashable, Sendable, Codable {
+    /// In VRAM: zero copy.
+    case videoMemory = 0
+    /// In the rendered surface that the adapter paints (text, planar, palette).
+    case rendered = 1
+  }
+
+  public var source: Source
+  /// Byte offset of the first pixel within its source.
+  public var offset: Int
+  /// Bytes from one row to the next.
+  public var stride: Int
+  public var width: Int
+  public var height: Int
+  public var format: PixelFormat
+
+  public init(
+    source: Source, offset: Int, stride: Int, width: Int, height: Int, format: PixelFormat
+  ) {
+    self.source = source
+    self.offset = offset
+    self.stride = stride
+    self.width = width
+    self.height = height
+    self.format = format
+  }
+}
+
+/// What changed on a display adapter since it was last asked.
+public struct ScanoutUpdate: Sendable {
+  public var scanout: Scanout
+  /// Changed areas in pixels of `scanout`. The whole of it after a mode change.
+  public var damage: [Rect]
+
+  public init(scanout: Scanout, damage: [Rect]) {
+    self.scanout = scanout
+    self.damage = damage
+  }
+}
+
+/// A bitmap of 4 KiB VRAM pages, one bit each, as KVM_GET_DIRTY_LOG fills it.
+public struct DirtyPages: Sendable {
+  public static let pageSize = 4096
+  public var words: [UInt64]
+
+  public init(words: [UInt64]) { self.words = words }
+
+  public init(pageCount: Int, allDirty: Bool = false) {
+    words = Array(repeating: allDirty ? .max : 0, count: (pageCount + 63) / 64)
+  }
+
+  public var isEmpty: Bool { words.allSatisfy { $0 == 0 } }
+
+  public func contains(page: Int) -> Bool {
+    page / 64 < words.count && words[page / 64] & (1 << UInt64(page % 64)) != 0
+  }
+}
+
+/// Host memory that a device may use as its own, shared with other processes.
+///
+/// The bytes stay mapped for as long as the object lives.
+public protocol SharedBytes: AnyObject {
+  var bytes: UnsafeMutableRawBufferPointer { get }
+}
+
+/// A display adapter as the machine's display thread sees it.
+public protocol DisplayAdapter: AnyObject {
+  /// Brings the scan-out up to date. Device lock held; display thread.
+  ///
+  /// - Parameter dirtyVideoMemory: VRAM pages that vCPUs wrote through the
+  ///   linear frame buffer since the last call (writes through the legacy window
+  ///   are known to the adapter itself).
+  /// - Returns: the present scan-out and its damage, in which an unchanged
+  ///   picture has no rectangles.
+  func refresh(dirtyVideoMemory: DirtyPages) -> ScanoutUpdate
+}
