@@ -2,8 +2,10 @@
 import PackageDescription
 
 // CARREL_PART=machine leaves out everything that needs a network library, so
-// that work on devices, display and VMM builds in a fraction of the time.
-let wholeProject = Context.environment["CARREL_PART"] != "machine"
+// that work on devices, display and VMM builds in a fraction of the time;
+// CARREL_PART=fuzz is that and the fuzz driver.
+let part = Context.environment["CARREL_PART"] ?? "all"
+let wholeProject = part == "all"
 
 let strict: [SwiftSetting] = [
   .swiftLanguageMode(.v6),
@@ -45,6 +47,7 @@ var targets: [Target] = [
   library("KVM", ["LinuxSystem", "CKVM"]),
   library("DeviceModel", ["CarrelBase"]),
   library("QMP", ["CarrelBase"]),
+  library("RFB", ["CarrelBase"]),
   library("Devices", ["DeviceModel"]),
   library("Display", ["DeviceModel", "CPixman"]),
   library("DisplayLink", ["Display", "LinuxSystem"]),
@@ -62,6 +65,7 @@ var targets: [Target] = [
   tests("KVM", ["KVM", "TestSupport"]),
   tests("DeviceModel", ["DeviceModel"]),
   tests("QMP", ["QMP"]),
+  tests("RFB", ["RFB"]),
   tests("Devices", ["Devices", "Snapshot", "TestSupport"]),
   tests("Display", ["Display"]),
   tests("DisplayLink", ["DisplayLink", "TestSupport"]),
@@ -75,6 +79,14 @@ var packages: [Package.Dependency] = [
   .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
   .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
 ]
+
+// The fuzz driver only links with libFuzzer's runtime; `make fuzz` asks for it.
+if part == "fuzz" {
+  targets += [
+    .target(name: "CFuzzer"),
+    program("carrel-fuzz", ["CFuzzer", "Devices", "Display", "RFB"]),
+  ]
+}
 
 if wholeProject {
   packages += [
@@ -96,7 +108,6 @@ if wholeProject {
     name: "ServiceLifecycle", package: "swift-service-lifecycle")
   targets += [
     system("CNettle", "nettle", "nettle-dev"),
-    library("RFB", ["CarrelBase"]),
     library("ControlAPI", ["CarrelBase"]),
     library("Brokering", ["CarrelBase"]),
     library("Store", ["Brokering", .product(name: "GRDB", package: "GRDB.swift")]),
@@ -135,7 +146,6 @@ if wholeProject {
         services, logging,
       ]),
     program("carrel", ["ControlClient", arguments]),
-    tests("RFB", ["RFB"]),
     tests("ControlAPI", ["ControlAPI"]),
     tests("Brokering", ["Brokering"]),
     tests("Store", ["Store", "TestSupport"]),
