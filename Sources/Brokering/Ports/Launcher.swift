@@ -1,0 +1,168 @@
+import CarrelBase
+
+/// Starts, stops and watches the VMMs of this host. Implemented by `Supervisor`.
+///
+/// The broker decides, writes its decision to the store, and then calls; after a
+/// crash it may call again. So **every method is idempotent**: starting a
+/// generation that runs, stopping or discarding what is gone, are successes.
+/// Calls for different desktops run side by side; the broker never has two calls
+/// for one desktop under way, except that `stop` and `discard` may overtake a
+/// `start`, which then throws.
+///
+/// A **generation** counts the starts of one desktop. The launcher records it in
+/// the desktop's runtime directory before it spawns, so that a survivor of a
+/// `carreld` crash is known for the start that made it.
+public protocol Launcher: Sendable {
+  /// Starts a VMM and returns when its display link accepts connections, or
+  /// throws within 30 s with nothing left running. `disk == .fresh` first throws
+  /// away whatever disk an earlier generation left.
+  func start(_ request: LaunchRequest) async throws(LaunchError)
+
+  /// Ends the VMM; returns when the process is gone. With `grace`, presses the
+  /// power button and waits that many seconds before killing it.
+  func stop(_ desktop: DesktopID, graceSeconds: Int?) async throws(LaunchError)
+
+  /// Ends the VMM at once and deletes every trace of the desktop: disks,
+  /// runtime directory, exit records. When it returns nothing a user left in it
+  /// can be read again.
+  func discard(_ desktop: DesktopID) async throws(LaunchError)
+
+  /// Presses the power button and returns; the guest decides.
+  func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError)
+
+  /// A hard reset. The VMM, its display link and its viewers stay.
+  func reset(_ desktop: DesktopID) async throws(LaunchError)
+
+  /// Stops the vCPUs; memory stays. The display link stays open.
+  func suspend(_ desktop: DesktopID) async throws(LaunchError)
+
+  /// Lets the vCPUs run on.
+  func resume(_ desktop: DesktopID) async throws(LaunchError)
+
+  /// The screen as PNG.
+  func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8]
+
+  /// What an earlier `carreld` left: each desktop directory found, running (now
+  /// adopted and watched) or ended (with its exit record). Called once, first.
+  func survey() async throws(LaunchError) -> [Survivor]
+
+  /// The end of any VMM, asked for or not, exactly once each, also for adopted
+  /// ones. One consumer. Not sent for a `start` that throws.
+  var exits: AsyncStream<DesktopExit> { get }
+
+  /// Where the display link of `desktop` listens, now or once it runs. Absolute;
+  /// the same for every generation.
+  func displayLink(of desktop: DesktopID) -> String
+}
+
+/// Everything a launcher must know to start one desktop.
+public struct LaunchRequest: Hashable, Sendable {
+  public enum Disk: String, Hashable, Codable, Sendable {
+    /// As the image has it: an earlier disk of this desktop is thrown away.
+    case fresh
+    /// The desktop's own disk, if there is one; otherwise fresh.
+    case keep
+  }
+
+  public let desktop: DesktopID
+  public let generation: UInt64
+  public let image: Image
+  public let memoryMiB: Int
+  public let cpus: Int
+  public let disk: Disk
+  /// Known when the desktop is started for somebody: shown by the guest.
+  public let user: UserName?
+  /// `en-us`, `de`, `fr`: how keysyms become key codes.
+  public let keyboardLayout: String
+
+  public init(
+    desktop: DesktopID, generation: UInt64, image: Image, memoryMiB: Int, cpus: Int, disk: Disk,
+    user: UserName?, keyboardLayout: String
+  ) {
+    self.desktop = desktop
+    self.generation = generation
+    self.image = image
+    self.memoryMiB = memoryMiB
+    self.cpus = cpus
+    self.disk = disk
+    self.user = user
+    self.keyboardLayout = keyboardLayout
+  }
+}
+
+/// A desktop that was there when `carreld` started.
+public struct Survivor: Hashable, Sendable {
+  public enum State: Hashable, Sendable {
+    case running
+    /// Gone; `nil` when it left no exit record.
+    case ended(ExitReason?)
+  }
+
+  public let desktop: DesktopID
+  /// 0 when it was not recorded.
+  public let generation: UInt64
+  public let state: State
+
+  public init(desktop: DesktopID, generation: UInt64, state: State) {
+    self.desktop = desktop
+    self.generation = generation
+    self.state = state
+  }
+}
+
+/// One VMM's end.
+public struct DesktopExit: Hashable, Sendable {
+  public let desktop: DesktopID
+  public let generation: UInt64
+  public let reason: ExitReason
+
+  public init(desktop: DesktopID, generation: UInt64, reason: ExitReason) {
+    self.desktop = desktop
+    self.generation = generation
+    self.reason = reason
+  }
+}
+
+/// Why a VMM ended.
+public enum ExitReason: Hashable, Sendable, CustomStringConvertible {
+  /// The guest switched itself off.
+  case guestShutdown
+  /// We asked it to.
+  case stopped
+  /// It failed: triple fault, internal error, killed. The text says which.
+  case crashed(String)
+
+  public var description: String {
+    switch self {
+    case .guestShutdown: "the guest shut down"
+    case .stopped: "stopped"
+    case .crashed(let detail): detail
+    }
+  }
+}
+
+/// Why a launcher could not do it.
+public struct LaunchError: CarrelError {
+  public enum Kind: String, Hashable, Sendable {
+    /// The image is missing or not what the pool says.
+    case image
+    /// No room for a disk or directory.
+    case noSpace
+    /// The VMM did not start, or not in time.
+    case startFailed
+    /// No VMM runs for this desktop.
+    case notRunning
+    /// It runs but does not answer.
+    case unresponsive
+  }
+
+  public let kind: Kind
+  public let context: String
+  public let cause: (any Error)?
+
+  public init(_ kind: Kind, _ context: String, cause: (any Error)? = nil) {
+    self.kind = kind
+    self.context = context
+    self.cause = cause
+  }
+}
