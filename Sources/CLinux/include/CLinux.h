@@ -1,3 +1,98 @@
+// Linux system calls that Swift cannot call as they are (variadic, macro-built or
+// without a libc wrapper). Every function returns a value, or -errno.
 #ifndef CLINUX_H
 #define CLINUX_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+// Files and memory.
+int clinux_open(const char *path, int flags, unsigned mode);
+int clinux_memfd_create(const char *name, int sealable);
+int clinux_memfd_seal_size(int fd);
+int clinux_ftruncate(int fd, int64_t size);
+int clinux_set_nonblocking(int fd, int on);
+int clinux_set_close_on_exec(int fd, int on);
+int clinux_duplicate(int fd);
+/// Takes an OFD lock on the whole file without waiting; -EAGAIN when another holds one.
+int clinux_ofd_lock(int fd, int exclusive);
+int clinux_ofd_unlock(int fd);
+
+// Readiness.
+int clinux_eventfd(unsigned initial);
+int clinux_eventfd_add(int fd, uint64_t value);
+/// 1 when it had been signalled, 0 when not.
+int clinux_eventfd_drain(int fd);
+int clinux_timerfd(void);
+/// Arms for an absolute CLOCK_MONOTONIC time; 0 disarms.
+int clinux_timerfd_arm(int fd, uint64_t nanoseconds);
+int clinux_epoll_create(void);
+/// `operation` is 1 add, 2 remove, 3 modify.
+int clinux_epoll_control(int epoll, int operation, int fd, uint32_t events, uint64_t token);
+int clinux_epoll_wait(
+  int epoll, uint32_t *events, uint64_t *tokens, int capacity, int milliseconds);
+
+// Signals. Blocks `signals` in the calling thread and the threads it makes.
+int clinux_block_signals(const int *signals, size_t count);
+int clinux_signalfd(const int *signals, size_t count);
+/// The next signal's number, 0 when there is none.
+int clinux_signalfd_next(int fd);
+int clinux_ignore_signal(int signal);
+/// Installs a handler that does nothing, without SA_RESTART: the signal only interrupts.
+int clinux_interrupting_signal(int signal);
+
+// Threads and processes.
+int clinux_thread_id(void);
+int clinux_signal_thread(int thread, int signal);
+int clinux_set_thread_name(const char *name);
+int clinux_pidfd_open(int pid);
+int clinux_pidfd_signal(int pidfd, int signal);
+/// Reaps the child behind `pidfd`. Returns 1 with `code`/`status` filled as in
+/// siginfo, or 0 when it still runs and `block` is 0.
+int clinux_pidfd_wait(int pidfd, int block, int *code, int *status);
+int clinux_set_parent_death_signal(int signal);
+
+struct clinux_spawn {
+  const char *path;
+  char *const *arguments;
+  char *const *environment;
+  const char *directory;     // NULL: inherited
+  const int *sources;        // descriptors given to the child …
+  const int *targets;        // … under these numbers
+  size_t descriptor_count;
+  int new_session;
+  int parent_death_signal;   // 0: none
+};
+/// Starts a program; everything but descriptors 0–2 and `targets` is closed in
+/// it, signals are as by default. Returns the pid with `*pidfd` open.
+int clinux_spawn(const struct clinux_spawn *request, int *pidfd);
+
+// Sockets.
+enum { CLINUX_STREAM = 0, CLINUX_SEQPACKET = 1 };
+int clinux_unix_listen(const char *path, int kind, int backlog);
+int clinux_unix_connect(const char *path, int kind);
+int clinux_socket_pair(int kind, int fds[2]);
+int clinux_accept(int fd);
+int clinux_peer_credentials(int fd, int *pid, unsigned *uid, unsigned *gid);
+/// Never raises SIGPIPE.
+ssize_t clinux_send(
+  int fd, const void *bytes, size_t count, const int *fds, size_t fd_count, int blocking);
+/// Received descriptors are close-on-exec. `*truncated` tells that the packet, or
+/// its descriptors, did not fit.
+ssize_t clinux_receive(
+  int fd, void *bytes, size_t capacity, int *fds, size_t *fd_count, int *truncated,
+  int blocking);
+/// Bytes of this stream socket's output that the peer has not taken yet.
+int clinux_send_queue(int fd);
+int clinux_shutdown(int fd);
+int clinux_set_send_buffer(int fd, int bytes);
+
+/// The message for `error`, NUL-terminated.
+int clinux_error_text(int error, char *buffer, size_t size);
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+uint64_t clinux_monotonic(void);
+int64_t clinux_wall_clock(uint32_t *nanoseconds);
+
 #endif

@@ -1,0 +1,152 @@
+import CLinux
+import Glibc
+
+/// An open file descriptor and its owner: closed when the last reference goes.
+public final class FileDescriptor: Sendable {
+  public let raw: Int32
+
+  /// Takes ownership of `raw`.
+  public init(owning raw: Int32) {
+    self.raw = raw
+  }
+
+  deinit {
+    close(raw)
+  }
+
+  /// How `open` may use a file.
+  public struct Options: OptionSet, Sendable {
+    public let rawValue: Int32
+    public init(rawValue: Int32) { self.rawValue = rawValue }
+
+    public static let writable = Options(rawValue: O_RDWR)
+    public static let writeOnly = Options(rawValue: O_WRONLY)
+    public static let create = Options(rawValue: O_CREAT)
+    public static let exclusive = Options(rawValue: O_CREAT | O_EXCL)
+    public static let truncate = Options(rawValue: O_TRUNC)
+    public static let append = Options(rawValue: O_APPEND)
+    public static let nonBlocking = Options(rawValue: O_NONBLOCK)
+    public static let directory = Options(rawValue: O_DIRECTORY)
+    public static let noTerminal = Options(rawValue: O_NOCTTY)
+  }
+
+  /// Opens `path`, close-on-exec.
+  public static func open(_ path: String, _ options: Options = [], permissions: UInt32 = 0o600)
+    throws(SystemError) -> FileDescriptor
+  {
+    FileDescriptor(
+      owning: try check(clinux_open(path, options.rawValue, permissions), "open \(path)"))
+  }
+
+  /// A second descriptor for the same open file.
+  public func duplicate() throws(SystemError) -> FileDescriptor {
+    FileDescriptor(owning: try check(clinux_duplicate(raw), "duplicate a descriptor"))
+  }
+
+  public func setNonBlocking(_ on: Bool) throws(SystemError) {
+    try check(clinux_set_nonblocking(raw, on ? 1 : 0), "set a descriptor's blocking mode")
+  }
+
+  /// The size of a regular file or block device in bytes.
+  public func size() throws(SystemError) -> UInt64 {
+    let end = lseek(raw, 0, SEEK_END)
+    guard end >= 0 else { throw SystemError(code: errno, "find the size of a file") }
+    return UInt64(end)
+  }
+
+  public func setSize(_ size: UInt64) throws(SystemError) {
+    try check(
+      clinux_ftruncate(raw, Int64(clamping: size)), "set the size of a file to \(size) bytes")
+  }
+
+  /// Reads up to `capacity` bytes; empty at the end.
+  public func read(upTo capacity: Int) throws(SystemError) -> [UInt8] {
+    var failure: Int32 = 0
+    let bytes = [UInt8](unsafeUninitializedCapacity: capacity) { buffer, count in
+      // SAFETY: the kernel writes at most `capacity` bytes into the buffer given.
+      let got = retrying { Glibc.read(raw, buffer.baseAddress, capacity) }
+      if got < 0 { failure = errno }
+      count = max(0, got)
+    }
+    guard failure == 0 else { throw SystemError(code: failure, "read") }
+    return bytes
+  }
+
+  /// Writes what the descriptor takes now; returns how much.
+  @discardableResult
+  public func write(_ bytes: some Collection<UInt8>) throws(SystemError) -> Int {
+    let array = Array(bytes)
+    // SAFETY: the array outlives the call and gives its own length.
+    let count = array.withUnsafeBytes { buffer in
+      retrying { Glibc.write(raw, buffer.baseAddress, buffer.count) }
+    }
+    guard count >= 0 else { throw SystemError(code: errno, "write") }
+    return count
+  }
+
+  /// Writes everything, blocking.
+  public func writeAll(_ bytes: some Collection<UInt8>) throws(SystemError) {
+    var rest = ArraySlice(Array(bytes))
+    while !rest.isEmpty {
+      rest = rest.dropFirst(try write(rest))
+    }
+  }
+
+  /// Fills `buffer` from `offset`; returns less than its size only at the end.
+  public func read(into buffer: UnsafeMutableRawBufferPointer, offset: UInt64)
+    throws(SystemError) -> Int
+  {
+    var done = 0
+    while done < buffer.count {
+      // SAFETY: `done` stays below the buffer's count, which bounds the read.
+      let count = retrying {
+        pread(
+          raw, buffer.baseAddress?.advanced(by: done), buffer.count - done,
+          off_t(clamping: offset) + off_t(done))
+      }
+      guard count >= 0 else { throw SystemError(code: errno, "read at \(offset)") }
+      if count == 0 { break }
+      done += count
+    }
+    return done
+  }
+
+  /// Writes all of `buffer` at `offset`.
+  public func write(_ buffer: UnsafeRawBufferPointer, offset: UInt64) throws(SystemError) {
+    var done = 0
+    while done < buffer.count {
+      // SAFETY: `done` stays below the buffer's count, which bounds the write.
+      let count = retrying {
+        pwrite(
+          raw, buffer.baseAddress?.advanced(by: done), buffer.count - done,
+          off_t(clamping: offset) + off_t(done))
+      }
+      guard count >= 0 else { throw SystemError(code: errno, "write at \(offset)") }
+      done += count
+    }
+  }
+
+  /// Forces data (and the size) to the medium.
+  public func synchronize() throws(SystemError) {
+    guard fdatasync(raw) == 0 else { throw SystemError(code: errno, "flush to the medium") }
+  }
+
+  /// Takes a lock on the open file for as long as it lives, without waiting.
+  ///
+  /// - Throws: kind `wouldBlock` when another open file holds a conflicting lock.
+  public func lock(exclusive: Bool) throws(SystemError) {
+    try check(clinux_ofd_lock(raw, exclusive ? 1 : 0), "lock a file")
+  }
+
+  public func unlock() throws(SystemError) {
+    try check(clinux_ofd_unlock(raw), "unlock a file")
+  }
+}
+
+/// Repeats a call that a signal interrupted.
+func retrying(_ call: () -> Int) -> Int {
+  while true {
+    let result = call()
+    if result >= 0 || errno != EINTR { return result }
+  }
+}

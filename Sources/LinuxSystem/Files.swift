@@ -1,0 +1,78 @@
+import CLinux
+import Glibc
+
+/// Whole-file operations.
+public enum Files {
+  /// The bytes of a file.
+  ///
+  /// - Throws: kind `other` when it is larger than `limit`.
+  public static func read(_ path: String, limit: Int = 1 << 30) throws(SystemError) -> [UInt8] {
+    let file = try FileDescriptor.open(path)
+    var bytes: [UInt8] = []
+    while true {
+      let part: [UInt8]
+      do {
+        part = try file.read(upTo: 1 << 20)
+      } catch {
+        throw SystemError(code: error.code, "read \(path)")
+      }
+      if part.isEmpty { return bytes }
+      guard bytes.count + part.count <= limit else {
+        throw SystemError(code: EFBIG, "read \(path), limit \(limit) bytes")
+      }
+      bytes += part
+    }
+  }
+
+  /// Replaces `path` with `bytes` so that a crash at any instant leaves either
+  /// the old or the new content: temporary file, fsync, rename, fsync of the
+  /// directory.
+  public static func replace(
+    _ path: String, with bytes: some Collection<UInt8>, permissions: UInt32 = 0o600
+  ) throws(SystemError) {
+    let temporary = "\(path).\(getpid()).\(clinux_thread_id()).new"
+    do {
+      let file = try FileDescriptor.open(
+        temporary, [.writeOnly, .create, .truncate], permissions: permissions)
+      try file.writeAll(bytes)
+      try file.synchronize()
+    } catch {
+      unlink(temporary)
+      throw SystemError(code: error.code, "write \(path)")
+    }
+    guard rename(temporary, path) == 0 else {
+      let code = errno
+      unlink(temporary)
+      throw SystemError(code: code, "replace \(path)")
+    }
+    try synchronizeDirectory(of: path)
+  }
+
+  private static func synchronizeDirectory(of path: String) throws(SystemError) {
+    let directory = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+    let descriptor = try FileDescriptor.open(directory.isEmpty ? "/" : directory, [.directory])
+    guard fsync(descriptor.raw) == 0 else {
+      throw SystemError(code: errno, "flush directory \(directory)")
+    }
+  }
+
+  public static func exists(_ path: String) -> Bool {
+    access(path, F_OK) == 0
+  }
+
+  /// Removes a file; one that is not there is no error.
+  public static func remove(_ path: String) throws(SystemError) {
+    guard unlink(path) == 0 || errno == ENOENT else {
+      throw SystemError(code: errno, "remove \(path)")
+    }
+  }
+
+  /// Makes one directory; one that is there already is no error.
+  public static func makeDirectory(_ path: String, permissions: UInt32 = 0o700)
+    throws(SystemError)
+  {
+    guard mkdir(path, permissions) == 0 || errno == EEXIST else {
+      throw SystemError(code: errno, "make directory \(path)")
+    }
+  }
+}

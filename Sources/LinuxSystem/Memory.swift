@@ -1,0 +1,74 @@
+import CLinux
+import Glibc
+
+/// Memory that other processes can map, by descriptor (memfd).
+public struct SharedMemory: Sendable {
+  public let descriptor: FileDescriptor
+  public let size: Int
+
+  /// New zeroed memory whose size can never change.
+  ///
+  /// - Parameter name: shown in /proc/PID/maps.
+  public init(name: String, size: Int) throws(SystemError) {
+    let descriptor = FileDescriptor(
+      owning: try check(clinux_memfd_create(name, 1), "make shared memory \(name)"))
+    try check(
+      clinux_ftruncate(descriptor.raw, Int64(size)), "size shared memory \(name) to \(size) bytes")
+    try check(clinux_memfd_seal_size(descriptor.raw), "seal shared memory \(name)")
+    self.descriptor = descriptor
+    self.size = size
+  }
+
+  /// Maps all of it.
+  public func map(writable: Bool = true) throws(SystemError) -> MemoryMapping {
+    try MemoryMapping(descriptor, offset: 0, size: size, access: writable ? .shared : .readOnly)
+  }
+}
+
+/// A range of this process's address space, unmapped when the last reference goes.
+public final class MemoryMapping {
+  public enum Access: Sendable {
+    case readOnly
+    /// Writes are seen by everyone who maps the file.
+    case shared
+    /// Writes are copied and stay here.
+    case privateCopy
+  }
+
+  /// Valid for as long as this object lives.
+  public let bytes: UnsafeMutableRawBufferPointer
+
+  /// Maps `size` bytes of `descriptor` from `offset` (a multiple of the page size).
+  public init(_ descriptor: FileDescriptor, offset: UInt64, size: Int, access: Access)
+    throws(SystemError)
+  {
+    let protection = access == .readOnly ? PROT_READ : PROT_READ | PROT_WRITE
+    let flags = access == .privateCopy ? MAP_PRIVATE : MAP_SHARED
+    bytes = try Self.map(size, protection, flags, descriptor.raw, off_t(clamping: offset))
+  }
+
+  /// Maps zeroed private memory.
+  public init(anonymous size: Int) throws(SystemError) {
+    bytes = try Self.map(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+  }
+
+  deinit {
+    munmap(bytes.baseAddress, bytes.count)
+  }
+
+  private static func map(
+    _ size: Int, _ protection: Int32, _ flags: Int32, _ descriptor: Int32, _ offset: off_t
+  ) throws(SystemError) -> UnsafeMutableRawBufferPointer {
+    // SAFETY: the kernel chooses the address; the result is checked before use.
+    let address = mmap(nil, size, protection, flags | MAP_NORESERVE, descriptor, offset)
+    guard let address, address != MAP_FAILED else {
+      throw SystemError(code: errno, "map \(size) bytes of memory")
+    }
+    // SAFETY: mmap returned `size` bytes at `address`.
+    return UnsafeMutableRawBufferPointer(start: address, count: size)
+  }
+}
+
+// SAFETY: the mapping itself never changes; who may touch which bytes when is the
+// concern of those who share it, in this process as between processes.
+extension MemoryMapping: @unchecked Sendable {}

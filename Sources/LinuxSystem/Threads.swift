@@ -1,0 +1,152 @@
+import CLinux
+import Glibc
+
+/// An operating-system thread, outside Swift's task pool.
+public final class Thread: Sendable {
+  private let handle: pthread_t
+  private let start: Start
+
+  /// Starts `body`.
+  ///
+  /// - Parameter name: at most 15 bytes are shown by ps and debuggers.
+  public init(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
+    let start = Start(name: name, body: body)
+    var handle = pthread_t()
+    let argument = Unmanaged.passRetained(start)
+    let result = pthread_create(
+      &handle, nil,
+      { argument in
+        guard let argument else { return nil }
+        // SAFETY: balances passRetained of the one who made this thread.
+        let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
+        start.run()
+        return nil
+      }, argument.toOpaque())
+    guard result == 0 else {
+      argument.release()
+      throw SystemError(code: result, "start thread \(name)")
+    }
+    self.handle = handle
+    self.start = start
+  }
+
+  /// Waits for its end. Call it once, from another thread.
+  public func join() {
+    pthread_join(handle, nil)
+  }
+
+  /// Interrupts whatever system call it is in, when `signal` was made
+  /// interrupting. To a thread that has ended it does nothing.
+  public func interrupt(_ signal: Signal) {
+    start.whileRunning { identifier in
+      _ = clinux_signal_thread(identifier, signal.number)
+    }
+  }
+
+  private final class Start: Sendable {
+    let name: String
+    let body: @Sendable () -> Void
+    let identifier = Guarded<Int32>(0)
+
+    init(name: String, body: @escaping @Sendable () -> Void) {
+      self.name = name
+      self.body = body
+    }
+
+    func run() {
+      identifier.withLock { $0 = clinux_thread_id() }
+      _ = clinux_set_thread_name(name)
+      body()
+      identifier.withLock { $0 = 0 }
+    }
+
+    func whileRunning(_ action: (Int32) -> Void) {
+      identifier.withLock { if $0 != 0 { action($0) } }
+    }
+  }
+}
+
+/// A mutual-exclusion lock with a condition to wait for.
+///
+/// For state that is spread over many objects (a machine's devices); a single
+/// value belongs in `Guarded`.
+public final class Lock: @unchecked Sendable {
+  // SAFETY: both live at a fixed address from init to deinit, as pthreads wants.
+  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+
+  public init() {
+    pthread_mutex_init(mutex, nil)
+    // SAFETY: the attribute is initialised before and destroyed after its use.
+    var attributes = pthread_condattr_t()
+    pthread_condattr_init(&attributes)
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+    pthread_cond_init(condition, &attributes)
+    pthread_condattr_destroy(&attributes)
+  }
+
+  deinit {
+    pthread_cond_destroy(condition)
+    pthread_mutex_destroy(mutex)
+    condition.deallocate()
+    mutex.deallocate()
+  }
+
+  public func withLock<Result, Failure: Error>(
+    _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    return try body()
+  }
+
+  /// Releases the lock until `wakeAll`, or spuriously; lock held before and after.
+  public func wait() {
+    pthread_cond_wait(condition, mutex)
+  }
+
+  /// As `wait`, but no later than `deadline` in `MonotonicClock.now` nanoseconds.
+  public func wait(until deadline: UInt64) {
+    var time = timespec(
+      tv_sec: Int(clamping: deadline / 1_000_000_000), tv_nsec: Int(deadline % 1_000_000_000))
+    pthread_cond_timedwait(condition, mutex, &time)
+  }
+
+  public func wakeAll() {
+    pthread_cond_broadcast(condition)
+  }
+}
+
+/// A value and the lock that guards it.
+public final class Guarded<Value>: @unchecked Sendable {
+  private let lock = Lock()
+  private var value: Value
+
+  public init(_ value: sending Value) {
+    self.value = value
+  }
+
+  public func withLock<Result, Failure: Error>(
+    _ body: (inout Value) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try lock.withLock { () throws(Failure) -> Result in try body(&value) }
+  }
+
+  /// Waits until `condition` holds, then runs `body` before anyone else can look.
+  public func wait<Result>(
+    until condition: (Value) -> Bool, _ body: (inout Value) -> Result
+  ) -> Result {
+    lock.withLock {
+      while !condition(value) { lock.wait() }
+      return body(&value)
+    }
+  }
+
+  /// Changes the value and wakes those who wait for a condition.
+  public func change<Result>(_ body: (inout Value) -> Result) -> Result {
+    lock.withLock {
+      defer { lock.wakeAll() }
+      return body(&value)
+    }
+  }
+}
