@@ -163,7 +163,7 @@ import Testing
 
   @Test("nesting deeper than any device's is refused before the stack runs out")
   func deep() {
-    let body = (0..<100_000).flatMap { _ in [0x09, 0x01] as [UInt8] } + [0x00]
+    let body = [[UInt8]](repeating: [0x09, 0x01], count: 100_000).joined() + [0x00]
     let error = #expect(throws: StateError.self) {
       try StateDecoder().decode([Int].self, from: Array("CSTA".utf8) + [1] + body)
     }
