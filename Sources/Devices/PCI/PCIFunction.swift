@@ -120,6 +120,20 @@ package final class PCIFunction {
     describe { $0.allowWrites(PCIRegister.expansionROM, width: 1, mask: 1) }
   }
 
+  /// Adds an I/O window whose base lies in a register of the function's own: the bits
+  /// of `base.mask` at `base.register`, decoded while the bits `enable.mask` of the
+  /// byte at `enable.register` are set. The device describes those registers.
+  package func addIOWindow(
+    _ what: String, size: UInt64, base: (register: Int, mask: UInt32),
+    enable: (register: Int, mask: UInt8), _ target: any BusTarget
+  ) {
+    let bar = BaseAddressRegister(
+      name: "\(name) \(what)", register: base.register, size: size, backing: .io(target))
+    bar.window = BaseAddressRegister.Window(
+      mask: base.mask, enableRegister: enable.register, enableMask: enable.mask)
+    bars.append(bar)
+  }
+
   private func add(_ bar: BaseAddressRegister, fixedBits: UInt32) {
     bars.append(bar)
     describe {
@@ -181,7 +195,7 @@ package final class PCIFunction {
   func writeConfiguration(_ offset: Int, width: Int, value: UInt32) {
     let before = configuration.bytes
     configuration.write(offset, width: width, value: value)
-    if configuration.bytes[0x04..<0x34] != before[0x04..<0x34] {
+    if configuration.bytes != before {
       host?.mappingsChanged()
       host?.interruptChanged(self)
     }
@@ -191,9 +205,15 @@ package final class PCIFunction {
   /// The address that the guest gave `bar`, or nil while it is not decoded.
   func decodedAddress(of bar: BaseAddressRegister) -> UInt64? {
     let register = configuration.read(bar.register, width: 4)
-    guard bar.isIO ? decodesIO : decodesMemory else { return nil }
-    if bar.isROM && register & 1 == 0 { return nil }
-    let address = UInt64(register & bar.addressMask)
+    if let window = bar.window {
+      guard configuration.bytes[window.enableRegister & 0xFF] & window.enableMask != 0 else {
+        return nil
+      }
+    } else {
+      guard bar.isIO ? decodesIO : decodesMemory else { return nil }
+      if bar.isROM && register & 1 == 0 { return nil }
+    }
+    let address = UInt64(register & (bar.window?.mask ?? bar.addressMask))
     let limit: UInt64 = bar.isIO ? 0xFFFF : 0xFFFF_FFFF
     // Base 0 means unassigned; the top of the space is what sizing leaves behind.
     guard address != 0, address + bar.size - 1 < limit else { return nil }
@@ -203,10 +223,18 @@ package final class PCIFunction {
 
 /// One base address register, and where it is mapped at present.
 final class BaseAddressRegister {
+  /// For a base that is not one of the header's registers.
+  struct Window {
+    var mask: UInt32
+    var enableRegister: Int
+    var enableMask: UInt8
+  }
+
   let name: String
   let register: Int
   let size: UInt64
   let isIO: Bool
+  var window: Window?
   var mapped: (region: PCIRegion, address: UInt64)?
 
   private weak var target: (any BusTarget)?

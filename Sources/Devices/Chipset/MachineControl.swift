@@ -1,0 +1,20 @@
+import DeviceModel
+
+/// What chipset registers can ask of the whole machine. `Machine` implements it.
+///
+/// Called under the device lock, on the vCPU thread that made the access. The
+/// machine acts after the access has ended; the device may be called again before.
+package protocol MachineControl: AnyObject {
+  /// A hard reset of CPUs and devices.
+  func requestReset(_ cause: ResetCause)
+
+  /// The guest switched the power off (ACPI S5).
+  func requestPowerOff()
+}
+
+/// Which register asked for a reset.
+package enum ResetCause: String, Sendable, Codable {
+  case resetControlRegister = "reset control register (0xCF9)"
+  case systemControlPort = "system control port A (0x92)"
+  case keyboardController = "keyboard controller (0x64)"
+}

@@ -1,0 +1,130 @@
+/// What firmware and guests find in the configuration device: keyed items and named
+/// files. Fixed once the machine starts.
+package struct FirmwareContents: Sendable {
+  /// Item keys (docs/specs/fw_cfg, "Selector (Control) Register").
+  package enum Key {
+    package static let signature: UInt16 = 0x00
+    package static let interfaceVersion: UInt16 = 0x01
+    package static let uuid: UInt16 = 0x02
+    package static let memorySize: UInt16 = 0x03
+    package static let noGraphic: UInt16 = 0x04
+    package static let cpuCount: UInt16 = 0x05
+    package static let bootMenu: UInt16 = 0x0E
+    package static let maximumCPUCount: UInt16 = 0x0F
+    package static let fileDirectory: UInt16 = 0x19
+    package static let firstFile: UInt16 = 0x20
+    package static let irq0Override: UInt16 = 0x8002
+  }
+
+  struct File: Sendable {
+    var name: String
+    var bytes: [UInt8]
+    var isWritable: Bool
+  }
+
+  /// The longest file name, without its terminating zero.
+  package static let maximumNameLength = 55
+  package static let maximumFileCount = 512
+
+  private(set) var items: [UInt16: [UInt8]] = [:]
+  private(set) var files: [File] = []
+
+  /// Contents every PC has: signature, the version with DMA, no items beyond.
+  package init() {
+    items[Key.signature] = Array("QEMU".utf8)
+    items[Key.interfaceVersion] = LittleEndian.bytes(UInt32(3))
+  }
+
+  package mutating func setItem(_ key: UInt16, _ bytes: [UInt8]) {
+    items[key] = bytes
+  }
+
+  /// Adds or replaces a file.
+  ///
+  /// - Returns: `false` when the name is empty, too long or not printable ASCII, or
+  ///   when there are too many files; nothing is added then.
+  @discardableResult
+  package mutating func addFile(_ name: String, _ bytes: [UInt8], isWritable: Bool = false)
+    -> Bool
+  {
+    let printable = name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F }
+    guard printable, (1...Self.maximumNameLength).contains(name.utf8.count) else { return false }
+    let file = File(name: name, bytes: bytes, isWritable: isWritable)
+    if let index = files.firstIndex(where: { $0.name == name }) {
+      files[index] = file
+      return true
+    }
+    guard files.count < Self.maximumFileCount else { return false }
+    files.append(file)
+    return true
+  }
+
+  package func file(_ name: String) -> [UInt8]? {
+    files.first { $0.name == name }?.bytes
+  }
+
+  /// Gives every file a key, in the order of names, and writes the directory.
+  func assemble() -> (items: [UInt16: [UInt8]], writable: [UInt16: String]) {
+    var result = items
+    var writable: [UInt16: String] = [:]
+    let sorted = files.sorted { Array($0.name.utf8).lexicographicallyPrecedes($1.name.utf8) }
+    var directory = BigEndian.bytes(UInt32(sorted.count))
+    for (index, file) in sorted.enumerated() {
+      let key = Key.firstFile + UInt16(index)
+      result[key] = file.bytes
+      if file.isWritable { writable[key] = file.name }
+      directory += BigEndian.bytes(UInt32(truncatingIfNeeded: file.bytes.count))
+      directory += BigEndian.bytes(key) + [0, 0]
+      directory += Array(file.name.utf8)
+      directory += Array(repeating: 0, count: Self.maximumNameLength + 1 - file.name.utf8.count)
+    }
+    result[Key.fileDirectory] = directory
+    return (result, writable)
+  }
+}
+
+/// One range of the E820 memory map.
+package struct MemoryRange: Sendable, Equatable {
+  package enum Kind: UInt32, Sendable { case ram = 1, reserved = 2 }
+
+  package var base: UInt64
+  package var size: UInt64
+  package var kind: Kind
+
+  package init(base: UInt64, size: UInt64, kind: Kind) {
+    self.base = base
+    self.size = size
+    self.kind = kind
+  }
+}
+
+extension FirmwareContents {
+  /// Memory as SeaBIOS wants to hear of it: total size and `etc/e820`.
+  package mutating func describeMemory(total: UInt64, ranges: [MemoryRange]) {
+    setItem(Key.memorySize, LittleEndian.bytes(total))
+    addFile(
+      "etc/e820",
+      ranges.flatMap {
+        LittleEndian.bytes($0.base) + LittleEndian.bytes($0.size)
+          + LittleEndian.bytes($0.kind.rawValue)
+      })
+  }
+
+  package mutating func describeProcessors(count: Int, maximum: Int) {
+    setItem(Key.cpuCount, LittleEndian.bytes(UInt16(clamping: count)))
+    setItem(Key.maximumCPUCount, LittleEndian.bytes(UInt16(clamping: maximum)))
+    // IRQ 0 arrives at IOAPIC pin 2, as the MADT says.
+    setItem(Key.irq0Override, [1])
+  }
+
+  /// Devices to boot from, best first, as Open Firmware paths
+  /// (`/pci@i0cf8/ide@1,1/drive@0/disk@0`); `wait` is how long SeaBIOS offers its
+  /// menu, nil for no menu.
+  package mutating func describeBoot(order: [String], menuWait: UInt16?) {
+    if !order.isEmpty {
+      addFile("bootorder", Array(order.joined(separator: "\n").utf8) + [0])
+    }
+    setItem(Key.bootMenu, LittleEndian.bytes(UInt16(menuWait == nil ? 0 : 1)))
+    if let menuWait { addFile("etc/boot-menu-wait", LittleEndian.bytes(menuWait)) }
+  }
+}
