@@ -1,0 +1,94 @@
+import DeviceModel
+
+/// The standard VGA with Bochs VBE, as a PCI function (1234h:1111h).
+///
+/// `Machine` puts `ports` at 3B0h (48 bytes), `extensionPorts` at 1CEh (4 bytes)
+/// and `window` at A0000h (128 KiB), and inserts `function` into the PCI host.
+/// 15, 16, 24 and 32 bit modes are scanned out of `videoMemory`; everything else is
+/// painted into `renderedSurface`.
+package final class VGA: DisplayAdapter, StatefulDevice {
+  package struct State: Codable, Sendable {
+    package var version = 1
+    var pci: PCIFunction.State
+    var registers: VGARegisters
+    var vbe: BochsVBE
+    var isBigEndian: Bool
+  }
+
+  /// Bytes that `renderedSurface` has at least. Sparse memory is fine: pages that
+  /// no mode needs are never touched.
+  package static let minimumSurfaceSize = RenderedSurface.minimumSize
+
+  package let function: PCIFunction
+  /// The VGA registers, ports 3B0h–3DFh.
+  package let ports: any BusTarget
+  /// The Bochs VBE index and data registers, ports 1CEh–1D1h.
+  package let extensionPorts: any BusTarget
+  /// Display memory as the CPU sees it at A0000h–BFFFFh.
+  package let window: any BusTarget
+
+  private let core: VGACore
+  private let registerBlock: VGARegisterBlock
+
+  /// - Parameters:
+  ///   - videoMemory: VRAM, a power of two of at least 1 MiB. Its contents are kept
+  ///     by `Machine`, also in saved states.
+  ///   - optionROM: the VGA BIOS, or empty for none.
+  package init(
+    videoMemory: any SharedBytes, renderedSurface: any SharedBytes, clock: any DeviceClock,
+    optionROM: [UInt8] = [], edid: EDID = EDID(), state: State? = nil
+  ) throws(VGAError) {
+    guard let memory = VideoMemory(videoMemory) else {
+      throw VGAError(
+        kind: .videoMemory,
+        context: "VGA: \(videoMemory.bytes.count) bytes of video memory cannot be used;"
+          + " give it a power of two of at least 1 MiB")
+    }
+    guard let surface = RenderedSurface(renderedSurface) else {
+      throw VGAError(
+        kind: .surface,
+        context: "VGA: a rendered surface of \(renderedSurface.bytes.count) bytes is too small;"
+          + " give it \(Self.minimumSurfaceSize)")
+    }
+    if let state, state.version != 1 || !state.registers.isWellFormed {
+      throw VGAError(
+        kind: .state, context: "VGA: the saved state is damaged or of another version; boot anew")
+    }
+    core = VGACore(memory: memory, surface: surface, clock: clock, state: state)
+    ports = VGAPorts(core)
+    extensionPorts = VBEPorts(core)
+    window = VGAWindow(core)
+    registerBlock = VGARegisterBlock(core, edid: edid.bytes)
+    function = PCIFunction(
+      name: "VGA",
+      identity: PCIIdentity(
+        vendor: 0x1234, device: 0x1111, revision: 2,
+        classCode: 0x03_0000))
+    function.addBAR(
+      0, size: UInt64(memory.count), prefetchable: true, .videoMemory(videoMemory))
+    function.addBAR(2, size: 4096, .memory(registerBlock))
+    if !optionROM.isEmpty { function.addROM(optionROM) }
+    function.restore(state?.pci)
+  }
+
+  package func saveState() -> State { core.saveState(pci: function.saveState()) }
+
+  package func reset() {
+    core.reset()
+    function.reset()
+  }
+
+  package func refresh(dirtyVideoMemory: DirtyPages) -> ScanoutUpdate {
+    core.refresh(dirtyVideoMemory: dirtyVideoMemory)
+  }
+}
+
+/// Why a display adapter could not be built.
+package struct VGAError: Error, CustomStringConvertible, Sendable {
+  package enum Kind: Hashable, Sendable { case videoMemory, surface, state }
+
+  package let kind: Kind
+  package let context: String
+
+  package var description: String { context }
+}
