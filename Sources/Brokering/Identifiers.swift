@@ -121,8 +121,12 @@ public struct Timestamp: Hashable, Comparable, Codable, Sendable {
 
   /// Later by `seconds`, at most the end of time.
   public func adding(seconds: Int) -> Timestamp {
-    let (span, tooLong) = Int64(seconds).multipliedReportingOverflow(by: 1000)
-    let (sum, tooLate) = milliseconds.addingReportingOverflow(span)
-    return Timestamp(milliseconds: tooLong || tooLate ? .max : sum)
+    let (span, tooLong) = seconds.multipliedReportingOverflow(by: 1000)
+    return tooLong ? Timestamp(milliseconds: .max) : adding(milliseconds: span)
+  }
+
+  public func adding(milliseconds span: Int) -> Timestamp {
+    let (sum, tooLate) = milliseconds.addingReportingOverflow(Int64(span))
+    return Timestamp(milliseconds: tooLate ? .max : sum)
   }
 }

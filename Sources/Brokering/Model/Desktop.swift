@@ -1,0 +1,345 @@
+/// One desktop and where it stands: the record that is stored, and its state machine.
+///
+/// ```
+/// provisioning → clean → assigned → (connected ⇄ disconnected ⇄ suspended) → dirty → recycling → clean
+/// ```
+///
+/// plus `failed` and `draining`. The phase says whose it is; `power` says whether a
+/// VMM lives. What to do next is not remembered but derived (`nextOperation`), so
+/// that a crash between decision and act loses nothing.
+public struct Desktop: Hashable, Codable, Sendable {
+  public enum Phase: String, Hashable, Codable, Sendable, CaseIterable {
+    /// Being made: nobody has seen it. Has an owner when somebody waits for it.
+    case provisioning
+    /// Running, untouched, nobody's.
+    case clean
+    /// Somebody's, no viewer yet in this session (or no session: dedicated).
+    case assigned
+    case connected
+    case disconnected
+    case suspended
+    /// A user is done with it and what they left is still there.
+    case dirty
+    /// Being reverted to its image.
+    case recycling
+    /// To be deleted, as soon as its session ends.
+    case draining
+    /// Given up, until somebody resets it or time passes.
+    case failed
+  }
+
+  public enum Power: String, Hashable, Codable, Sendable {
+    case off, starting, running
+  }
+
+  public let id: DesktopID
+  public let pool: PoolName
+  public let number: UInt64
+  public internal(set) var phase: Phase = .provisioning
+  public internal(set) var power: Power = .off
+  /// Whose it is. Once set it is never another's without `discarded` in between.
+  public internal(set) var owner: UserName?
+  /// A user may have left something in it. Cleared by `discarded` alone.
+  public internal(set) var touched = false
+  /// Counts the starts of its VMM.
+  public internal(set) var generation: UInt64 = 0
+  /// Which disk the next start gives it.
+  public internal(set) var disk: LaunchRequest.Disk = .fresh
+  /// Whether a VMM should run.
+  public internal(set) var wanted = true
+  /// Switched off by the administrator: no spare, and not started by itself.
+  public internal(set) var held = false
+  /// Whether its vCPUs stand still.
+  public internal(set) var paused = false
+  /// Failures in a row.
+  public internal(set) var failures = 0
+  /// Not to be tried again before.
+  public internal(set) var retryAt: Timestamp?
+  /// When its VMM last became ready.
+  public internal(set) var runningSince: Timestamp?
+  /// What last went wrong.
+  public internal(set) var problem: String?
+  /// When it came into this phase.
+  public internal(set) var since: Timestamp
+
+  public init(pool: PoolName, number: UInt64, owner: UserName? = nil, now: Timestamp) {
+    id = DesktopID(pool: pool, number: number)
+    self.pool = pool
+    self.number = number
+    self.owner = owner
+    touched = owner != nil
+    since = now
+  }
+
+  /// Nobody's and never touched: may become anybody's.
+  public var isAssignable: Bool {
+    owner == nil && !touched && !held
+      && (phase == .clean || phase == .provisioning || phase == .recycling)
+  }
+
+  /// What is under way for a desktop; kept in memory only.
+  public enum Operation: String, Hashable, Sendable {
+    case start, stop, discard, suspend, resume
+  }
+}
+
+/// What happens to a desktop.
+public enum DesktopEvent: Hashable, Sendable {
+  case assigned(UserName)
+  case viewerAttached
+  case viewerLeft
+  case suspendWanted
+  /// The session is over; `keep` for desktops that stay their owner's.
+  case sessionEnded(keep: Bool)
+  /// Taken from its owner.
+  case released
+  case drained
+  case recycleBegan
+  case discarded
+  case discardFailed(String)
+  /// A VMM is about to be started.
+  case startBegan
+  case started(generation: UInt64)
+  case startFailed(generation: UInt64, String)
+  case exited(generation: UInt64, ExitReason)
+  case paused(Bool)
+  /// Switch on (and stay) or off (and stay).
+  case powerWanted(Bool, held: Bool)
+  /// Try again after failures.
+  case retried
+}
+
+/// What a desktop asks of the site around it.
+public enum DesktopEffect: Hashable, Sendable {
+  /// Ready for a viewer.
+  case ready
+  /// The guest switched itself off; its session is over.
+  case guestShutDown
+  /// The VMM died under its owner; the pool's policy decides.
+  case crashed(String)
+  /// A start failed; another follows at `retryAt`.
+  case retrying(String)
+  /// Too many failures: it waits in `failed`.
+  case gaveUp(String)
+}
+
+extension Desktop {
+  /// Failures further apart than this do not add up.
+  static let stableSeconds = 60
+  /// A failed desktop is tried again after this long.
+  static let failedRetrySeconds = 300
+
+  /// Applies an event. One that does not fit the present phase changes nothing:
+  /// results arrive late, after decisions that overtook them.
+  public mutating func handle(
+    _ event: DesktopEvent, attempts: Int, now: Timestamp
+  ) -> [DesktopEffect] {
+    let before = phase
+    let effects = apply(event, attempts: attempts, now: now)
+    if phase != before { since = now }
+    return effects
+  }
+
+  private mutating func apply(
+    _ event: DesktopEvent, attempts: Int, now: Timestamp
+  ) -> [DesktopEffect] {
+    switch event {
+    case .assigned(let user): assign(user)
+    case .viewerAttached, .viewerLeft, .suspendWanted: moveSession(event)
+    case .sessionEnded(let keep): endSession(keep: keep)
+    case .released: if owner != nil, phase != .draining { becomeDirty() }
+    case .drained: phase = .draining
+    case .recycleBegan: if phase == .dirty { phase = .recycling }
+    case .discarded: discardDone()
+    case .discardFailed(let text):
+      return fail(text, attempts: attempts, now: now, from: [.recycling, .draining])
+    case .startBegan: beginStart()
+    case .started(let generation): return started(generation, now: now)
+    case .startFailed(let generation, let text):
+      guard generation == self.generation, power == .starting else { return [] }
+      power = .off
+      return fail(text, attempts: attempts, now: now, from: Set(Phase.allCases))
+    case .exited(let generation, let reason):
+      return exited(generation, reason, attempts: attempts, now: now)
+    case .paused(let flag): paused = flag && power == .running
+    case .powerWanted(let on, let held): wantPower(on, held: held)
+    case .retried: retry()
+    }
+    return []
+  }
+
+  // MARK: Ownership
+
+  private mutating func assign(_ user: UserName) {
+    guard isAssignable else { return }
+    owner = user
+    touched = true
+    wanted = true
+    forgive()
+    // Recycled but not yet started again is the same as being made.
+    phase = phase == .clean ? .assigned : .provisioning
+  }
+
+  private mutating func moveSession(_ event: DesktopEvent) {
+    switch (event, phase) {
+    case (.viewerAttached, .assigned), (.viewerAttached, .disconnected),
+      (.viewerAttached, .suspended):
+      phase = .connected
+    case (.viewerLeft, .connected), (.viewerLeft, .assigned):
+      phase = .disconnected
+    case (.suspendWanted, .disconnected):
+      phase = .suspended
+    default: break
+    }
+  }
+
+  private mutating func endSession(keep: Bool) {
+    switch phase {
+    case .assigned, .connected, .disconnected, .suspended, .provisioning:
+      guard owner != nil else { return }
+      if keep {
+        if phase != .provisioning { phase = .assigned }
+      } else {
+        becomeDirty()
+      }
+    case .failed:
+      if !keep { becomeDirty() }
+    case .clean, .dirty, .recycling, .draining: break
+    }
+  }
+
+  private mutating func becomeDirty() {
+    phase = .dirty
+    owner = nil
+    held = false
+    forgive()
+  }
+
+  /// Nothing of the past is left; the only way out of `touched`.
+  private mutating func discardDone() {
+    power = .off
+    paused = false
+    runningSince = nil
+    guard phase == .recycling || phase == .draining else { return }
+    touched = false
+    disk = .fresh
+    wanted = true
+    forgive()
+  }
+
+  // MARK: Power
+
+  private mutating func beginStart() {
+    power = .starting
+    generation &+= 1
+    paused = false
+    retryAt = nil
+  }
+
+  private mutating func started(_ generation: UInt64, now: Timestamp) -> [DesktopEffect] {
+    guard generation == self.generation, power == .starting else { return [] }
+    power = .running
+    disk = .keep
+    runningSince = now
+    problem = nil
+    switch phase {
+    case .provisioning, .recycling:
+      phase = owner == nil ? .clean : .assigned
+    default: break
+    }
+    return [.ready]
+  }
+
+  private mutating func exited(
+    _ generation: UInt64, _ reason: ExitReason, attempts: Int, now: Timestamp
+  ) -> [DesktopEffect] {
+    guard generation == self.generation, power != .off else { return [] }
+    power = .off
+    paused = false
+    if let runningSince, now >= runningSince.adding(seconds: Self.stableSeconds) { failures = 0 }
+    runningSince = nil
+    switch phase {
+    case .dirty, .recycling, .draining: return []
+    case .clean, .provisioning:
+      if owner == nil { disk = .fresh }
+      guard wanted else { return [] }
+      phase = .provisioning
+      return fail(reason.description, attempts: attempts, now: now, from: Set(Phase.allCases))
+    case .assigned, .connected, .disconnected, .suspended, .failed:
+      guard wanted else { return [] }
+      if reason == .guestShutdown {
+        wanted = false
+        return [.guestShutDown]
+      }
+      if phase == .suspended { phase = .disconnected }
+      let effects = fail(
+        reason.description, attempts: attempts, now: now, from: Set(Phase.allCases))
+      return phase == .failed ? effects : [.crashed(reason.description)]
+    }
+  }
+
+  private mutating func wantPower(_ on: Bool, held: Bool) {
+    wanted = on
+    self.held = held
+    if on { forgive() }
+    if on, phase == .failed { retry() }
+  }
+
+  // MARK: Failure
+
+  private mutating func fail(
+    _ text: String, attempts: Int, now: Timestamp, from phases: Set<Phase>
+  ) -> [DesktopEffect] {
+    guard phases.contains(phase) else { return [] }
+    problem = text
+    failures += 1
+    if failures < attempts {
+      retryAt = now.adding(seconds: 1 << min(failures - 1, 6))
+      return [.retrying(text)]
+    }
+    retryAt = now.adding(seconds: Self.failedRetrySeconds)
+    if phase != .draining { phase = .failed }
+    return [.gaveUp(text)]
+  }
+
+  private mutating func retry() {
+    forgive()
+    guard phase == .failed else { return }
+    wanted = true
+    if owner != nil {
+      phase = .assigned
+    } else {
+      phase = touched ? .dirty : .provisioning
+    }
+  }
+
+  private mutating func forgive() {
+    failures = 0
+    retryAt = nil
+  }
+
+  // MARK: What to do
+
+  /// The operation that brings it nearer to what is wanted, if any. `discard` may
+  /// overtake a start that is under way; nothing else may overtake anything.
+  public func nextOperation(
+    underWay: Operation?, inSession: Bool, now: Timestamp
+  ) -> Operation? {
+    if let retryAt, now < retryAt { return nil }
+    let mustDiscard =
+      (phase == .recycling && touched) || (phase == .draining && !inSession)
+    if mustDiscard { return underWay == nil || underWay == .start ? .discard : nil }
+    guard underWay == nil else { return nil }
+    switch power {
+    case .off:
+      let startable = wanted && phase != .dirty && phase != .failed
+      return startable ? .start : nil
+    case .starting: return .start
+    case .running:
+      if !wanted { return .stop }
+      if phase == .suspended, !paused { return .suspend }
+      if phase != .suspended, paused { return .resume }
+      return nil
+    }
+  }
+}

@@ -1,0 +1,342 @@
+import CarrelBase
+
+/// The shell around `Site`: one event at a time is decided, stored, and only then
+/// acted upon. What it was doing when it was killed follows from the records.
+public actor Broker {
+  public struct Settings: Sendable {
+    public var throttle: LoginThrottle.Limits
+    public var ticketSeconds: Int
+    /// End every desktop when the broker stops, as a demonstration wants it.
+    public var stopDesktopsAtEnd: Bool
+
+    public init(
+      throttle: LoginThrottle.Limits = .init(), ticketSeconds: Int = 120,
+      stopDesktopsAtEnd: Bool = false
+    ) {
+      self.throttle = throttle
+      self.ticketSeconds = ticketSeconds
+      self.stopDesktopsAtEnd = stopDesktopsAtEnd
+    }
+  }
+
+  enum Message: Sendable {
+    case event(SiteEvent)
+    case command(AdminCommand, @Sendable (Result<[Decision], BrokerError>) -> Void)
+  }
+
+  let store: any KeyValueStore
+  let coding: any RecordCoding
+  let launcher: any Launcher
+  let authenticator: any Authenticator
+  let clock: any BrokerClock
+  let failpoints: Failpoints
+  let settings: Settings
+  private let observe: @Sendable (Decision) -> Void
+
+  private var site = Site()
+  private var revisions: [String: Int64] = [:]
+  var connections: [ConnectionID: any ViewerConnection] = [:]
+  var throttle: LoginThrottle
+  var verifying = 0
+  private var lastConnection: UInt64 = 0
+  private var ended = false
+  /// Events whose decision the store did not take; order is kept.
+  private var postponed: [SiteEvent] = []
+  private var timer: Task<Void, Never>?
+
+  private let messages: AsyncStream<Message>
+  private let inbox: AsyncStream<Message>.Continuation
+
+  /// `observe` is told every decision once it is stored; it must not block.
+  public init(
+    store: any KeyValueStore, coding: any RecordCoding, launcher: any Launcher,
+    authenticator: any Authenticator, clock: any BrokerClock, settings: Settings = Settings(),
+    failpoints: Failpoints = .none, observe: @escaping @Sendable (Decision) -> Void = { _ in }
+  ) {
+    self.store = store
+    self.coding = coding
+    self.launcher = launcher
+    self.authenticator = authenticator
+    self.clock = clock
+    self.settings = settings
+    self.failpoints = failpoints
+    self.observe = observe
+    throttle = LoginThrottle(limits: settings.throttle)
+    (messages, inbox) = AsyncStream.makeStream(of: Message.self)
+  }
+
+  /// Everything as it is now, for reading.
+  public var snapshot: Site { site }
+
+  /// Reads the records. Once, before `run`.
+  public func load() async throws(StoreError) {
+    var loaded = Site()
+    for value in try await store.list(prefix: "").values {
+      try loaded.load(value, coding: coding)
+      revisions[value.key] = value.revision
+    }
+    site = loaded
+  }
+
+  /// Serves until the task is cancelled or the store is lost to another writer.
+  /// Desktops go on running afterwards unless the settings say otherwise.
+  public func run() async throws {
+    let survivors = try await launcher.survey()
+    let exits = launcher.exits
+    defer {
+      ended = true
+      inbox.finish()
+      timer?.cancel()
+    }
+    try await withThrowingDiscardingTaskGroup { group in
+      let inbox = self.inbox
+      group.addTask {
+        for await exit in exits { inbox.yield(.event(.exited(exit))) }
+      }
+      try await process(.event(.recovered(survivors)), in: &group)
+      for await message in messages {
+        try await process(message, in: &group)
+      }
+      group.cancelAll()
+    }
+  }
+
+  /// Ends `run`. Commands that come later are refused.
+  public func stop() async {
+    ended = true
+    inbox.finish()
+    timer?.cancel()
+    if settings.stopDesktopsAtEnd { await endDesktops() }
+  }
+
+  func send(_ event: SiteEvent) {
+    inbox.yield(.event(event))
+  }
+
+  func makeConnectionID() -> ConnectionID {
+    lastConnection += 1
+    return ConnectionID(lastConnection)
+  }
+
+  /// Does what an administrator asks. Returns when it is decided and stored; what
+  /// follows on the host may take longer.
+  @discardableResult
+  public func perform(_ command: AdminCommand) async throws(BrokerError) -> [Decision] {
+    guard !ended else {
+      throw BrokerError(.host, "carreld is shutting down: try again once it runs")
+    }
+    let result = await withCheckedContinuation { continuation in
+      let yielded = inbox.yield(.command(command) { continuation.resume(returning: $0) })
+      if case .terminated = yielded {
+        continuation.resume(
+          returning: .failure(BrokerError(.host, "carreld is shutting down: try again later")))
+      }
+    }
+    return try result.get()
+  }
+
+  // MARK: One message
+
+  private func process(
+    _ message: Message, in group: inout ThrowingDiscardingTaskGroup<any Error>
+  ) async throws {
+    switch message {
+    case .event(let event):
+      postponed.append(event)
+      try await processPostponed(in: &group)
+    case .command(let command, let reply):
+      reply(await decide(command, in: &group))
+    }
+    scheduleTick()
+  }
+
+  private func processPostponed(
+    in group: inout ThrowingDiscardingTaskGroup<any Error>
+  ) async throws {
+    while let event = postponed.first {
+      var next = site
+      let actions = next.handle(event, now: clock.now)
+      do {
+        try await commit(next)
+      } catch  where error.kind == .conflict {
+        throw error
+      } catch {
+        // A viewer's user can be told; everything else must not be forgotten.
+        guard case .viewerArrived(let id, _) = event else { return }
+        postponed.removeFirst()
+        connections[id]?.close(
+          telling: "The server cannot record your session. Please tell the administrator.")
+        continue
+      }
+      postponed.removeFirst()
+      act(on: actions, in: &group)
+    }
+  }
+
+  private func decide(
+    _ command: AdminCommand, in group: inout ThrowingDiscardingTaskGroup<any Error>
+  ) async -> Result<[Decision], BrokerError> {
+    var next = site
+    do {
+      let actions = try next.perform(command, now: clock.now)
+      do {
+        try await commit(next)
+      } catch {
+        throw BrokerError(.storage, "nothing was changed", cause: error)
+      }
+      act(on: actions, in: &group)
+      return .success(
+        actions.compactMap { if case .report(let decision) = $0 { decision } else { nil } })
+    } catch let error as BrokerError {
+      return .failure(error)
+    } catch {
+      return .failure(BrokerError(.storage, "nothing was changed", cause: error))
+    }
+  }
+
+  /// Stores what changed, then makes it the present. Throws with nothing changed.
+  private func commit(_ next: Site) async throws(StoreError) {
+    let writes = try next.pendingWrites(coding: coding)
+    if !writes.isEmpty {
+      let comparisons = writes.map {
+        StoreTransaction.Comparison(key: $0.key, revision: revisions[$0.key] ?? 0)
+      }
+      let revision = try await store.commit(
+        StoreTransaction(comparisons: comparisons, writes: writes))
+      for write in writes {
+        switch write {
+        case .put(let key, _, _): revisions[key] = revision
+        case .delete(let key): revisions[key] = nil
+        }
+      }
+    }
+    site = next
+    site.markSaved()
+    failpoints.hit("broker.decided")
+  }
+
+  private func scheduleTick() {
+    timer?.cancel()
+    var deadline = site.nextDeadline
+    if !postponed.isEmpty {
+      let soon = clock.now.adding(seconds: 1)
+      deadline = deadline.map { min($0, soon) } ?? soon
+    }
+    guard let deadline, !ended else { return }
+    let clock = self.clock
+    let inbox = self.inbox
+    timer = Task {
+      await clock.sleep(until: deadline)
+      if !Task.isCancelled { inbox.yield(.event(.tick)) }
+    }
+  }
+
+  // MARK: Acting
+
+  private func act(
+    on actions: [SiteAction], in group: inout ThrowingDiscardingTaskGroup<any Error>
+  ) {
+    for action in actions {
+      switch action {
+      case .attach(let id, let desktop):
+        connections[id]?.attach(displayLink: launcher.displayLink(of: desktop))
+      case .detach(let id): connections[id]?.detach()
+      case .showStatus(let id, let text): connections[id]?.showStatus(text, percent: nil)
+      case .setName(let id, let name): connections[id]?.setName(name)
+      case .close(let id, let text): connections[id]?.close(telling: text)
+      case .report(let decision): observe(decision)
+      case .start, .stop, .discard, .suspend, .resume, .reset, .pressPowerButton:
+        let launcher = self.launcher
+        let inbox = self.inbox
+        let clock = self.clock
+        let observe = self.observe
+        group.addTask {
+          let outcome = await launcher.carryOut(action)
+          if let event = outcome.event { inbox.yield(.event(event)) }
+          if let (desktop, text) = outcome.complaint {
+            observe(
+              Decision(time: clock.now, reason: .desktopReset, desktop: desktop, text: text))
+          }
+        }
+      }
+    }
+  }
+
+  private func endDesktops() async {
+    await withDiscardingTaskGroup { group in
+      for desktop in site.desktops.values where desktop.power != .off {
+        let launcher = self.launcher
+        let keeps = site.pools[desktop.pool]?.kind.keepsDesktops ?? true
+        group.addTask {
+          if keeps {
+            try? await launcher.stop(desktop.id, graceSeconds: nil)
+          } else {
+            try? await launcher.discard(desktop.id)
+          }
+        }
+      }
+    }
+  }
+}
+
+extension StoreTransaction.Write {
+  var key: String {
+    switch self {
+    case .put(let key, _, _): key
+    case .delete(let key): key
+    }
+  }
+}
+
+extension Launcher {
+  /// Does one action and says what became of it.
+  fileprivate func carryOut(
+    _ action: SiteAction
+  ) async -> (event: SiteEvent?, complaint: (DesktopID, String)?) {
+    switch action {
+    case .start(let request):
+      do {
+        try await start(request)
+        return (.started(request.desktop, generation: request.generation), nil)
+      } catch {
+        return (
+          .startFailed(request.desktop, generation: request.generation, error.description), nil
+        )
+      }
+    case .stop(let id, let grace):
+      return await report(id, .stop, .stopped(id)) { () async throws(LaunchError) in
+        try await stop(id, graceSeconds: grace == 0 ? nil : grace)
+      }
+    case .discard(let id):
+      return await report(id, .discard, .discarded(id)) { () async throws(LaunchError) in
+        try await discard(id)
+      }
+    case .suspend(let id):
+      return await report(id, .suspend, .suspended(id)) { () async throws(LaunchError) in
+        try await suspend(id)
+      }
+    case .resume(let id):
+      return await report(id, .resume, .resumed(id)) { () async throws(LaunchError) in
+        try await resume(id)
+      }
+    case .reset(let id):
+      do { try await reset(id) } catch { return (nil, (id, "\(id): \(error)")) }
+    case .pressPowerButton(let id):
+      do { try await pressPowerButton(id) } catch { return (nil, (id, "\(id): \(error)")) }
+    case .attach, .detach, .showStatus, .setName, .close, .report: break
+    }
+    return (nil, nil)
+  }
+
+  private func report(
+    _ id: DesktopID, _ operation: Desktop.Operation, _ success: SiteEvent,
+    _ body: () async throws(LaunchError) -> Void
+  ) async -> (event: SiteEvent?, complaint: (DesktopID, String)?) {
+    do {
+      try await body()
+      return (success, nil)
+    } catch {
+      return (.operationFailed(id, operation, error.description), nil)
+    }
+  }
+}
