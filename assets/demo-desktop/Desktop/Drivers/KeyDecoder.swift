@@ -1,0 +1,133 @@
+/// What a key press means to a window.
+enum KeyAction {
+  case character(UInt16)
+  case enter, tab, backspace, delete, escape
+  case left, right, up, down, home, end, pageUp, pageDown
+  case function(Int)
+  case none
+}
+
+struct KeyEvent {
+  /// The set 1 code, with a 0xE0 prefix in the high byte.
+  var code: UInt16
+  var isDown: Bool
+  /// True for the repetitions of a key that is held.
+  var isRepeat: Bool
+  var action: KeyAction
+  var control: Bool
+  var alt: Bool
+}
+
+/// Scancode set 1 to key events under the US layout.
+struct KeyDecoder {
+  /// Scroll lock 1, num lock 2, caps lock 4, as the keyboard's lights count them.
+  private(set) var locks: UInt8 = 2
+
+  private var prefix: UInt16 = 0
+  private var toSkip = 0
+  private var held: [UInt16] = []
+
+  private static let plain: StaticString =
+    "\0\u{1B}1234567890-=\u{8}\tqwertyuiop[]\n\0asdfghjkl;'`\0\\zxcvbnm,./\0*\0 "
+  private static let shifted: StaticString =
+    "\0\u{1B}!@#$%^&*()_+\u{8}\tQWERTYUIOP{}\n\0ASDFGHJKL:\"~\0|ZXCVBNM<>?\0*\0 "
+  private static let keypad: StaticString = "789-456+1230."
+
+  mutating func decode(_ byte: UInt8) -> KeyEvent? {
+    if toSkip > 0 {
+      toSkip -= 1
+      return nil
+    }
+    if byte == 0xE0 {
+      prefix = 0xE000
+      return nil
+    }
+    if byte == 0xE1 {  // Pause: E1 1D 45 E1 9D C5
+      toSkip = 2
+      return nil
+    }
+    let code = prefix | UInt16(byte & 0x7F)
+    prefix = 0
+    if code == 0xE02A || code == 0xE036 { return nil }  // shifts around navigation keys
+    return event(code, isDown: byte & 0x80 == 0)
+  }
+
+  private mutating func event(_ code: UInt16, isDown: Bool) -> KeyEvent {
+    let isRepeat = isDown && held.contains(code)
+    if isDown {
+      if !isRepeat { held.append(code) }
+    } else {
+      held.removeAll { $0 == code }
+    }
+    if isDown, !isRepeat { toggleLock(code) }
+    return KeyEvent(
+      code: code, isDown: isDown, isRepeat: isRepeat, action: isDown ? action(code) : .none,
+      control: held.contains(0x1D) || held.contains(0xE01D),
+      alt: held.contains(0x38) || held.contains(0xE038))
+  }
+
+  private mutating func toggleLock(_ code: UInt16) {
+    switch code {
+    case 0x46: locks ^= 1
+    case 0x45: locks ^= 2
+    case 0x3A: locks ^= 4
+    default: break
+    }
+  }
+
+  private var shift: Bool { held.contains(0x2A) || held.contains(0x36) }
+
+  private func action(_ code: UInt16) -> KeyAction {
+    switch code {
+    case 0xE01C: return .enter
+    case 0xE035: return .character(0x2F)
+    case 0x47...0x53: return keypadAction(code)
+    case 0xE047...0xE053: return Self.navigation(code & 0xFF)
+    case 0x3B...0x44: return .function(Int(code) - 0x3A)
+    case 0x57, 0x58: return .function(Int(code) - 0x4C)
+    case 0x56: return .character(shift ? 0x3E : 0x3C)
+    case 0x00...0x39: return mainAction(Int(code))
+    default: return .none
+    }
+  }
+
+  private func mainAction(_ code: Int) -> KeyAction {
+    let lower = Self.entry(Self.plain, code)
+    let isLetter = lower >= 0x61 && lower <= 0x7A
+    let raised = isLetter && locks & 4 != 0 ? !shift : shift
+    switch raised ? Self.entry(Self.shifted, code) : lower {
+    case 0: return .none
+    case 0x1B: return .escape
+    case 0x08: return .backspace
+    case 0x09: return .tab
+    case 0x0A: return .enter
+    case let character: return .character(UInt16(character))
+    }
+  }
+
+  private func keypadAction(_ code: UInt16) -> KeyAction {
+    let character = Self.entry(Self.keypad, Int(code) - 0x47)
+    let isOperator = character == 0x2D || character == 0x2B
+    if isOperator || (locks & 2 != 0) != shift { return .character(UInt16(character)) }
+    return Self.navigation(code)
+  }
+
+  private static func navigation(_ code: UInt16) -> KeyAction {
+    switch code {
+    case 0x47: return .home
+    case 0x48: return .up
+    case 0x49: return .pageUp
+    case 0x4B: return .left
+    case 0x4D: return .right
+    case 0x4F: return .end
+    case 0x50: return .down
+    case 0x51: return .pageDown
+    case 0x53: return .delete
+    default: return .none
+    }
+  }
+
+  private static func entry(_ table: StaticString, _ index: Int) -> UInt8 {
+    table.withUTF8Buffer { $0.indices.contains(index) ? $0[index] : 0 }
+  }
+}
