@@ -20,8 +20,9 @@ public protocol KeyValueStore: Sendable {
   @discardableResult
   func commit(_ transaction: StoreTransaction) async throws(StoreError) -> Int64
 
-  /// Every change under `prefix` after `revision`, in order, then those to come.
-  /// Ends when the task that reads it is cancelled or the store closes.
+  /// Every change under `prefix` after `revision`, in order (of the past, the latest
+  /// of each key), then those to come. Throws `conflict` when `revision` is so old
+  /// that deletions since are forgotten. Ends when the task that reads it is cancelled or the store closes.
   func watch(prefix: String, after revision: Int64) async throws(StoreError)
     -> AsyncStream<StoreChange>
 
