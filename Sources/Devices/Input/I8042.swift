@@ -6,7 +6,7 @@ import DeviceModel
 /// Follows IBM's PS/2 Hardware Interface Technical Reference, "Keyboard and
 /// Auxiliary Device Controller". Both devices always answer, so the time-out and
 /// parity bits of the status register stay clear.
-public final class I8042: StatefulDevice {
+package final class I8042: StatefulDevice {
   private enum Command {
     static let readRAM: ClosedRange<UInt8> = 0x20...0x3F
     static let writeRAM: ClosedRange<UInt8> = 0x60...0x7F
@@ -64,7 +64,7 @@ public final class I8042: StatefulDevice {
     var isAuxiliary: Bool
   }
 
-  public struct State: Codable, Sendable {
+  package struct State: Codable, Sendable {
     var version = 1
     var ram: [UInt8] = [0x03] + Array(repeating: 0, count: 31)
     var outputPort: UInt8 = 0x03
@@ -83,19 +83,16 @@ public final class I8042: StatefulDevice {
   }
 
   /// Port 0x60.
-  public var dataPort: any BusTarget { I8042Port(read: readData, write: writeData) }
+  package var dataPort: any BusTarget { I8042Port(read: readData, write: writeData) }
   /// Port 0x64.
-  public var commandPort: any BusTarget {
+  package var commandPort: any BusTarget {
     I8042Port(read: { self.status.rawValue }, write: writeCommand)
   }
 
   /// Called, device lock held, when the guest sets the keyboard's lights.
-  public var onLEDs: (KeyboardLEDs) -> Void = { _ in }
-  /// Called, device lock held, when the guest gates address line 20.
-  public var onA20: (Bool) -> Void = { _ in }
-  /// Called, device lock held, when the guest pulls the reset line.
-  public var onReset: () -> Void = {}
+  package var onLEDs: (KeyboardLEDs) -> Void = { _ in }
 
+  private weak var machine: (any MachineControl)?
   private var state: State
   private let keyboard: PS2Keyboard
   private let mouse: PS2Mouse
@@ -105,10 +102,11 @@ public final class I8042: StatefulDevice {
   /// - Parameters:
   ///   - keyboardInterrupt: IRQ 1.
   ///   - auxiliaryInterrupt: IRQ 12.
-  public init(
-    clock: any DeviceClock, keyboardInterrupt: any InterruptLine,
-    auxiliaryInterrupt: any InterruptLine, state: State? = nil
+  package init(
+    machine: any MachineControl, clock: any DeviceClock, keyboardInterrupt: any InterruptLine,
+    auxiliaryInterrupt: any InterruptLine, state: State?
   ) {
+    self.machine = machine
     self.keyboardInterrupt = keyboardInterrupt
     self.auxiliaryInterrupt = auxiliaryInterrupt
     self.state = state ?? State()
@@ -120,14 +118,14 @@ public final class I8042: StatefulDevice {
     updateInterrupts()
   }
 
-  public func saveState() -> State {
+  package func saveState() -> State {
     var saved = state
     saved.keyboard = keyboard.saveState()
     saved.mouse = mouse.saveState()
     return saved
   }
 
-  public func reset() {
+  package func reset() {
     state = State()
     keyboard.reset()
     mouse.reset()
@@ -135,15 +133,15 @@ public final class I8042: StatefulDevice {
   }
 
   /// The lights as the guest set them last.
-  public var leds: KeyboardLEDs { keyboard.leds }
+  package var leds: KeyboardLEDs { keyboard.leds }
 
   /// The picture's size in pixels, for pointers that only understand movement.
-  public func setScanoutSize(width: Int, height: Int) {
+  package func setScanoutSize(width: Int, height: Int) {
     mouse.setScanoutSize(width: width, height: height)
   }
 
   /// Makes the mouse interrupt without moving; see `VMwareBackdoor`.
-  public func nudgeMouse() { mouse.nudge() }
+  package func nudgeMouse() { mouse.nudge() }
 
   // MARK: - Registers
 
@@ -221,7 +219,8 @@ public final class I8042: StatefulDevice {
     case Command.disableA20: writeOutputPort(state.outputPort & ~OutputPort.a20)
     case Command.enableA20: writeOutputPort(state.outputPort | OutputPort.a20)
     case Command.readTestInputs: answer(testInputs)
-    case Command.pulseOutput where command & OutputPort.notReset == 0: onReset()
+    case Command.pulseOutput where command & OutputPort.notReset == 0:
+      machine?.requestReset(.keyboardController)
     default: break
     }
   }
@@ -241,10 +240,9 @@ public final class I8042: StatefulDevice {
   }
 
   private func writeOutputPort(_ value: UInt8) {
-    let changed = value ^ state.outputPort
+    // The A20 gate is remembered but always open, as on every PC since.
     state.outputPort = value & (OutputPort.a20 | OutputPort.notReset) | OutputPort.notReset
-    if changed & OutputPort.a20 != 0 { onA20(value & OutputPort.a20 != 0) }
-    if value & OutputPort.notReset == 0 { onReset() }
+    if value & OutputPort.notReset == 0 { machine?.requestReset(.keyboardController) }
   }
 
   // MARK: - Output buffer
@@ -295,7 +293,7 @@ public final class I8042: StatefulDevice {
 }
 
 extension I8042: InputSink {
-  public func accepts(_ event: InputEvent) -> Bool {
+  package func accepts(_ event: InputEvent) -> Bool {
     switch event {
     // Releases always, so that no key stays down for good.
     case .key(_, let pressed): keyboard.isScanning || !pressed
@@ -303,7 +301,7 @@ extension I8042: InputSink {
     }
   }
 
-  public func deliver(_ event: InputEvent) {
+  package func deliver(_ event: InputEvent) {
     switch event {
     case .key(let key, let pressed): keyboard.deliver(key, pressed: pressed)
     case .absolutePointer(let x, let y, let buttons): mouse.moveTo(x: x, y: y, buttons: buttons)

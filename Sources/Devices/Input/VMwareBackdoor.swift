@@ -2,15 +2,15 @@ import DeviceModel
 
 /// The general registers of the vCPU whose port access is being carried out, as
 /// its 32-bit I/O instruction sees them.
-public struct CallingRegisters: Equatable, Sendable {
-  public var eax: UInt32
-  public var ebx: UInt32
-  public var ecx: UInt32
-  public var edx: UInt32
-  public var esi: UInt32
-  public var edi: UInt32
+package struct CallingRegisters: Equatable, Sendable {
+  package var eax: UInt32
+  package var ebx: UInt32
+  package var ecx: UInt32
+  package var edx: UInt32
+  package var esi: UInt32
+  package var edi: UInt32
 
-  public init(
+  package init(
     eax: UInt32 = 0, ebx: UInt32 = 0, ecx: UInt32 = 0, edx: UInt32 = 0, esi: UInt32 = 0,
     edi: UInt32 = 0
   ) {
@@ -25,7 +25,7 @@ public struct CallingRegisters: Equatable, Sendable {
 
 /// Access to the registers of the vCPU that is in an I/O exit. Called only from
 /// within a `BusTarget.read` or `write` on that vCPU's thread, device lock held.
-public protocol CallingProcessor: AnyObject {
+package protocol CallingProcessor: AnyObject {
   /// The registers at the I/O instruction.
   func readRegisters() -> CallingRegisters
 
@@ -38,7 +38,7 @@ public protocol CallingProcessor: AnyObject {
 ///
 /// Register use as in the public VMware tools sources and drivers: EAX holds the
 /// magic number, CX the command, EBX its argument; a 32-bit IN carries it out.
-public final class VMwareBackdoor: BusTarget, StatefulDevice {
+package final class VMwareBackdoor: BusTarget, StatefulDevice {
   private static let magic: UInt32 = 0x564D_5868
 
   private enum Command {
@@ -63,7 +63,7 @@ public final class VMwareBackdoor: BusTarget, StatefulDevice {
   /// Words queued for the driver, four a packet.
   private static let queueSize = 1024
 
-  public struct State: Codable, Sendable {
+  package struct State: Codable, Sendable {
     var version = 1
     var enabled = false
     var absolute = false
@@ -73,7 +73,7 @@ public final class VMwareBackdoor: BusTarget, StatefulDevice {
     var y: UInt16 = 0
   }
 
-  public var maximumAccessWidth: Int { 4 }
+  package var maximumAccessWidth: Int { 4 }
 
   private var state: State
   private let processor: any CallingProcessor
@@ -82,20 +82,20 @@ public final class VMwareBackdoor: BusTarget, StatefulDevice {
   /// - Parameters:
   ///   - nudge: raises the mouse interrupt that makes the driver read; it is
   ///     `I8042.nudgeMouse` of the same machine.
-  public init(
-    processor: any CallingProcessor, nudge: @escaping () -> Void, state: State? = nil
+  package init(
+    processor: any CallingProcessor, nudge: @escaping () -> Void, state: State?
   ) {
     self.processor = processor
     self.nudge = nudge
     self.state = state ?? State()
   }
 
-  public func saveState() -> State { state }
-  public func reset() { state = State() }
+  package func saveState() -> State { state }
+  package func reset() { state = State() }
 
   // MARK: - The port
 
-  public func read(offset: UInt64, width: Int) -> UInt64 {
+  package func read(offset: UInt64, width: Int) -> UInt64 {
     guard offset == 0, width == 4 else { return .max }
     var registers = processor.readRegisters()
     guard registers.eax == Self.magic else { return UInt64(registers.eax) }
@@ -119,7 +119,7 @@ public final class VMwareBackdoor: BusTarget, StatefulDevice {
   }
 
   /// OUT carries the same commands and returns nothing.
-  public func write(offset: UInt64, width: Int, value: UInt64) {
+  package func write(offset: UInt64, width: Int, value: UInt64) {
     _ = read(offset: offset, width: width)
   }
 
@@ -153,7 +153,7 @@ public final class VMwareBackdoor: BusTarget, StatefulDevice {
 }
 
 extension VMwareBackdoor: InputSink {
-  public func accepts(_ event: InputEvent) -> Bool {
+  package func accepts(_ event: InputEvent) -> Bool {
     guard state.enabled else { return false }
     switch event {
     case .key: return false
@@ -162,7 +162,7 @@ extension VMwareBackdoor: InputSink {
     }
   }
 
-  public func deliver(_ event: InputEvent) {
+  package func deliver(_ event: InputEvent) {
     guard accepts(event) else { return }
     switch event {
     case .key: return
