@@ -111,6 +111,8 @@ public struct PoolPolicies: Hashable, Codable, Sendable {
     case refuse
   }
 
+  public static let keyboardLayouts = ["en-us", "de", "fr"]
+
   /// What becomes of a desktop whose viewer left, after `disconnectSeconds`.
   public var onDisconnect: OnDisconnect
   public var disconnectSeconds: Int

@@ -1,0 +1,98 @@
+import Brokering
+import ControlAPI
+import Foundation
+import Hummingbird
+import Logging
+import ServiceLifecycle
+
+/// The admin API on a Unix socket. Whoever may open the socket may do everything:
+/// it lies in the runtime directory, which is its owner's alone.
+public struct ControlServer: Service {
+  /// What the API tells that the broker does not know.
+  public struct Surroundings: Sendable {
+    public var version: String
+    public var started: WireTime
+    /// Where viewers connect, and the certificate they see.
+    public var gateway: @Sendable () async -> (addresses: [String], fingerprint: String?)
+    public var doctor: @Sendable () async -> DoctorDocument
+
+    public init(
+      version: String, started: WireTime,
+      gateway: @escaping @Sendable () async -> (addresses: [String], fingerprint: String?),
+      doctor: @escaping @Sendable () async -> DoctorDocument
+    ) {
+      self.version = version
+      self.started = started
+      self.gateway = gateway
+      self.doctor = doctor
+    }
+  }
+
+  /// More than any request body needs.
+  static let largestBody = 64 * 1024
+
+  private let socketPath: String
+  private let broker: Broker
+  private let surroundings: Surroundings
+  private let logger: Logger
+
+  public init(
+    broker: Broker, socketPath: String, surroundings: Surroundings, logger: Logger
+  ) {
+    self.socketPath = socketPath
+    self.logger = logger
+    self.broker = broker
+    self.surroundings = surroundings
+  }
+
+  /// Listens until cancelled or shut down gracefully; removes the socket then.
+  public func run() async throws {
+    try removeStaleSocket()
+    defer { unlink(socketPath) }
+    let application = Application(
+      router: Self.makeRouter(broker: broker, surroundings: surroundings),
+      configuration: .init(address: .unixDomainSocket(path: socketPath)),
+      onServerRunning: { [socketPath, logger] _ in
+        chmod(socketPath, 0o600)
+        logger.info("control API listens", metadata: ["socket": "\(socketPath)"])
+      },
+      logger: logger)
+    try await application.run()
+  }
+
+  /// A socket nobody listens on is left by a carreld that was killed.
+  private func removeStaleSocket() throws(BrokerError) {
+    var status = stat()
+    // SAFETY: lstat fills the structure given or fails.
+    guard lstat(socketPath, &status) == 0 else { return }
+    guard status.st_mode & S_IFMT == S_IFSOCK else {
+      throw BrokerError(
+        .conflict, "\(socketPath) is in the way of the control socket: move it away")
+    }
+    unlink(socketPath)
+  }
+
+  static func makeRouter(
+    broker: Broker, surroundings: Surroundings
+  ) -> Router<BasicRequestContext> {
+    let router = Router(context: BasicRequestContext.self)
+    router.add(middleware: ErrorAnswers())
+    addSystemRoutes(to: router, broker, surroundings)
+    addPoolRoutes(to: router, broker)
+    addDesktopRoutes(to: router, broker)
+    addUserRoutes(to: router, broker)
+    addSessionRoutes(to: router, broker)
+    return router
+  }
+
+  /// Every route as `GET /v1/pools/{name}`, for the test that compares them with
+  /// the OpenAPI document.
+  package static func routes(of broker: Broker) -> [String] {
+    let surroundings = Surroundings(
+      version: "", started: WireTime(milliseconds: 0), gateway: { ([], nil) },
+      doctor: { DoctorDocument(checks: []) })
+    return makeRouter(broker: broker, surroundings: surroundings).routes.map {
+      "\($0.method.rawValue) \($0.path.description)"
+    }
+  }
+}
