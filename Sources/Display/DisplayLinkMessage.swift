@@ -1,0 +1,340 @@
+import CarrelBase
+import DeviceModel
+
+/// One packet of the display link, between a VMM and one display of it.
+///
+/// The link is a Unix `SOCK_SEQPACKET`. The VMM listens; any number of displays
+/// connect. Packets, little-endian, first byte the type:
+///
+/// | type | name      | way         | fields after the type                                    |
+/// |------|-----------|-------------|----------------------------------------------------------|
+/// | 1    | hello     | both        | `"CRLK"`, version u16, name (UTF-8, rest)                |
+/// | 2    | surface   | VMM →       | source u8, format u8, offset u64, stride u32, width u16, height u16 |
+/// | 3    | damage    | VMM →       | sequence u32, rectangles: x, y, width, height u16 each   |
+/// | 4    | cursor    | VMM →       | x, y of the hot spot, width, height u16; pixels: blue, green, red, alpha (premultiplied) |
+/// | 5    | audio     | VMM →       | reserved                                                 |
+/// | 6    | leds      | VMM →       | bit 0 scroll, 1 number, 2 capitals lock                  |
+/// | 7    | bell      | VMM →       |                                                          |
+/// | 8    | name      | VMM →       | UTF-8                                                    |
+/// | 16   | key       | display →   | `KeyCode` u16, pressed u8                                |
+/// | 17   | pointer   | display →   | x, y u16 (0 … 65535 over the picture), buttons u8, wheel i8, horizontal wheel i8 |
+/// | 18   | resize    | display →   | width, height u16                                        |
+/// | 19   | clipboard | display →   | UTF-8                                                    |
+/// | 20   | power     | display →   | 0 shut down, 1 reboot, 2 reset                           |
+/// | 21   | pace      | display →   | sequence u32                                             |
+///
+/// **Beginning.** The display says hello first; the VMM answers hello and at once
+/// `surface`, `leds`, `cursor` as they are. Versions must be equal; a VMM answers
+/// another version with its own hello and closes.
+///
+/// **Memory.** A surface lies in one of two memories (`Scanout.Source`). The first
+/// `surface` packet on a connection that names a source carries its memfd by
+/// SCM_RIGHTS; it holds for the connection. The display checks that the surface
+/// lies within the memfd's size. A VMM seals the size. A new VMM is a new
+/// connection, with new memories.
+///
+/// **Pace.** `pace` asks for the next damage, naming the sequence of the last one
+/// taken (0 after `hello` and after `surface`). The VMM collects damage and sends
+/// one packet per `pace`; it looks for damage only while somebody asks. `surface`
+/// needs no asking; it makes everything damaged and withdraws damage not yet sent.
+///
+/// **Errors.** Whoever receives a malformed packet closes the connection.
+public enum DisplayLinkMessage: Hashable, Sendable {
+  case hello(version: UInt16, name: String)
+  case surface(Scanout)
+  case damage(sequence: UInt32, [Rect])
+  case cursor(CursorImage)
+  case leds(KeyboardLEDs)
+  case bell
+  case name(String)
+  case key(KeyCode, pressed: Bool)
+  case pointer(x: UInt16, y: UInt16, buttons: PointerButtons, wheel: Int8, horizontalWheel: Int8)
+  case resize(width: Int, height: Int)
+  case clipboard(String)
+  case power(PowerRequest)
+  case pace(sequence: UInt32)
+
+  /// The version of the link that this code speaks.
+  public static let version: UInt16 = 1
+  /// No packet is longer.
+  public static let maximumSize = 96 * 1024
+  /// No `damage` has more rectangles.
+  public static let maximumRects = 512
+  /// No text is longer, in UTF-8.
+  public static let maximumText = 64 * 1024
+  /// No picture is wider or higher.
+  public static let maximumSide = 8192
+
+  /// What a viewer may ask of the guest's power.
+  public enum PowerRequest: UInt8, Hashable, Sendable {
+    case shutdown = 0
+    case reboot = 1
+    case reset = 2
+  }
+}
+
+/// A packet that is not one, or a link that cannot be used.
+public struct DisplayLinkError: CarrelError {
+  public enum Kind: Hashable, Sendable {
+    case malformed
+    case version
+    case surface
+    case connection
+  }
+
+  public let kind: Kind
+  public let context: String
+  public let cause: (any Error)?
+
+  public init(_ kind: Kind, _ context: String, cause: (any Error)? = nil) {
+    self.kind = kind
+    self.context = context
+    self.cause = cause
+  }
+}
+
+extension DisplayLinkMessage {
+  private enum Code: UInt8 {
+    case hello = 1
+    case surface
+    case damage
+    case cursor
+    case audio
+    case leds
+    case bell
+    case name
+    case key = 16
+    case pointer
+    case resize
+    case clipboard
+    case power
+    case pace
+  }
+
+  private static let magic = Array("CRLK".utf8)
+
+  // MARK: Encoding
+
+  /// The packet's bytes. Values beyond the limits above are cut to them.
+  public func encoded() -> [UInt8] {
+    var writer = LinkWriter()
+    switch self {
+    case .hello(let version, let name):
+      writer.write(Code.hello.rawValue)
+      writer.write(Self.magic)
+      writer.write(version)
+      writer.write(Self.bounded(name, limit: 256))
+    case .surface(let scanout):
+      writer.write(Code.surface.rawValue)
+      Self.write(scanout, to: &writer)
+    case .damage(let sequence, let rects):
+      writer.write(Code.damage.rawValue)
+      writer.write(sequence)
+      for rect in rects.prefix(Self.maximumRects) { Self.write(rect, to: &writer) }
+    case .cursor(let image):
+      writer.write(Code.cursor.rawValue)
+      for field in [image.hotX, image.hotY, image.width, image.height] {
+        writer.write(UInt16(clamping: field))
+      }
+      writer.write(image.pixels)
+    case .leds(let leds):
+      writer.write(Code.leds.rawValue)
+      writer.write(leds.rawValue)
+    case .bell:
+      writer.write(Code.bell.rawValue)
+    case .name(let name):
+      writer.write(Code.name.rawValue)
+      writer.write(Self.bounded(name, limit: 256))
+    default:
+      encodeInput(to: &writer)
+    }
+    return writer.bytes
+  }
+
+  private func encodeInput(to writer: inout LinkWriter) {
+    switch self {
+    case .key(let code, let pressed):
+      writer.write(Code.key.rawValue)
+      writer.write(code.rawValue)
+      writer.write(UInt8(pressed ? 1 : 0))
+    case .pointer(let x, let y, let buttons, let wheel, let horizontalWheel):
+      writer.write(Code.pointer.rawValue)
+      writer.write(x)
+      writer.write(y)
+      writer.write(buttons.rawValue)
+      writer.write(wheel)
+      writer.write(horizontalWheel)
+    case .resize(let width, let height):
+      writer.write(Code.resize.rawValue)
+      writer.write(UInt16(clamping: width))
+      writer.write(UInt16(clamping: height))
+    case .clipboard(let text):
+      writer.write(Code.clipboard.rawValue)
+      writer.write(Self.bounded(text, limit: Self.maximumText))
+    case .power(let request):
+      writer.write(Code.power.rawValue)
+      writer.write(request.rawValue)
+    case .pace(let sequence):
+      writer.write(Code.pace.rawValue)
+      writer.write(sequence)
+    default:
+      break
+    }
+  }
+
+  private static func write(_ scanout: Scanout, to writer: inout LinkWriter) {
+    writer.write(scanout.source.rawValue)
+    writer.write(scanout.format.rawValue)
+    writer.write(UInt64(clamping: scanout.offset))
+    writer.write(UInt32(clamping: scanout.stride))
+    writer.write(UInt16(clamping: scanout.width))
+    writer.write(UInt16(clamping: scanout.height))
+  }
+
+  private static func write(_ rect: Rect, to writer: inout LinkWriter) {
+    for field in [rect.x, rect.y, rect.width, rect.height] {
+      writer.write(UInt16(clamping: field))
+    }
+  }
+
+  /// UTF-8 cut before a character that would not fit.
+  private static func bounded(_ text: String, limit: Int) -> [UInt8] {
+    let bytes = Array(text.utf8)
+    guard bytes.count > limit else { return bytes }
+    var end = limit
+    while end > 0 && bytes[end] & 0xC0 == 0x80 { end -= 1 }
+    return Array(bytes[..<end])
+  }
+
+  // MARK: Decoding
+
+  /// Reads a packet that the other side, trusted or not, sent.
+  public init(decoding bytes: [UInt8]) throws(DisplayLinkError) {
+    guard bytes.count <= Self.maximumSize else {
+      throw DisplayLinkError(.malformed, "display link: a message of \(bytes.count) bytes")
+    }
+    var reader = LinkReader(bytes)
+    let type: UInt8 = try reader.read()
+    guard let code = Code(rawValue: type), code != .audio else {
+      throw DisplayLinkError(.malformed, "display link: unknown message type \(type)")
+    }
+    self = try Self.read(code, &reader)
+    try reader.end()
+  }
+
+  private static func read(_ code: Code, _ reader: inout LinkReader)
+    throws(DisplayLinkError) -> DisplayLinkMessage
+  {
+    switch code {
+    case .hello:
+      guard try reader.read(count: 4) == magic else {
+        throw DisplayLinkError(.malformed, "display link: the peer is no display link")
+      }
+      return .hello(version: try reader.read(), name: try reader.readText())
+    case .surface: return .surface(try readScanout(&reader))
+    case .damage: return try readDamage(&reader)
+    case .cursor: return .cursor(try readCursor(&reader))
+    case .audio, .bell: return .bell
+    case .leds: return .leds(KeyboardLEDs(rawValue: try reader.read(UInt8.self) & 7))
+    case .name: return .name(try reader.readText())
+    case .key:
+      return .key(KeyCode(try reader.read()), pressed: try reader.read(UInt8.self) != 0)
+    case .pointer:
+      return .pointer(
+        x: try reader.read(), y: try reader.read(),
+        buttons: PointerButtons(rawValue: try reader.read(UInt8.self) & 31),
+        wheel: try reader.read(), horizontalWheel: try reader.read())
+    case .resize:
+      return .resize(width: try readSide(&reader), height: try readSide(&reader))
+    case .clipboard:
+      guard reader.remaining <= maximumText else {
+        throw DisplayLinkError(.malformed, "display link: a clipboard text is too long")
+      }
+      return .clipboard(try reader.readText())
+    case .power:
+      guard let request = PowerRequest(rawValue: try reader.read()) else {
+        throw DisplayLinkError(.malformed, "display link: unknown power request")
+      }
+      return .power(request)
+    case .pace: return .pace(sequence: try reader.read())
+    }
+  }
+
+  private static func readSide(_ reader: inout LinkReader) throws(DisplayLinkError) -> Int {
+    let side = Int(try reader.read(UInt16.self))
+    guard side > 0 && side <= maximumSide else {
+      throw DisplayLinkError(.malformed, "display link: a side of \(side) pixels")
+    }
+    return side
+  }
+
+  private static func readScanout(_ reader: inout LinkReader)
+    throws(DisplayLinkError) -> Scanout
+  {
+    guard let source = Scanout.Source(rawValue: try reader.read()),
+      let format = PixelFormat(rawValue: try reader.read())
+    else {
+      throw DisplayLinkError(.malformed, "display link: unknown surface source or format")
+    }
+    let offset: UInt64 = try reader.read()
+    let stride: UInt32 = try reader.read()
+    let scanout = Scanout(
+      source: source, offset: Int(clamping: offset), stride: Int(stride),
+      width: try readSide(&reader), height: try readSide(&reader), format: format)
+    guard scanout.stride >= scanout.width * format.bytesPerPixel else {
+      throw DisplayLinkError(.malformed, "display link: a surface's rows overlap")
+    }
+    return scanout
+  }
+
+  private static func readDamage(_ reader: inout LinkReader)
+    throws(DisplayLinkError) -> DisplayLinkMessage
+  {
+    let sequence: UInt32 = try reader.read()
+    guard reader.remaining / 8 <= maximumRects else {
+      throw DisplayLinkError(.malformed, "display link: too many rectangles")
+    }
+    var rects: [Rect] = []
+    while reader.remaining > 0 {
+      rects.append(
+        Rect(
+          x: Int(try reader.read(UInt16.self)), y: Int(try reader.read(UInt16.self)),
+          width: Int(try reader.read(UInt16.self)), height: Int(try reader.read(UInt16.self))))
+    }
+    return .damage(sequence: sequence, rects)
+  }
+
+  private static func readCursor(_ reader: inout LinkReader)
+    throws(DisplayLinkError) -> CursorImage
+  {
+    let hotX = Int(try reader.read(UInt16.self))
+    let hotY = Int(try reader.read(UInt16.self))
+    let width = Int(try reader.read(UInt16.self))
+    let height = Int(try reader.read(UInt16.self))
+    let pixels = try reader.read(count: reader.remaining)
+    guard
+      let image = CursorImage(
+        width: width, height: height, hotX: hotX, hotY: hotY, pixels: pixels)
+    else {
+      throw DisplayLinkError(.malformed, "display link: a cursor of \(width)×\(height)")
+    }
+    return image
+  }
+}
+
+extension Scanout {
+  /// How many bytes of its memory the picture spans; `nil` when that overflows.
+  public var byteSpan: Int? {
+    guard width > 0 && height > 0 && offset >= 0 && stride >= 0 else { return nil }
+    let (rows, rowsOverflow) = stride.multipliedReportingOverflow(by: height - 1)
+    let (last, lastOverflow) = rows.addingReportingOverflow(width * format.bytesPerPixel)
+    return rowsOverflow || lastOverflow ? nil : last
+  }
+
+  /// Whether the whole picture lies within `size` bytes of memory.
+  public func fits(in size: Int) -> Bool {
+    guard let byteSpan else { return false }
+    let (end, overflow) = offset.addingReportingOverflow(byteSpan)
+    return !overflow && end <= size
+  }
+}
