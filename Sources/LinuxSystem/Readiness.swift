@@ -68,7 +68,8 @@ public struct Poller: Sendable {
     public let interest: Interest
   }
 
-  private let descriptor: FileDescriptor
+  /// Becomes readable when something watched is ready, so pollers nest.
+  public let descriptor: FileDescriptor
 
   public init() throws(SystemError) {
     descriptor = FileDescriptor(owning: try check(clinux_epoll_create(), "make an epoll"))
