@@ -9,6 +9,13 @@ package struct ShadowSegment: Sendable, Equatable {
   package var readsRAM: Bool
   /// Writes go to DRAM, else to the bus behind.
   package var writesRAM: Bool
+
+  package init(base: UInt64, size: UInt64, readsRAM: Bool, writesRAM: Bool) {
+    self.base = base
+    self.size = size
+    self.readsRAM = readsRAM
+    self.writesRAM = writesRAM
+  }
 }
 
 /// Takes notice of the host bridge's memory attributes. `Machine` implements it.

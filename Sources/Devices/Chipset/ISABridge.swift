@@ -14,6 +14,9 @@ package final class ISABridge: PCIInterruptRouter, StatefulDevice {
   /// IRQ 0, 1, 2, 8 and 13 are reserved in the route control registers.
   private static let routableInterrupts: Set<Int> = [3, 4, 5, 6, 7, 9, 10, 11, 12, 14, 15]
 
+  /// The ISA IRQs that firmware routes PIRQA# … PIRQD# to by convention.
+  package static let conventionalRoutes: [UInt8] = [10, 10, 11, 11]
+
   package let function: PCIFunction
   private let interrupts: [Int: any InterruptLine]
   private var pins: [Bool]

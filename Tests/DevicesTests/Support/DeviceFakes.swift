@@ -13,9 +13,23 @@ final class FakeClock: DeviceClock {
     func cancel() { deadline = nil }
   }
 
-  private(set) var now: UInt64 = 1_000_000_000
-  var wallClock: (seconds: Int64, nanoseconds: UInt32) = (0, 0)
+  private(set) var now: UInt64
+  /// UTC in nanoseconds since 1970 when `now` was 0.
+  let wallClockStart: Int64
   private var timers: [Timer] = []
+
+  init(now: UInt64 = 1_000_000_000, wallClockStart: Int64 = 0) {
+    self.now = now
+    self.wallClockStart = wallClockStart
+  }
+
+  var wallClock: (seconds: Int64, nanoseconds: UInt32) {
+    let total = wallClockStart + Int64(now)
+    return (total / 1_000_000_000, UInt32(total % 1_000_000_000))
+  }
+
+  /// The earliest deadline that is armed.
+  var nextDeadline: UInt64? { timers.compactMap(\.deadline).min() }
 
   func makeTimer(_ fire: @escaping () -> Void) -> any DeviceTimer {
     let timer = Timer(fire)
@@ -24,8 +38,11 @@ final class FakeClock: DeviceClock {
   }
 
   /// Lets time pass, firing what falls due in its order.
-  func advance(milliseconds: Int) {
-    let end = now + UInt64(milliseconds) * 1_000_000
+  func advance(milliseconds: Int) { advance(UInt64(milliseconds) * 1_000_000) }
+
+  /// The same in nanoseconds.
+  func advance(_ nanoseconds: UInt64) {
+    let end = now + nanoseconds
     while let next = timers.filter({ $0.deadline != nil }).min(by: {
       ($0.deadline ?? 0) < ($1.deadline ?? 0)
     }), let deadline = next.deadline, deadline <= end {
@@ -80,5 +97,20 @@ final class FakeMemory: GuestMemory {
       throw GuestMemoryError(address: address, count: count)
     }
     return Int(address)..<Int(address) + count
+  }
+}
+
+/// The far end of a serial line, which can refuse bytes.
+final class FakeBackend: CharacterBackend {
+  var sent: [UInt8] = []
+  /// How many more bytes it takes.
+  var room = Int.max
+  var onReceive: (([UInt8]) -> Void)?
+
+  func write(_ bytes: [UInt8]) -> Int {
+    let count = min(room, bytes.count)
+    sent += bytes.prefix(count)
+    if room != .max { room -= count }
+    return count
   }
 }

@@ -1,0 +1,196 @@
+import DeviceModel
+import Devices
+import Testing
+
+@Suite("firmware configuration device")
+struct FirmwareConfigurationTests {
+  let memory = FakeMemory(size: 1 << 20)
+  let ports = Bus(name: "port I/O")
+  let device: FirmwareConfiguration
+
+  static var contents: FirmwareContents {
+    var contents = FirmwareContents()
+    contents.describeMemory(
+      total: 0x800_0000,
+      ranges: [
+        MemoryRange(base: 0, size: 0x9FC00, kind: .ram),
+        MemoryRange(base: 0x10_0000, size: 0x7F0_0000, kind: .ram),
+      ])
+    contents.describeProcessors(count: 2, maximum: 4)
+    contents.describeBoot(order: ["/pci@i0cf8/ide@1,1/drive@0/disk@0"], menuWait: 1500)
+    contents.addFile("opt/carrel/user", Array("ada".utf8))
+    contents.addFile("etc/writable", [1, 2, 3, 4], isWritable: true)
+    return contents
+  }
+
+  init() throws {
+    device = FirmwareConfiguration(contents: Self.contents, memory: memory, state: nil)
+    try ports.map(device, name: "fw_cfg", at: 0x510, size: 12)
+  }
+
+  func select(_ key: UInt16) { ports.write(address: 0x510, width: 2, value: UInt64(key)) }
+
+  func bytes(_ count: Int) -> [UInt8] {
+    (0..<count).map { _ in UInt8(ports.read(address: 0x511, width: 1)) }
+  }
+
+  func item(_ key: UInt16, _ count: Int) -> [UInt8] {
+    select(key)
+    return bytes(count)
+  }
+
+  /// Name, size and key of each file, as a guest reads the directory.
+  func directory() -> [(name: String, size: Int, key: UInt16)] {
+    select(0x19)
+    let count = bytes(4).reduce(0) { $0 << 8 | Int($1) }
+    return (0..<count).map { _ in
+      let entry = bytes(64)
+      let name = String(decoding: entry[8...].prefix { $0 != 0 }, as: UTF8.self)
+      let size = entry[0..<4].reduce(0) { $0 << 8 | Int($1) }
+      return (name, size, UInt16(entry[4]) << 8 | UInt16(entry[5]))
+    }
+  }
+
+  func key(_ name: String) -> UInt16 { directory().first { $0.name == name }?.key ?? 0xFFFF }
+
+  /// Runs a DMA descriptor at 0x1000 and returns its control field afterwards.
+  func transfer(control: UInt32, length: UInt32, address: UInt64, at descriptor: Int = 0x1000)
+    -> UInt32
+  {
+    let fields = BigEndian.bytes(control) + BigEndian.bytes(length) + BigEndian.bytes(address)
+    memory.bytes.replaceSubrange(descriptor..<descriptor + 16, with: fields)
+    ports.write(address: 0x514, width: 4, value: 0)
+    ports.write(address: 0x518, width: 4, value: UInt64(UInt32(descriptor).byteSwapped))
+    return memory.bytes[descriptor..<descriptor + 4].reduce(0) { $0 << 8 | UInt32($1) }
+  }
+
+  @Test("the signature and the version with DMA are there")
+  func signature() {
+    #expect(item(0, 5) == Array("QEMU".utf8) + [0])
+    #expect(item(1, 4) == [3, 0, 0, 0])
+    #expect(ports.read(address: 0x514, width: 4) == UInt64(UInt32(0x5145_4D55).byteSwapped))
+    #expect(ports.read(address: 0x518, width: 4) == UInt64(UInt32(0x2043_4647).byteSwapped))
+  }
+
+  @Test("memory, processors and boot menu are described as firmware reads them")
+  func items() {
+    #expect(item(3, 8) == [0, 0, 0, 8, 0, 0, 0, 0])
+    #expect(item(5, 2) == [2, 0])
+    #expect(item(0x0F, 2) == [4, 0])
+    #expect(item(0x0E, 2) == [1, 0])
+    let map = item(key("etc/e820"), 40)
+    #expect(map[8..<20] == [0, 0xFC, 9, 0, 0, 0, 0, 0, 1, 0, 0, 0])
+    #expect(item(key("etc/boot-menu-wait"), 2) == [0xDC, 0x05])
+  }
+
+  @Test("the directory lists files by name with their sizes")
+  func files() {
+    let entries = directory()
+    #expect(
+      entries.map(\.name) == [
+        "bootorder", "etc/boot-menu-wait", "etc/e820", "etc/writable", "opt/carrel/user",
+      ])
+    #expect(entries.map(\.key) == Array(0x20..<0x25))
+    #expect(entries.last?.size == 3)
+    #expect(item(key("opt/carrel/user"), 4) == Array("ada".utf8) + [0])
+  }
+
+  @Test("names that do not fit the directory are refused")
+  func names() {
+    var contents = FirmwareContents()
+    let long = String(repeating: "x", count: 55)
+    let names = ["", long + "x", "opt/ü", long]
+    let taken = names.map { contents.addFile($0, []) }
+    #expect(taken == [false, false, false, true])
+  }
+
+  @Test("DMA selects, reads and skips; past the end there are zeros")
+  func dma() {
+    let key = UInt32(key("opt/carrel/user"))
+    #expect(transfer(control: key << 16 | 0x0A, length: 6, address: 0x2000) == 0)
+    #expect(Array(memory.bytes[0x2000..<0x2006]) == Array("ada".utf8) + [0, 0, 0])
+    #expect(transfer(control: key << 16 | 0x0C, length: 2, address: 0) == 0)
+    #expect(transfer(control: 0x02, length: 1, address: 0x2010) == 0)
+    #expect(memory.bytes[0x2010] == UInt8(ascii: "a"))
+  }
+
+  @Test("a port read goes on where DMA stopped")
+  func mixed() {
+    let key = UInt32(key("opt/carrel/user"))
+    #expect(transfer(control: key << 16 | 0x0A, length: 1, address: 0x2000) == 0)
+    #expect(bytes(2) == Array("da".utf8))
+  }
+
+  @Test("writable files take writes within their size, others none")
+  func writing() {
+    var written: [String] = []
+    device.onWrite = { written.append($0) }
+    memory.bytes.replaceSubrange(0x3000..<0x3002, with: [9, 8])
+    let key = UInt32(key("etc/writable"))
+    #expect(transfer(control: key << 16 | 0x18, length: 2, address: 0x3000) == 0)
+    #expect(device.contents(of: "etc/writable") == [9, 8, 3, 4])
+    #expect(transfer(control: 0x10, length: 3, address: 0x3000) == 1)
+    let other = UInt32(self.key("opt/carrel/user"))
+    #expect(transfer(control: other << 16 | 0x18, length: 1, address: 0x3000) == 1)
+    #expect(written == ["etc/writable"])
+  }
+
+  @Test("descriptors that point outside RAM end in the error bit or in nothing")
+  func hostileDMA() {
+    #expect(transfer(control: 0x0A, length: 0xFFFF_FFFF, address: 0) == 1)
+    #expect(transfer(control: 0x0A, length: 16, address: .max - 3) == 1)
+    #expect(transfer(control: 0x0A, length: 16, address: 1 << 40) == 1)
+    ports.write(address: 0x514, width: 4, value: 0xFFFF_FFFF)
+    ports.write(address: 0x518, width: 4, value: 0xFFFF_FFFF)
+    #expect(transfer(control: 0x04, length: 0xFFFF_FFFF, address: 0) == 0)
+    #expect(transfer(control: 0x02, length: 4, address: 0x2000) == 0)
+  }
+
+  @Test("an unknown item reads as zeros")
+  func unknown() {
+    #expect(item(0x7FFF, 3) == [0, 0, 0])
+    #expect(item(0xFFFF, 3) == [0, 0, 0])
+  }
+
+  @Test("a copy made in the middle of an item reads the rest of it")
+  func restore() {
+    select(key("opt/carrel/user"))
+    _ = bytes(1)
+    memory.bytes.replaceSubrange(0x3000..<0x3001, with: [7])
+    let copy = FirmwareConfiguration(
+      contents: Self.contents, memory: memory, state: device.saveState())
+    #expect(copy.read(offset: 1, width: 1) == UInt64(UInt8(ascii: "d")))
+  }
+
+  @Test("random port traffic never stops the device")
+  func randomTraffic() {
+    var generator = SystemRandomNumberGenerator()
+    let program = (0..<60_000).map { _ in UInt8.random(in: 0...255, using: &generator) }
+    driveFirmwareConfiguration(program)
+  }
+}
+
+/// Interprets a byte string as port accesses: the body of a fuzz target.
+func driveFirmwareConfiguration(_ program: [UInt8]) {
+  let memory = FakeMemory(size: 1 << 16)
+  let device = FirmwareConfiguration(
+    contents: FirmwareConfigurationTests.contents, memory: memory, state: nil)
+  var rest = program[...]
+  func next() -> UInt64 { UInt64(rest.popFirst() ?? 0) }
+  while let operation = rest.popFirst() {
+    switch operation & 7 {
+    case 0: device.write(offset: 0, width: 2, value: next() & 0x3F)
+    case 1: _ = device.read(offset: next() % 12, width: 1 << Int(next() % 3))
+    case 2: device.write(offset: next() % 12, width: 1 << Int(next() % 3), value: next() << 8)
+    case 3: memory.bytes[Int(next() << 4 & 0xFFF0 | next() & 15)] = UInt8(next())
+    default:
+      // A descriptor with mostly small fields at a small address.
+      let fields =
+        [0, UInt8(next() & 0x3F), 0, UInt8(next() & 0x1F)] + [operation & 8 == 0 ? 0 : 0xFF, 0]
+        + [UInt8(next()), UInt8(next())] + [operation & 16 == 0 ? 0 : 0xFF, 0, 0, 0, 0, 0]
+        + [UInt8(next()), UInt8(next())]
+      memory.bytes.replaceSubrange(0x100..<0x110, with: fields)
+      device.write(offset: 8, width: 4, value: UInt64(UInt32(0x100).byteSwapped))
+    }
+  }
+}
