@@ -109,7 +109,7 @@ public final class UnixListener: Sendable {
   public let path: String
 
   /// Listens at `path`. A path that a process left behind is taken over; one
-  /// that somebody listens at is not.
+  /// that somebody listens at is not (they see a connection that ends at once).
   ///
   /// - Throws: kind `addressInUse`.
   public init(at path: String, kind: UnixSocket.Kind, permissions: UInt32 = 0o600)

@@ -124,12 +124,12 @@ struct LinuxSystemTests {
     let path = "/tmp/carrel-listener-\(identifier)"
     do {
       let listener = try UnixListener(at: path, kind: .packets)
-      #expect(throws: SystemError.self) { try UnixListener(at: path, kind: .packets) }
       let client = try UnixSocket.connect(to: path, kind: .packets)
       let server = try listener.accept()
       try client.send([9])
       #expect(try server.receive().bytes == [9])
       #expect(try server.peerCredentials().process == identifier)
+      #expect(throws: SystemError.self) { try UnixListener(at: path, kind: .packets) }
     }
     #expect(!Files.exists(path))
   }
