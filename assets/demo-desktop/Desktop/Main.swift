@@ -6,27 +6,48 @@ func desktopMain() -> Never {
   let boot = BootInformation()
   heap_initialize(boot.memoryEnd)
   let serial = SerialPort()
-  serial.report("hello")
+  let configuration = FirmwareConfiguration()
+  let mode = modeSize(configuration.text("opt/carrel/mode"))
+  guard let adapter = DisplayAdapter(width: mode.width, height: mode.height) else {
+    serial.report("no display adapter 1234:1111 with a Bochs VBE mode")
+    while true { _ = Interrupts.wait() }
+  }
+  let screen = Screen(adapter.screen)
+  let session = Session(
+    screen: screen, user: name(configuration.text("opt/carrel/user"), "guest"),
+    desktop: name(configuration.text("opt/carrel/desktop"), "demo"), time: RealTimeClock().now())
+  session.present()
   let controller = KeyboardController()
-  if let adapter = DisplayAdapter(width: 1024, height: 768) {
-    adapter.screen.gradient(adapter.screen.bounds, .rgb(0x203060), .rgb(0xF09060))
-    Font.title.draw("Hello, Carrel – Grüße", on: adapter.screen, x: 100, y: 100, .rgb(0xFFFFFF))
-    adapter.screen.composite(Picture.editor.load(), at: Point(x: 200, y: 200))
-  }
-  serial.report("ready")
-  var decoder = KeyDecoder()
-  while true {
-    _ = Interrupts.wait()
-    controller.drain(
-      keyboard: { byte in
-        if let event = decoder.decode(byte) { serial.report("key \(event.code)") }
-      }, mouse: { _ in })
-  }
+  let absolutePointer = AbsolutePointer()
+  let loop = EventLoop(
+    serial: serial, controller: controller, session: session,
+    power: Power(rootPointer: boot.rootPointer), absolutePointer: absolutePointer)
+  if let scene = configuration.text("opt/carrel/scene") { loop.play(Decoding.text(scene)) }
+  let kind = absolutePointer == nil ? "relative" : "absolute"
+  serial.report("ready \(adapter.screen.width)x\(adapter.screen.height) pointer \(kind)")
+  loop.run()
 }
 
 /// Entered from boot.S after a fault of the desktop.
 @_cdecl("desktop_fault")
 func desktopFault(vector: UInt64, instruction: UInt64, address: UInt64) -> Never {
-  SerialPort().report("fault \(vector) at \(instruction) address \(address)")
+  let place = String(instruction, radix: 16)
+  SerialPort().report("fault \(vector) at \(place), address \(String(address, radix: 16))")
   while true { _ = Interrupts.wait() }
+}
+
+private func name(_ bytes: [UInt8]?, _ fallback: String) -> Text {
+  guard let bytes, !bytes.isEmpty else { return fallback.text }
+  return Decoding.text(bytes)
+}
+
+/// `WxH`, within what the layout and the adapter's memory can take.
+private func modeSize(_ bytes: [UInt8]?) -> (width: Int, height: Int) {
+  let parts = (bytes ?? []).split(separator: 0x78).map { Decimal.value($0.map { UInt16($0) }) }
+  if parts.count == 2, let width = parts[0], let height = parts[1],
+    (640...2560).contains(width), (480...1600).contains(height), width % 8 == 0
+  {
+    return (width, height)
+  }
+  return (1024, 768)
 }

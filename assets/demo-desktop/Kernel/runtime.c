@@ -111,3 +111,8 @@ _Noreturn void __stack_chk_fail(void) {
 void arc4random_buf(void *buffer, size_t count) {
   memset(buffer, 0x5A, count);
 }
+
+float sqrtf(float value) {
+  __asm__("sqrtss %0, %0" : "+x"(value));
+  return value;
+}

@@ -83,6 +83,25 @@ final class Surface {
     }
   }
 
+  /// Flips the bits of `pattern` in every pixel.
+  func tint(_ pattern: Pixel) {
+    for y in 0..<height {
+      let line = row(y)
+      for x in 0..<width { line[x] ^= pattern }
+    }
+  }
+
+  /// Blends the premultiplied pixel that `color` gives for each place.
+  @inline(__always)
+  func shadeOver(_ area: Rectangle, _ color: (_ x: Int, _ y: Int) -> Pixel) {
+    let target = area.intersection(clip)
+    guard !target.isEmpty else { return }
+    for y in target.y..<target.bottom {
+      let line = row(y)
+      for x in target.x..<target.right { line[x] = color(x, y).over(line[x]) }
+    }
+  }
+
   /// Copies the part of `source` at `from` to `area`.
   func copy(_ source: Surface, from: Point, to area: Rectangle) {
     let dx = from.x - area.x
