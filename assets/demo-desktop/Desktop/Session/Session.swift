@@ -117,8 +117,8 @@ final class Session: Painter {
     case .absolute(let x, let y):
       movePointer(
         to: Point(
-          x: max(0, min(65535, x)) * (bounds.width - 1) / 65535,
-          y: max(0, min(65535, y)) * (bounds.height - 1) / 65535))
+          x: (max(0, min(65535, x)) * (bounds.width - 1) + 32767) / 65535,
+          y: (max(0, min(65535, y)) * (bounds.height - 1) + 32767) / 65535))
     case .relative(let x, let y):
       let old = screen.pointer
       movePointer(to: Point(x: old.x + x, y: old.y + y))
