@@ -68,9 +68,11 @@ extension Site {
 
 extension Desktop {
   /// Nobody's, and ready or on its way. Failed ones count, so that a pool that
-  /// cannot start anything does not make one desktop after the other.
+  /// cannot start anything does not make one desktop after the other; and so do
+  /// those an administrator switched off, so that switching them on again does not
+  /// make them one too many.
   var countsAsSpare: Bool {
-    guard owner == nil, !held else { return false }
+    guard owner == nil else { return false }
     switch phase {
     case .provisioning, .clean, .dirty, .recycling, .failed: return true
     case .assigned, .connected, .disconnected, .suspended, .draining: return false

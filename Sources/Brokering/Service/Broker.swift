@@ -97,16 +97,16 @@ public actor Broker {
       for await message in messages {
         try await process(message, in: &group)
       }
+      if settings.stopDesktopsAtEnd { await endDesktops() }
       group.cancelAll()
     }
   }
 
   /// Ends `run`. Commands that come later are refused.
-  public func stop() async {
+  public func stop() {
     ended = true
     inbox.finish()
     timer?.cancel()
-    if settings.stopDesktopsAtEnd { await endDesktops() }
   }
 
   func send(_ event: SiteEvent) {

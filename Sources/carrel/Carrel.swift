@@ -1,0 +1,56 @@
+import ArgumentParser
+
+@main
+struct Carrel: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "carrel",
+    abstract: "Administers the desktops of one carreld.",
+    discussion: """
+      Every command takes --json for scripts. Exit codes: 'carrel help exit-codes'. \
+      Shell completion: 'carrel --generate-completion-script bash' (zsh, fish).
+      """,
+    version: "0.1.0",
+    subcommands: [
+      StatusCommand.self, DoctorCommand.self, ExplainCommand.self, TicketCommand.self,
+      EntitleCommand.self, RevokeCommand.self, ExitCodesCommand.self,
+    ],
+    groupedSubcommands: [
+      CommandGroup(
+        name: "Things",
+        subcommands: [
+          PoolCommand.self, DesktopCommand.self, UserCommand.self, SessionCommand.self,
+        ])
+    ])
+}
+
+struct PoolCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "pool", abstract: "Pools of desktops made from one image.",
+    subcommands: [
+      PoolCreate.self, PoolList.self, PoolShow.self, PoolSet.self, PoolDelete.self,
+    ])
+}
+
+struct DesktopCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "desktop", abstract: "Single desktops.",
+    subcommands: [
+      DesktopList.self, DesktopShow.self, DesktopStart.self, DesktopStop.self, DesktopReset.self,
+      DesktopAssign.self, DesktopRelease.self, DesktopDelete.self, DesktopScreenshot.self,
+    ])
+}
+
+struct UserCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "user", abstract: "People who may log in.",
+    subcommands: [
+      UserAdd.self, UserPasswd.self, UserList.self, UserShow.self, UserDisable.self,
+      UserEnable.self, UserDelete.self,
+    ])
+}
+
+struct SessionCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "session", abstract: "Who is on which desktop.",
+    subcommands: [SessionList.self, SessionShow.self, SessionEnd.self])
+}

@@ -1,0 +1,66 @@
+import ArgumentParser
+import ControlAPI
+import ControlClient
+
+struct PoolCreate: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "create", abstract: "Makes a pool and its spare desktops.",
+    discussion: """
+      The image is an ELF kernel (booted directly), an ISO (booted as CD-ROM) or a raw disk \
+      (each desktop gets a copy); which of them is seen from the file.
+      """)
+
+  @Argument(help: "Name of the new pool.")
+  var name: String
+
+  @Option(
+    help: "floating (fresh each session), dedicated (kept by its user) or manual.",
+    completion: .list(["floating", "dedicated", "manual"]))
+  var kind = "floating"
+
+  @Option(help: "What desktops are started from.", completion: .file())
+  var image: String
+
+  @OptionGroup var pool: PoolOptions
+
+  @Flag(help: "Do not wait for the spares to be ready.")
+  var noWait = false
+
+  @OptionGroup var options: CommonOptions
+
+  func call(_ client: ControlClient, _ terminal: Terminal) async throws -> PoolDocument {
+    var creation = PoolCreation(name: name, kind: kind, image: pool.image(image))
+    creation.size = pool.size
+    creation.spares = pool.spares
+    creation.memoryMiB = pool.memory?.mebibytes
+    creation.cpus = pool.cpus
+    creation.policies = pool.policies
+    let created: PoolDocument = try await client.send(.POST, APIPath("pools"), creation)
+    return noWait ? created : try await waitForSpares(client, terminal)
+  }
+
+  private func waitForSpares(
+    _ client: ControlClient, _ terminal: Terminal
+  ) async throws -> PoolDocument {
+    try await Waiting.until(
+      seconds: 300,
+      ask: { () async throws -> PoolDocument in try await client.get(APIPath("pools", name)) },
+      problem: { pool in
+        pool.problem.map {
+          "pool '\(name)' was made, but its desktops do not start: \($0). See "
+            + "'carrel desktop list --pool \(name)' and 'carrel doctor'"
+        }
+      },
+      progress: {
+        terminal.showProgress(
+          "\($0.desktops.clean) of \($0.spares) spare desktops of \(name) are ready",
+          done: $0.desktops.clean, of: $0.spares)
+      },
+      isDone: { $0.draining || $0.desktops.clean + $0.desktops.assigned >= $0.spares })
+  }
+
+  func render(_ answer: PoolDocument, _ terminal: Terminal) -> String {
+    "Pool \(answer.name) is made, \(answer.desktops.clean) of \(answer.spares) spares are ready.\n"
+      + "Next: 'carrel entitle USER \(answer.name)'"
+  }
+}

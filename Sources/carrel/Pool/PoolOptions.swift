@@ -1,0 +1,110 @@
+import ArgumentParser
+import ControlAPI
+import Foundation
+
+/// The settings that `pool create` and `pool set` share.
+struct PoolOptions: ParsableArguments {
+  @Option(help: "The most desktops at once.")
+  var size: Int?
+
+  @Option(help: "Clean desktops kept running and ready.")
+  var spares: Int?
+
+  @Option(help: "Memory of a desktop: 512M, 2G.")
+  var memory: MemorySize?
+
+  @Option(help: "Processors of a desktop.")
+  var cpus: Int?
+
+  @Option(
+    help: ArgumentHelp("Command line of a kernel image.", valueName: "text"))
+  var append: String?
+
+  @Option(
+    help: "When the viewer left: keep, suspend or end.",
+    completion: .list(["keep", "suspend", "end"]))
+  var onDisconnect: String?
+
+  @Option(help: "How long after the viewer left.")
+  var disconnectSeconds: Int?
+
+  @Option(
+    help: "When the desktop crashed: restart or recycle.",
+    completion: .list(["restart", "recycle"])
+  )
+  var afterCrash: String?
+
+  @Option(
+    help: "A second login of the user: steal or refuse.", completion: .list(["steal", "refuse"]))
+  var takeover: String?
+
+  @Option(help: "Keyboard: en-us, de or fr.", completion: .list(["en-us", "de", "fr"]))
+  var keyboardLayout: String?
+
+  @Option(help: "Failed starts in a row before a desktop is given up.")
+  var startAttempts: Int?
+
+  @Option(help: "Seconds a guest may take to shut down before it is killed.")
+  var stopGrace: Int?
+
+  var policies: PolicyDocument {
+    var policies = PolicyDocument()
+    policies.onDisconnect = onDisconnect
+    policies.disconnectSeconds = disconnectSeconds
+    policies.afterCrash = afterCrash
+    policies.takeover = takeover
+    policies.keyboardLayout = keyboardLayout
+    policies.startAttempts = startAttempts
+    policies.stopGraceSeconds = stopGrace
+    return policies
+  }
+
+  func image(_ path: String) -> ImageDocument {
+    ImageDocument(path: absolute(path), arguments: append)
+  }
+}
+
+/// A path as carreld, which lives elsewhere, understands it.
+func absolute(_ path: String) -> String {
+  guard !path.hasPrefix("/") else { return path }
+  return FileManager.default.currentDirectoryPath + "/" + path
+}
+
+/// `512M`, `2G`; a bare number is MiB.
+struct MemorySize: ExpressibleByArgument {
+  let mebibytes: Int
+
+  init?(argument: String) {
+    let factors: [Character: Int] = ["M": 1, "m": 1, "G": 1024, "g": 1024]
+    guard let last = argument.last else { return nil }
+    let factor = factors[last]
+    let digits = factor == nil ? argument : String(argument.dropLast())
+    guard let number = Int(digits), number > 0 else { return nil }
+    let (product, overflow) = number.multipliedReportingOverflow(by: factor ?? 1)
+    guard !overflow else { return nil }
+    mebibytes = product
+  }
+}
+
+func render(_ pool: PoolDocument) -> String {
+  let counts = pool.desktops
+  return renderFields([
+    ("name", pool.name), ("kind", pool.kind),
+    ("image", "\(pool.image.path) (\(pool.image.kind.orDash))"),
+    ("arguments", pool.image.arguments), ("memory", "\(pool.memoryMiB) MiB"),
+    ("cpus", "\(pool.cpus)"), ("size", "\(pool.size)"), ("spares", "\(pool.spares)"),
+    (
+      "desktops",
+      "\(counts.total): \(counts.clean) clean, \(counts.assigned) assigned "
+        + "(\(counts.connected) connected), \(counts.preparing) preparing, \(counts.failed) failed"
+    ),
+    (
+      "on disconnect",
+      "\(pool.policies.onDisconnect.orDash) after \(pool.policies.disconnectSeconds ?? 0) s"
+    ),
+    ("after crash", pool.policies.afterCrash), ("takeover", pool.policies.takeover),
+    ("keyboard", pool.policies.keyboardLayout),
+    ("state", pool.draining ? "being deleted" : nil), ("problem", pool.problem),
+    ("created", pool.created.description),
+  ])
+}

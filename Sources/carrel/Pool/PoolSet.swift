@@ -1,0 +1,42 @@
+import ArgumentParser
+import ControlAPI
+import ControlClient
+
+struct PoolSet: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "set", abstract: "Changes a pool.",
+    discussion: """
+      What is not named stays. A new image, memory or number of processors replaces the spares \
+      at once; desktops in use get them when they are next started.
+      """)
+
+  @Argument(help: "Name of the pool.", completion: .custom(Completions.pools))
+  var name: String
+
+  @Option(help: "What desktops are started from.", completion: .file())
+  var image: String?
+
+  @OptionGroup var pool: PoolOptions
+  @OptionGroup var options: CommonOptions
+
+  func validate() throws {
+    if pool.append != nil, image == nil {
+      throw ValidationError("--append changes the image: name it again with --image")
+    }
+  }
+
+  func call(_ client: ControlClient, _ terminal: Terminal) async throws -> PoolDocument {
+    var update = PoolUpdate()
+    update.image = image.map(pool.image)
+    update.size = pool.size
+    update.spares = pool.spares
+    update.memoryMiB = pool.memory?.mebibytes
+    update.cpus = pool.cpus
+    update.policies = pool.policies
+    return try await client.send(.PATCH, APIPath("pools", name), update)
+  }
+
+  func render(_ answer: PoolDocument, _ terminal: Terminal) -> String {
+    carrel.render(answer)
+  }
+}

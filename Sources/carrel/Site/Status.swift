@@ -1,0 +1,32 @@
+import ArgumentParser
+import ControlAPI
+import ControlClient
+
+struct StatusCommand: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "status", abstract: "Shows how everything is.")
+
+  @OptionGroup var options: CommonOptions
+
+  func call(_ client: ControlClient, _ terminal: Terminal) async throws -> StatusDocument {
+    try await client.get(APIPath("status"))
+  }
+
+  func render(_ answer: StatusDocument, _ terminal: Terminal) -> String {
+    let waiting = answer.waiting > 0 ? ", \(answer.waiting) waiting" : ""
+    let head = renderFields([
+      ("carreld", "\(answer.version), process \(answer.processID), up \(answer.started.age)"),
+      (
+        "viewers connect to",
+        answer.addresses.isEmpty ? "nowhere" : answer.addresses.joined(separator: "  ")
+      ),
+      ("certificate", answer.fingerprint),
+      ("users", "\(answer.users)"),
+      ("sessions", "\(answer.sessions), \(answer.viewers) viewers\(waiting)"),
+    ])
+    let problems = answer.pools.compactMap { pool in
+      pool.problem.map { terminal.paint("pool \(pool.name): \($0)", .red) }
+    }
+    return ([head, "", renderPools(answer.pools, terminal)] + problems).joined(separator: "\n")
+  }
+}

@@ -1,0 +1,47 @@
+import ControlAPI
+import ControlClient
+import Foundation
+
+/// `--no-wait`.
+enum Waiting {
+  private static let interval = Duration.milliseconds(100)
+
+  /// Asks again and again until `isDone`, telling how far it is. A failure that
+  /// `problem` sees in an answer ends it.
+  static func until<Answer: Sendable>(
+    seconds: Int, ask: () async throws -> Answer, problem: (Answer) -> String?,
+    progress: (Answer) -> Void, isDone: (Answer) -> Bool
+  ) async throws -> Answer {
+    let clock = ContinuousClock()
+    let deadline = clock.now + .seconds(seconds)
+    while true {
+      let answer = try await ask()
+      if isDone(answer) { return answer }
+      if let problem = problem(answer) { throw CommandFailure(problem, .host) }
+      guard clock.now < deadline else {
+        throw CommandFailure(
+          "not done after \(seconds) s; carreld goes on with it: see 'carrel status'", .host)
+      }
+      progress(answer)
+      try await Task.sleep(for: interval)
+    }
+  }
+
+  /// Waits until a thing is gone.
+  static func untilGone(
+    _ path: APIPath, _ client: ControlClient, _ terminal: Terminal, _ text: String
+  ) async throws {
+    _ = try await until(
+      seconds: 60,
+      ask: {
+        do {
+          _ = try await client.bytes(path)
+          return false
+        } catch let error as ControlClientError where error.kind == .refused(.notFound) {
+          return true
+        }
+      },
+      problem: { _ in nil },
+      progress: { _ in terminal.showProgress(text) }, isDone: { $0 })
+  }
+}
