@@ -1,0 +1,123 @@
+import CarrelBase
+
+/// An error as QMP reports it: a class that programs match, a text that people read.
+package struct QMPError: CarrelError, Equatable {
+  package enum Kind: String, Hashable, Sendable {
+    case generic = "GenericError"
+    case commandNotFound = "CommandNotFound"
+    case deviceNotActive = "DeviceNotActive"
+  }
+
+  package let kind: Kind
+  package let context: String
+  package var cause: (any Error)? { nil }
+
+  package init(_ kind: Kind = .generic, _ context: String) {
+    self.kind = kind
+    self.context = context
+  }
+
+  var json: JSON { ["class": .string(kind.rawValue), "desc": .string(context)] }
+}
+
+/// What the machine is doing (QMP type `RunState`, as far as it occurs).
+package enum QMPRunState: String, Sendable, CaseIterable {
+  case prelaunch
+  case running
+  case paused
+  case shutdown
+  case internalError = "internal-error"
+  case guestPanicked = "guest-panicked"
+}
+
+package enum QMPImageFormat: String, Sendable { case ppm, png }
+
+/// Mouse buttons as bits: left, middle, right, side, extra from bit 0.
+package struct QMPButtons: OptionSet, Hashable, Sendable {
+  package let rawValue: UInt8
+  package init(rawValue: UInt8) { self.rawValue = rawValue }
+}
+
+/// Input in the terms of a device.
+package enum QMPInput: Hashable, Sendable {
+  /// A scan code of set 1, prefix in the high byte.
+  case key(UInt16, pressed: Bool)
+  /// 0 … 65535 over the whole screen.
+  case absolute(x: UInt16, y: UInt16, buttons: QMPButtons)
+  /// `y` downwards; `wheel` away from the user is positive.
+  case relative(x: Int, y: Int, wheel: Int, horizontalWheel: Int, buttons: QMPButtons)
+}
+
+/// Something that happened to the machine.
+package enum QMPEvent: Hashable, Sendable {
+  case stop
+  case resume
+  case powerDown
+  case reset(byGuest: Bool)
+  case shutdown(byGuest: Bool, reason: String)
+  case guestPanicked(detail: String)
+
+  package var name: String {
+    switch self {
+    case .stop: "STOP"
+    case .resume: "RESUME"
+    case .powerDown: "POWERDOWN"
+    case .reset: "RESET"
+    case .shutdown: "SHUTDOWN"
+    case .guestPanicked: "GUEST_PANICKED"
+    }
+  }
+
+  var data: JSON? {
+    switch self {
+    case .stop, .resume, .powerDown: nil
+    case .reset(let byGuest):
+      [
+        "guest": .bool(byGuest),
+        "reason": byGuest ? "guest-reset" : "host-qmp-system-reset",
+      ]
+    case .shutdown(let byGuest, let reason):
+      ["guest": .bool(byGuest), "reason": .string(reason)]
+    case .guestPanicked(let detail):
+      ["action": "pause", "info": ["type": "carrel", "detail": .string(detail)]]
+    }
+  }
+
+  /// The message, stamped with UTC.
+  package func message(seconds: Int64, microseconds: Int64) -> JSON {
+    var members: [String: JSON] = [
+      "event": .string(name),
+      "timestamp": ["seconds": .integer(seconds), "microseconds": .integer(microseconds)],
+    ]
+    members["data"] = data
+    return .object(members)
+  }
+}
+
+/// The machine as the control socket drives it.
+///
+/// Called on the thread that serves the socket, without the device lock. Nothing
+/// blocks for longer than the command itself takes; what a command sets off is told
+/// by events.
+package protocol QMPMachine: AnyObject {
+  var name: String { get }
+  /// Major, minor, micro of this program.
+  var version: (Int, Int, Int) { get }
+  var runState: QMPRunState { get }
+
+  /// Stops the vCPUs; no effect when they are stopped.
+  func stop() throws(QMPError)
+  /// Lets them go on.
+  func resume() throws(QMPError)
+  func reset() throws(QMPError)
+  /// Presses the ACPI power button.
+  func pressPowerButton() throws(QMPError)
+  /// Ends the process soon: the reply is sent first.
+  func quit()
+  /// Writes a picture of the screen to a file.
+  func screendump(to path: String, format: QMPImageFormat) throws(QMPError)
+  /// Presses the keys one after another and releases them after `milliseconds`,
+  /// without waiting for that.
+  func press(_ scanCodes: [UInt16], milliseconds: Int) throws(QMPError)
+  func send(_ input: [QMPInput]) throws(QMPError)
+}

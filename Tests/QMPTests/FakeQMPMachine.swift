@@ -1,0 +1,36 @@
+import QMP
+
+/// Notes what the control socket asked for.
+final class FakeQMPMachine: QMPMachine {
+  let name = "desk-7"
+  let version = (1, 2, 3)
+  var runState = QMPRunState.running
+  var calls: [String] = []
+  var input: [QMPInput] = []
+  var failure: QMPError?
+
+  private func note(_ call: String) throws(QMPError) {
+    if let failure { throw failure }
+    calls.append(call)
+  }
+
+  func stop() throws(QMPError) { try note("stop") }
+  func resume() throws(QMPError) { try note("resume") }
+  func reset() throws(QMPError) { try note("reset") }
+  func pressPowerButton() throws(QMPError) { try note("power button") }
+  func quit() { calls.append("quit") }
+
+  func screendump(to path: String, format: QMPImageFormat) throws(QMPError) {
+    try note("screendump \(path) \(format)")
+  }
+
+  func press(_ scanCodes: [UInt16], milliseconds: Int) throws(QMPError) {
+    let codes = scanCodes.map { String($0, radix: 16) }
+    try note("press \(codes.joined(separator: "+")) \(milliseconds)")
+  }
+
+  func send(_ input: [QMPInput]) throws(QMPError) {
+    try note("send")
+    self.input += input
+  }
+}
