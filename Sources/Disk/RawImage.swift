@@ -1,0 +1,207 @@
+import DeviceModel
+import LinuxSystem
+
+/// A raw image or block device as a guest's disk or CD-ROM.
+///
+/// Requests queue up and are carried out in their order by one I/O thread of the
+/// image's own; the vCPU that made them goes on. While the object lives the image
+/// is locked against other VMMs: exclusively when it may be written, shared when
+/// it is read-only.
+public final class RawImage: BlockBackend {
+  /// Runs `body` with the device lock held, before it returns. Called on the I/O
+  /// thread, which holds no lock then.
+  public typealias DeviceLock = @Sendable (_ body: () -> Void) -> Void
+
+  /// What an image is used as; its size must be a whole number of sectors.
+  public enum Use: Sendable {
+    case disk
+    case cdrom
+
+    var sectorSize: Int { self == .disk ? 512 : 2048 }
+  }
+
+  public let path: String
+  public let byteCount: UInt64
+  public let isReadOnly: Bool
+  private let worker: Worker
+  private let thread: Thread
+
+  /// Opens the image and starts its thread.
+  ///
+  /// - Parameters:
+  ///   - isReadOnly: always true for a CD-ROM.
+  ///   - deviceLock: how completions are delivered.
+  /// - Throws: `DiskError`, whose message names the image and what to do.
+  public init(
+    path: String, use: Use, isReadOnly: Bool, deviceLock: @escaping DeviceLock
+  ) throws(DiskError) {
+    let isReadOnly = isReadOnly || use == .cdrom
+    let file = try ImageFile(path: path, isReadOnly: isReadOnly, sectorSize: use.sectorSize)
+    let worker = Worker(file: file, deviceLock: deviceLock)
+    do {
+      thread = try Thread(name: "disk I/O") { worker.run() }
+    } catch {
+      throw DiskError(kind: .inputOutput, context: "image \(path)", cause: error)
+    }
+    self.worker = worker
+    self.path = path
+    self.isReadOnly = isReadOnly
+    byteCount = file.byteCount
+  }
+
+  deinit { worker.stop() }
+
+  /// Carries out what was asked for and stops: after it returns, no completion
+  /// runs and the image is unlocked once this object goes. Not under the device
+  /// lock, which the last completions need.
+  public func close() {
+    worker.stop()
+    thread.join()
+  }
+
+  public func read(
+    offset: UInt64, count: Int, completion: @escaping (Result<[UInt8], BlockError>) -> Void
+  ) {
+    guard count >= 0, isWithin(offset, count) else {
+      return worker.add(.refuse(outOfRange(offset, count)) { completion(.failure($0)) })
+    }
+    worker.add(.read(offset: offset, count: count, completion))
+  }
+
+  public func write(
+    offset: UInt64, bytes: [UInt8], completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    guard !isReadOnly else {
+      let error = BlockError(kind: .readOnly, context: "image \(path) is attached read-only")
+      return worker.add(.refuse(error) { completion(.failure($0)) })
+    }
+    guard isWithin(offset, bytes.count) else {
+      return worker.add(.refuse(outOfRange(offset, bytes.count)) { completion(.failure($0)) })
+    }
+    worker.add(.write(offset: offset, bytes: bytes, completion))
+  }
+
+  public func flush(completion: @escaping (Result<Void, BlockError>) -> Void) {
+    worker.add(.flush(completion))
+  }
+
+  private func isWithin(_ offset: UInt64, _ count: Int) -> Bool {
+    offset <= byteCount && UInt64(count) <= byteCount - offset
+  }
+
+  private func outOfRange(_ offset: UInt64, _ count: Int) -> BlockError {
+    BlockError(
+      kind: .outOfRange,
+      context: "image \(path): \(count) bytes at \(offset) are beyond its end at \(byteCount)")
+  }
+}
+
+/// A request on its way to the I/O thread.
+private enum Request {
+  case read(offset: UInt64, count: Int, (Result<[UInt8], BlockError>) -> Void)
+  case write(offset: UInt64, bytes: [UInt8], (Result<Void, BlockError>) -> Void)
+  case flush((Result<Void, BlockError>) -> Void)
+  case refuse(BlockError, (BlockError) -> Void)
+}
+
+// SAFETY: the queue is touched under `lock` only; completions, which belong to
+// devices, are called under the device lock only.
+private final class Worker: @unchecked Sendable {
+  private let file: ImageFile
+  private let deviceLock: RawImage.DeviceLock
+  private let lock = Lock()
+  private var queue: [Request] = []
+  private var isStopping = false
+
+  init(file: ImageFile, deviceLock: @escaping RawImage.DeviceLock) {
+    self.file = file
+    self.deviceLock = deviceLock
+  }
+
+  func add(_ request: Request) {
+    lock.withLock {
+      queue.append(request)
+      lock.wakeAll()
+    }
+  }
+
+  func stop() {
+    lock.withLock {
+      isStopping = true
+      lock.wakeAll()
+    }
+  }
+
+  /// The thread's life: until stopped and out of work.
+  func run() {
+    while true {
+      let batch = lock.withLock { () -> [Request] in
+        while queue.isEmpty && !isStopping { lock.wait() }
+        defer { queue = [] }
+        return queue
+      }
+      guard !batch.isEmpty else { return }
+      for request in batch { carryOut(request) }
+    }
+  }
+
+  private func carryOut(_ request: Request) {
+    switch request {
+    case .read(let offset, let count, let completion):
+      let result = read(offset, count)
+      deviceLock { completion(result) }
+    case .write(let offset, let bytes, let completion):
+      let result = result("write") { () throws(SystemError) in try write(offset, bytes) }
+      deviceLock { completion(result) }
+    case .flush(let completion):
+      let result = result("flush") { () throws(SystemError) in try file.descriptor.synchronize() }
+      deviceLock { completion(result) }
+    case .refuse(let error, let completion):
+      deviceLock { completion(error) }
+    }
+  }
+
+  /// What lies beyond the end of a file that shrank reads as zeros.
+  private func read(_ offset: UInt64, _ count: Int) -> Result<[UInt8], BlockError> {
+    var failure: SystemError?
+    var bytes = [UInt8](repeating: 0, count: count)
+    // SAFETY: the buffer is used only within the call.
+    bytes.withUnsafeMutableBytes { buffer in
+      do throws(SystemError) {
+        _ = try file.descriptor.read(into: buffer, offset: offset)
+      } catch {
+        failure = error
+      }
+    }
+    return failure.map { .failure(blockError("read", $0)) } ?? .success(bytes)
+  }
+
+  private func write(_ offset: UInt64, _ bytes: [UInt8]) throws(SystemError) {
+    var failure: SystemError?
+    // SAFETY: the buffer is used only within the call.
+    bytes.withUnsafeBytes { buffer in
+      do throws(SystemError) {
+        try file.descriptor.write(buffer, offset: offset)
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  private func result(
+    _ what: String, _ body: () throws(SystemError) -> Void
+  ) -> Result<Void, BlockError> {
+    do {
+      return .success(try body())
+    } catch {
+      return .failure(blockError(what, error))
+    }
+  }
+
+  private func blockError(_ what: String, _ error: SystemError) -> BlockError {
+    BlockError(
+      kind: error.kind == .noSpace ? .noSpace : .medium,
+      context: "image \(file.path): \(what) failed: \(error)")
+  }
+}

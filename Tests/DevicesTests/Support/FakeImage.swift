@@ -1,0 +1,64 @@
+import DeviceModel
+
+/// An image in memory whose requests complete when the test says so.
+final class FakeImage: BlockBackend {
+  var bytes: [UInt8]
+  var isReadOnly = false
+  var failure: BlockError?
+  private(set) var flushes = 0
+  private var pending: [() -> Void] = []
+
+  /// Sectors of 512 bytes, each filled with its number's own pattern.
+  init(sectors: Int) {
+    bytes = (0..<sectors).flatMap { FakeImage.pattern($0) }
+  }
+
+  static func pattern(_ sector: Int) -> [UInt8] {
+    (0..<512).map { UInt8(truncatingIfNeeded: sector &* 31 &+ $0 &* 7 &+ $0 >> 8) }
+  }
+
+  var byteCount: UInt64 { UInt64(bytes.count) }
+  var pendingCount: Int { pending.count }
+
+  /// Completes what is pending, and what that starts.
+  func complete() {
+    while !pending.isEmpty { pending.removeFirst()() }
+  }
+
+  /// Completes the oldest request alone.
+  func completeOne() {
+    if !pending.isEmpty { pending.removeFirst()() }
+  }
+
+  func read(
+    offset: UInt64, count: Int, completion: @escaping (Result<[UInt8], BlockError>) -> Void
+  ) {
+    pending.append { [self] in
+      if let failure { return completion(.failure(failure)) }
+      guard offset + UInt64(count) <= byteCount else { return completion(.failure(outOfRange)) }
+      completion(.success(Array(bytes[Int(offset)..<Int(offset) + count])))
+    }
+  }
+
+  func write(
+    offset: UInt64, bytes new: [UInt8], completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    pending.append { [self] in
+      if let failure { return completion(.failure(failure)) }
+      guard offset + UInt64(new.count) <= byteCount else {
+        return completion(.failure(outOfRange))
+      }
+      bytes.replaceSubrange(Int(offset)..<Int(offset) + new.count, with: new)
+      completion(.success(()))
+    }
+  }
+
+  func flush(completion: @escaping (Result<Void, BlockError>) -> Void) {
+    pending.append { [self] in
+      flushes += 1
+      completion(failure.map { .failure($0) } ?? .success(()))
+    }
+  }
+
+  private var outOfRange: BlockError { BlockError(kind: .outOfRange, context: "beyond the end") }
+}
