@@ -29,12 +29,13 @@ final class EventLoop {
     timer.run(rate: 0)
     clock.startMinuteAlarm()
     lights = keys.locks
-    controller.setLights(lights)
   }
 
   func run() -> Never {
     while true {
       session.present()
+      controller.setLights(keys.locks)
+      serial.flush()
       if let decision = session.decision { leave(decision) }
       if scene?.rate == .unlimited {
         handle(Interrupts.take())
@@ -79,7 +80,6 @@ final class EventLoop {
     let locks = keys.locks
     if locks != lights {
       lights = locks
-      controller.setLights(locks)
       serial.report("leds \(locks)")
     }
     if !event.isRepeat {
@@ -175,12 +175,15 @@ final class EventLoop {
     switch decision {
     case .shutDown:
       serial.report("shutdown")
+      serial.flush()
       power.shutDown()
     case .restart:
       serial.report("restart")
+      serial.flush()
       power.restart(controller)
     }
     serial.report("still here")
+    serial.flush()
     while true { _ = Interrupts.wait() }
   }
 }

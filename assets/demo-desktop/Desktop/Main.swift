@@ -10,6 +10,7 @@ func desktopMain() -> Never {
   let mode = modeSize(configuration.text("opt/carrel/mode"))
   guard let adapter = DisplayAdapter(width: mode.width, height: mode.height) else {
     serial.report("no display adapter 1234:1111 with a Bochs VBE mode")
+    serial.flush()
     while true { _ = Interrupts.wait() }
   }
   let screen = Screen(adapter.screen)
@@ -32,7 +33,9 @@ func desktopMain() -> Never {
 @_cdecl("desktop_fault")
 func desktopFault(vector: UInt64, instruction: UInt64, address: UInt64) -> Never {
   let place = String(instruction, radix: 16)
-  SerialPort().report("fault \(vector) at \(place), address \(String(address, radix: 16))")
+  let serial = SerialPort()
+  serial.report("fault \(vector) at \(place), address \(String(address, radix: 16))")
+  serial.flush()
   while true { _ = Interrupts.wait() }
 }
 

@@ -23,6 +23,8 @@ struct DisplayAdapter {
       size = (1024, 768)
       if !Self.setMode(width: 1024, height: 768) { return nil }
     }
+    // Without firmware the colour addresses of the VGA are not decoded yet.
+    Port(0x3C2).byte = 0x63
     // The attribute controller blanks the screen until its palette is enabled.
     _ = Port(0x3DA).byte
     Port(0x3C0).byte = 0x20

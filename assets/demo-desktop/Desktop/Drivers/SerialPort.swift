@@ -3,6 +3,7 @@ final class SerialPort {
   private static let base: UInt16 = 0x3F8
   private var isPresent = false
   private var line: [UInt8] = []
+  private var output: [UInt8] = []
 
   init() {
     Port(Self.base + 7).byte = 0x5A
@@ -19,16 +20,18 @@ final class SerialPort {
     Interrupts.serial.unmask()
   }
 
-  /// Writes `carrel: ` and a line.
+  /// Queues `carrel: ` and a line: port writes are slow, and the screen comes first.
   func report(_ text: [UInt8]) {
     guard isPresent else { return }
-    send(Array("carrel: ".utf8) + text + [13, 10])
+    output += Array("carrel: ".utf8) + text + [13, 10]
   }
 
   func report(_ text: String) { report(Array(text.utf8)) }
 
-  private func send(_ bytes: [UInt8]) {
-    for (index, byte) in bytes.enumerated() {
+  /// Writes what was queued.
+  func flush() {
+    guard !output.isEmpty else { return }
+    for (index, byte) in output.enumerated() {
       // The FIFO takes 16 bytes when it is empty.
       if index % 16 == 0 {
         var patience = 10_000
@@ -36,6 +39,7 @@ final class SerialPort {
       }
       Port(Self.base).byte = byte
     }
+    output.removeAll(keepingCapacity: true)
   }
 
   /// Takes received bytes; the lines they complete are returned.

@@ -17,7 +17,9 @@ final class Screen {
   var isComposed = true {
     didSet { if isComposed { invalidate(bounds) } }
   }
-  var isPointerVisible = true
+  var isPointerVisible = true {
+    didSet { invalidate(pointerArea) }
+  }
 
   var bounds: Rectangle { back.bounds }
 
@@ -31,10 +33,10 @@ final class Screen {
   func invalidate(_ area: Rectangle) { damage.add(area.intersection(bounds)) }
 
   func movePointer(to position: Point) {
-    invalidate(pointerArea)
+    if isPointerVisible { invalidate(pointerArea) }
     pointer = Point(
       x: max(0, min(back.width - 1, position.x)), y: max(0, min(back.height - 1, position.y)))
-    invalidate(pointerArea)
+    if isPointerVisible { invalidate(pointerArea) }
   }
 
   /// Paints what changed and copies it to the frame buffer.
@@ -54,7 +56,6 @@ final class Screen {
   }
 
   private var pointerArea: Rectangle {
-    guard isPointerVisible else { return .empty }
     let corner = pointer - Self.hotSpot
     return pointerImage.bounds.offset(corner.x, corner.y)
   }
