@@ -162,35 +162,16 @@ struct FirmwareConfigurationTests {
     #expect(copy.read(offset: 1, width: 1) == UInt64(UInt8(ascii: "d")))
   }
 
+  @Test("the fuzz driver reaches the writable file")
+  func fuzzDriver() {
+    // Select file 0x20 and write 2 bytes of it from address 0x200.
+    #expect(FirmwareFuzzing.run([4, 0x20, 0x18, 0, 2, 2, 0]) == 1)
+  }
+
   @Test("random port traffic never stops the device")
   func randomTraffic() {
     var generator = SystemRandomNumberGenerator()
     let program = (0..<60_000).map { _ in UInt8.random(in: 0...255, using: &generator) }
-    driveFirmwareConfiguration(program)
-  }
-}
-
-/// Interprets a byte string as port accesses: the body of a fuzz target.
-func driveFirmwareConfiguration(_ program: [UInt8]) {
-  let memory = FakeMemory(size: 1 << 16)
-  let device = FirmwareConfiguration(
-    contents: FirmwareConfigurationTests.contents, memory: memory, state: nil)
-  var rest = program[...]
-  func next() -> UInt64 { UInt64(rest.popFirst() ?? 0) }
-  while let operation = rest.popFirst() {
-    switch operation & 7 {
-    case 0: device.write(offset: 0, width: 2, value: next() & 0x3F)
-    case 1: _ = device.read(offset: next() % 12, width: 1 << Int(next() % 3))
-    case 2: device.write(offset: next() % 12, width: 1 << Int(next() % 3), value: next() << 8)
-    case 3: memory.bytes[Int(next() << 4 & 0xFFF0 | next() & 15)] = UInt8(next())
-    default:
-      // A descriptor with mostly small fields at a small address.
-      let fields =
-        [0, UInt8(next() & 0x3F), 0, UInt8(next() & 0x1F)] + [operation & 8 == 0 ? 0 : 0xFF, 0]
-        + [UInt8(next()), UInt8(next())] + [operation & 16 == 0 ? 0 : 0xFF, 0, 0, 0, 0, 0]
-        + [UInt8(next()), UInt8(next())]
-      memory.bytes.replaceSubrange(0x100..<0x110, with: fields)
-      device.write(offset: 8, width: 4, value: UInt64(UInt32(0x100).byteSwapped))
-    }
+    FirmwareFuzzing.run(program)
   }
 }
