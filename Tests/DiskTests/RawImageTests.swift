@@ -1,0 +1,231 @@
+import DeviceModel
+import Disk
+import Glibc
+import LinuxSystem
+import TestSupport
+import Testing
+
+/// A directory of its own, with a lock standing in for the machine's.
+private final class Bench {
+  private let temporary: TemporaryDirectory
+  var directory: String { temporary.path }
+  let deviceLock = Lock()
+
+  init() throws { temporary = try TemporaryDirectory() }
+
+  func file(_ bytes: [UInt8], name: String = "disk") throws -> String {
+    let path = "\(directory)/\(name)"
+    try FileDescriptor.open(path, [.writeOnly, .create, .truncate]).writeAll(bytes)
+    return path
+  }
+
+  func open(
+    _ path: String, use: RawImage.Use = .disk, isReadOnly: Bool = false
+  ) throws(DiskError) -> RawImage {
+    let lock = deviceLock
+    return try RawImage(path: path, use: use, isReadOnly: isReadOnly) { body in
+      lock.withLock {
+        body()
+        lock.wakeAll()
+      }
+    }
+  }
+
+  /// Waits for the answer to a request made by `start`.
+  func answer<Value>(_ start: (@escaping (Value) -> Void) -> Void) -> Value? {
+    var answer: Value?
+    deviceLock.withLock {
+      start { answer = $0 }
+      while answer == nil { deviceLock.wait() }
+    }
+    return answer
+  }
+
+  func read(_ image: RawImage, _ offset: UInt64, _ count: Int) -> Result<[UInt8], BlockError>? {
+    answer { image.read(offset: offset, count: count, completion: $0) }
+  }
+
+  func write(_ image: RawImage, _ offset: UInt64, _ bytes: [UInt8]) -> Result<Void, BlockError>? {
+    answer { image.write(offset: offset, bytes: bytes, completion: $0) }
+  }
+
+  func flush(_ image: RawImage) -> Result<Void, BlockError>? {
+    answer { image.flush(completion: $0) }
+  }
+}
+
+extension Result where Failure == BlockError {
+  fileprivate var errorKind: BlockError.Kind? {
+    guard case .failure(let error) = self else { return nil }
+    return error.kind
+  }
+}
+
+@Suite struct RawImageTests {
+  @Test("what is written is read back, and is in the file")
+  func readsAndWrites() throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 7, count: 4096))
+    let image = try bench.open(path)
+    #expect(image.byteCount == 4096)
+    #expect(bench.write(image, 512, Array(0...255))?.errorKind == nil)
+    #expect(bench.flush(image)?.errorKind == nil)
+    #expect(try bench.read(image, 510, 260)?.get() == [7, 7] + Array(0...255) + [7, 7])
+    image.close()
+    let bytes = try Files.read(path)
+    #expect(bytes.count == 4096 && bytes[513] == 1)
+  }
+
+  @Test("many requests at once all complete, in their order, never within the call")
+  func many() throws {
+    let bench = try Bench()
+    let image = try bench.open(try bench.file([UInt8](repeating: 0, count: 64 << 10)))
+    var order: [Int] = []
+    bench.deviceLock.withLock {
+      for index in 0..<100 {
+        image.write(
+          offset: UInt64(index * 512), bytes: [UInt8](repeating: UInt8(index), count: 512)
+        ) { _ in order.append(index) }
+      }
+      #expect(order.isEmpty)
+      while order.count < 100 { bench.deviceLock.wait() }
+    }
+    #expect(order == Array(0..<100))
+    #expect(try bench.read(image, 99 * 512, 512)?.get() == [UInt8](repeating: 99, count: 512))
+  }
+
+  @Test("closing carries out what was asked for first")
+  func close() throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 0, count: 64 << 10))
+    let image = try bench.open(path)
+    var completed = 0
+    for index in 0..<128 {
+      image.write(offset: UInt64(index * 512), bytes: [UInt8](repeating: 1, count: 512)) { _ in
+        completed += 1
+      }
+    }
+    image.close()
+    #expect(completed == 128)
+    #expect(try Files.read(path) == [UInt8](repeating: 1, count: 64 << 10))
+  }
+
+  @Test("a missing image is named, with a remedy")
+  func missing() throws {
+    let error = #expect(throws: DiskError.self) { try Bench().open("/nonexistent/disk.img") }
+    #expect(error?.kind == .notFound)
+    #expect(error.map { "\($0)".contains("/nonexistent/disk.img does not exist") } == true)
+  }
+
+  @Test("odd sizes and empty files are refused", arguments: [0, 1, 511, 513, 100_000])
+  func oddSize(count: Int) throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 0, count: count))
+    let error = #expect(throws: DiskError.self) { try bench.open(path) }
+    #expect(error?.kind == .oddSize)
+    #expect(error.map { "\($0)".contains(path) } == true)
+  }
+
+  @Test("a CD-ROM image must be a whole number of its larger sectors")
+  func oddCDROM() throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 0, count: 2048 + 512))
+    #expect(throws: DiskError.self) { try bench.open(path, use: .cdrom) }
+    #expect(throws: Never.self) { try bench.open(path, use: .disk) }
+  }
+
+  @Test("directories, devices that are no disks and other formats are refused")
+  func notAnImage() throws {
+    let bench = try Bench()
+    let qcow = try bench.file(Array("QFI".utf8) + [0xFB] + [UInt8](repeating: 0, count: 508))
+    for path in [bench.directory, "/dev/null", qcow] {
+      for isReadOnly in [true, false] {
+        let error = #expect(throws: DiskError.self) {
+          try bench.open(path, isReadOnly: isReadOnly)
+        }
+        #expect(error?.kind == .notAnImage)
+      }
+    }
+  }
+
+  @Test("an image that another VMM has open is refused, and the holder named")
+  func locked() throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 0, count: 512))
+    let first = try bench.open(path)
+    for isReadOnly in [false, true] {
+      let error = #expect(throws: DiskError.self) {
+        try bench.open(path, isReadOnly: isReadOnly)
+      }
+      #expect(error?.kind == .inUse)
+      let text = error.map { "\($0)" } ?? ""
+      #expect(text.contains("in use by another VMM (process \(getpid()))"))
+    }
+    first.close()
+  }
+
+  @Test("the lock goes with the image")
+  func unlocks() throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 0, count: 512))
+    for _ in 0..<3 {
+      let image = try bench.open(path)
+      image.close()
+    }
+  }
+
+  @Test("read-only images are shared, and refuse writers")
+  func shared() throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 5, count: 2048))
+    let first = try bench.open(path, use: .cdrom)
+    let second = try bench.open(path, isReadOnly: true)
+    #expect(first.isReadOnly && second.isReadOnly)
+    #expect(try bench.read(second, 0, 1)?.get() == [5])
+    #expect(bench.write(first, 0, [1])?.errorKind == .readOnly)
+    let error = #expect(throws: DiskError.self) { try bench.open(path) }
+    #expect(error?.kind == .inUse)
+  }
+
+  @Test("requests beyond the end are out of range and move nothing")
+  func range() throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 0, count: 1024))
+    let image = try bench.open(path)
+    #expect(bench.read(image, 1024, 1)?.errorKind == .outOfRange)
+    #expect(bench.read(image, .max, 1)?.errorKind == .outOfRange)
+    #expect(bench.read(image, 0, -1)?.errorKind == .outOfRange)
+    #expect(bench.write(image, 1000, [UInt8](repeating: 0, count: 25))?.errorKind == .outOfRange)
+    #expect(try bench.read(image, 1024, 0)?.get() == [])
+    image.close()
+    #expect(try Files.read(path).count == 1024)
+  }
+
+  @Test("a file that shrank under us reads as zeros")
+  func shrunk() throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 9, count: 2048))
+    let image = try bench.open(path)
+    try FileDescriptor.open(path, [.writable]).setSize(1000)
+    let bytes = try bench.read(image, 512, 1024)?.get()
+    #expect(bytes == [UInt8](repeating: 9, count: 488) + [UInt8](repeating: 0, count: 536))
+  }
+
+  @Test("a full file system is told from a bad medium", .enabled(if: geteuid() == 0))
+  func full() throws {
+    let bench = try Bench()
+    let directory = "\(bench.directory)/small"
+    try Files.makeDirectory(directory)
+    try #require(mount("tmpfs", directory, "tmpfs", 0, "size=64k") == 0)
+    defer {
+      umount2(directory, Int32(MNT_DETACH))
+      rmdir(directory)
+    }
+    let path = "\(directory)/disk"
+    try FileDescriptor.open(path, [.writable, .create]).setSize(1 << 20)
+    let image = try bench.open(path)
+    let result = bench.write(image, 0, [UInt8](repeating: 1, count: 512 << 10))
+    #expect(result?.errorKind == .noSpace)
+    image.close()
+  }
+}
