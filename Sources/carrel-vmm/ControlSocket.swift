@@ -20,6 +20,7 @@ final class ControlSocket: Sendable {
   private let inbox = Guarded(Inbox())
   private let wake: EventDescriptor
   private let thread: Thread
+  private let path: String
 
   /// Listens at `path` (mode 0600) until `finish`.
   ///
@@ -44,6 +45,7 @@ final class ControlSocket: Sendable {
       }
     }
     self.wake = wake
+    self.path = path
   }
 
   /// Tells every client. Any thread.
@@ -61,6 +63,7 @@ final class ControlSocket: Sendable {
     inbox.withLock { $0.isEnding = true }
     wake.signal()
     thread.join()
+    try? Files.remove(path)
   }
 
   /// The loop's own state; lives on the control thread only.
