@@ -314,6 +314,7 @@ def main():
         guest.line("shutdown")
         expect(guest.process.wait(5) == 0, "the shut-down button turns the machine off")
     with Guest(elf, "-machine", "pc,vmport=off", "-fw_cfg", "name=opt/carrel/mode,string=1280x720",
+               "-fw_cfg", "name=opt/carrel/keyboard,string=de",
                "-fw_cfg", "name=opt/carrel/scene,string=video 20") as guest:
         expect(guest.line("scene ") == "video 20", "fw_cfg selects a scene")
         expect(guest.line("ready ") == "1280x720 pointer relative",
@@ -322,6 +323,11 @@ def main():
         guest.send({"type": "rel", "data": {"axis": "x", "value": -40}},
                    {"type": "rel", "data": {"axis": "y", "value": 25}})
         expect(wait_for(lambda: guest.pointer() == (x - 40, y + 25)), "the PS/2 mouse moves it")
+        guest.clear()
+        for chord in (["y"], ["semicolon"], ["alt_r", "q"], ["equal"], ["e"], ["minus"],
+                      ["caps_lock"], ["apostrophe"], ["less"], ["alt_r", "less"]):
+            guest.press(*chord)
+        expect(guest.text() == "zö@éßÄ<|", "fw_cfg selects the German layout")
         guest.command("system_powerdown")
         guest.line("power button")
         expect(guest.process.wait(5) == 0, "the power button turns the machine off")

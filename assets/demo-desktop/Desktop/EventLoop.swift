@@ -7,7 +7,7 @@ final class EventLoop {
   private let absolutePointer: AbsolutePointer?
   private let clock = RealTimeClock()
   private var timer = IntervalTimer()
-  private var keys = KeyDecoder()
+  private var keys: KeyDecoder
   private var mouse = MouseDecoder()
   private var lights: UInt8 = 0
   private var scene: Scene?
@@ -18,8 +18,9 @@ final class EventLoop {
 
   init(
     serial: SerialPort, controller: KeyboardController, session: Session, power: Power,
-    absolutePointer: AbsolutePointer?
+    absolutePointer: AbsolutePointer?, layout: KeyboardLayout
   ) {
+    keys = KeyDecoder(layout)
     self.serial = serial
     self.controller = controller
     self.session = session

@@ -22,7 +22,8 @@ func desktopMain() -> Never {
   let absolutePointer = AbsolutePointer()
   let loop = EventLoop(
     serial: serial, controller: controller, session: session,
-    power: Power(rootPointer: boot.rootPointer), absolutePointer: absolutePointer)
+    power: Power(rootPointer: boot.rootPointer), absolutePointer: absolutePointer,
+    layout: .named(Decoding.text(configuration.text("opt/carrel/keyboard") ?? [])))
   if let scene = configuration.text("opt/carrel/scene") { loop.play(Decoding.text(scene)) }
   let kind = absolutePointer == nil ? "relative" : "absolute"
   serial.report("ready \(adapter.screen.width)x\(adapter.screen.height) pointer \(kind)")

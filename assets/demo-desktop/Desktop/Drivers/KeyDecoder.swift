@@ -18,7 +18,7 @@ struct KeyEvent {
   var alt: Bool
 }
 
-/// Scancode set 1 to key events under the US layout.
+/// Scancode set 1 to key events under a layout.
 struct KeyDecoder {
   /// Scroll lock 1, num lock 2, caps lock 4, as the keyboard's lights count them.
   private(set) var locks: UInt8 = 2
@@ -26,12 +26,12 @@ struct KeyDecoder {
   private var prefix: UInt16 = 0
   private var toSkip = 0
   private var held: [UInt16] = []
+  private var accent: UInt16?
+  private let layout: KeyboardLayout
 
-  private static let plain: StaticString =
-    "\0\u{1B}1234567890-=\u{8}\tqwertyuiop[]\n\0asdfghjkl;'`\0\\zxcvbnm,./\0*\0 "
-  private static let shifted: StaticString =
-    "\0\u{1B}!@#$%^&*()_+\u{8}\tQWERTYUIOP{}\n\0ASDFGHJKL:\"~\0|ZXCVBNM<>?\0*\0 "
   private static let keypad: StaticString = "789-456+1230."
+
+  init(_ layout: KeyboardLayout) { self.layout = layout }
 
   mutating func decode(_ byte: UInt8) -> KeyEvent? {
     if toSkip > 0 {
@@ -63,7 +63,7 @@ struct KeyDecoder {
     return KeyEvent(
       code: code, isDown: isDown, isRepeat: isRepeat, action: isDown ? action(code) : .none,
       control: held.contains(0x1D) || held.contains(0xE01D),
-      alt: held.contains(0x38) || held.contains(0xE038))
+      alt: held.contains(0x38))
   }
 
   private mutating func toggleLock(_ code: UInt16) {
@@ -77,7 +77,7 @@ struct KeyDecoder {
 
   private var shift: Bool { held.contains(0x2A) || held.contains(0x36) }
 
-  private func action(_ code: UInt16) -> KeyAction {
+  private mutating func action(_ code: UInt16) -> KeyAction {
     switch code {
     case 0xE01C: return .enter
     case 0xE035: return .character(0x2F)
@@ -85,24 +85,35 @@ struct KeyDecoder {
     case 0xE047...0xE053: return Self.navigation(code & 0xFF)
     case 0x3B...0x44: return .function(Int(code) - 0x3A)
     case 0x57, 0x58: return .function(Int(code) - 0x4C)
-    case 0x56: return .character(shift ? 0x3E : 0x3C)
-    case 0x00...0x39: return mainAction(Int(code))
+    case 0x00...0x39, 0x56: return mainAction(Int(code))
     default: return .none
     }
   }
 
-  private func mainAction(_ code: Int) -> KeyAction {
-    let lower = Self.entry(Self.plain, code)
-    let isLetter = lower >= 0x61 && lower <= 0x7A
-    let raised = isLetter && locks & 4 != 0 ? !shift : shift
-    switch raised ? Self.entry(Self.shifted, code) : lower {
-    case 0: return .none
-    case 0x1B: return .escape
-    case 0x08: return .backspace
-    case 0x09: return .tab
-    case 0x0A: return .enter
-    case let character: return .character(UInt16(character))
+  private mutating func mainAction(_ code: Int) -> KeyAction {
+    switch code {
+    case 0x01: return .escape
+    case 0x0E: return .backspace
+    case 0x0F: return .tab
+    case 0x1C: return .enter
+    case 0x37: return .character(0x2A)
+    default: break
     }
+    let typed =
+      code == 0x39
+      ? 0x20
+      : layout.character(
+        code, shift: shift, alternate: held.contains(0xE038), capsLock: locks & 4 != 0)
+    guard let typed else { return .none }
+    if let dead = accent {
+      accent = nil
+      return .character(DeadKey.combine(dead, typed))
+    }
+    if DeadKey.isDead(typed) {
+      accent = typed
+      return .none
+    }
+    return .character(typed)
   }
 
   private func keypadAction(_ code: UInt16) -> KeyAction {

@@ -230,9 +230,17 @@ private struct Layout {
   init(_ screen: Rectangle) {
     let left = max(0, (screen.width - 1024) / 2)
     let top = max(0, (screen.height - 768) / 3)
-    editor = Rectangle(left + 48, top + 66, 480, 300)
-    paint = Rectangle(left + 560, top + 66, 410, 310)
-    testCard = Rectangle(left + 602, top + 292, 374, 384)
-    terminal = Rectangle(left + 100, top + 392, 540, 274)
+    func place(_ x: Int, _ y: Int, _ width: Int, _ height: Int) -> Rectangle {
+      let fitting = Rectangle(
+        left + x, top + y, min(width, screen.width - 24), min(height, screen.height - 56))
+      return Rectangle(
+        max(12, min(fitting.x, screen.width - fitting.width - 12)),
+        max(Panel.height + 8, min(fitting.y, screen.height - fitting.height - 12)),
+        fitting.width, fitting.height)
+    }
+    editor = place(48, 66, 480, 300)
+    paint = place(560, 66, 410, 310)
+    testCard = place(602, 292, 374, 384)
+    terminal = place(100, 392, 540, 274)
   }
 }
