@@ -21,7 +21,8 @@ final class Surface {
     clip = Rectangle(0, 0, self.width, self.height)
   }
 
-  /// Someone else's memory of `stride` × `height` pixels, which outlives the surface.
+  /// Someone else's memory.
+  // SAFETY: the caller has stride × height pixels there that outlive the surface.
   init(mapped: UnsafeMutablePointer<Pixel>, width: Int, height: Int, stride: Int) {
     pixels = mapped
     isOwner = false
@@ -41,6 +42,7 @@ final class Surface {
     clip = saved
   }
 
+  // SAFETY: callers pass rows that they have clipped to the surface.
   @inline(__always)
   private func row(_ y: Int) -> UnsafeMutablePointer<Pixel> { pixels + y &* stride }
 
