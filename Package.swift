@@ -100,6 +100,10 @@ if wholeProject {
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ]
+  targets += [
+    system("CVNCClient", "libvncclient", "libvncserver-dev"),
+    program("carrel-bench", ["CVNCClient"]),
+  ]
   let nio: [Target.Dependency] = [
     .product(name: "NIOCore", package: "swift-nio"),
     .product(name: "NIOPosix", package: "swift-nio"),

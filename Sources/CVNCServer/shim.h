@@ -1,2 +1,1 @@
 #include <rfb/rfb.h>
-#include <rfb/rfbregion.h>

@@ -203,7 +203,7 @@ extension Desktop {
         becomeDirty()
       }
     case .failed:
-      if !keep, owner != nil { becomeDirty() }
+      if !keep { becomeDirty() }
     case .clean, .dirty, .recycling, .draining: break
     }
   }

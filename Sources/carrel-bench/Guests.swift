@@ -1,0 +1,93 @@
+import Foundation
+
+/// The two ways of running the same ELF that are measured side by side.
+enum Server: String, CaseIterable {
+  case carrel, qemu
+
+  /// The command line for the demo desktop in `scene`, served at `port`.
+  func command(_ settings: Settings, scene: String, port: Int) -> [String] {
+    let file = "name=opt/carrel/scene,string=\(scene)"
+    switch self {
+    case .carrel:
+      return [
+        settings.vmm, "run", "--memory", "256M", "--kernel", settings.elf, "--fw-cfg", file,
+        "--vnc", "127.0.0.1:\(port)", "--serial", "stdio",
+      ]
+    case .qemu:
+      return [
+        "qemu-system-x86_64", "-machine", "pc,accel=kvm", "-m", "256", "-kernel", settings.elf,
+        "-vga", "std", "-nodefaults", "-display", "none", "-serial", "stdio", "-fw_cfg", file,
+        "-vnc", "127.0.0.1:\(port - 5900),lossy=on",
+      ]
+    }
+  }
+
+  /// Runs `body` with a viewer connected to a freshly started guest in `scene`.
+  func withScene<Result>(
+    _ scene: String, _ settings: Settings, encoding: VNCPeer.Encoding,
+    _ body: (Subject, VNCPeer) throws -> Result
+  ) throws -> Result {
+    let port = try freePort()
+    let subject = try Subject(name: rawValue, command(settings, scene: scene, port: port))
+    defer { subject.stop() }
+    try subject.awaitOutput(containing: settings.readyLine, seconds: 60)
+    let viewer = try VNCPeer(host: "127.0.0.1", port: port, encoding: encoding)
+    try viewer.pump(until: "the \(scene) scene at 1024x768") {
+      viewer.updates > 0 && viewer.width == 1024 && viewer.height == 768
+    }
+    return try body(subject, viewer)
+  }
+}
+
+/// Where things are and how long to measure.
+struct Settings {
+  var vmm = ".build/release/carrel-vmm"
+  var display = ".build/release/carrel-display"
+  var elf = "build/demo-desktop/carrel-demo.elf"
+  /// What the demo desktop writes to COM1 when its first frame is on the screen.
+  var readyLine = "carrel: ready"
+  var rounds = 3
+  var secondsPerRound = 5.0
+}
+
+/// A TCP port of 127.0.0.1 above 5900 that nothing listens on at present.
+func freePort() throws -> Int {
+  for port in 5950..<6100 {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    defer { close(descriptor) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = in_port_t(port).bigEndian
+    address.sin_addr.s_addr = INADDR_LOOPBACK.bigEndian
+    // SAFETY: bind reads sockaddr_in's own size from the address of a live local.
+    let bound = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+      }
+    }
+    if bound == 0 { return port }
+  }
+  throw BenchError("no free port between 5950 and 6100")
+}
+
+extension Subject {
+  /// Reads the process's standard output until it holds `text`; returns when.
+  @discardableResult
+  func awaitOutput(containing text: String, seconds: Double) throws -> Double {
+    let descriptor = output.fileHandleForReading.fileDescriptor
+    let deadline = Clock.seconds + seconds
+    var collected: [UInt8] = []
+    let wanted = Array(text.utf8)
+    while Clock.seconds < deadline {
+      var poller = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+      guard poll(&poller, 1, 200) > 0 else { continue }
+      var chunk = [UInt8](repeating: 0, count: 4096)
+      let count = read(descriptor, &chunk, chunk.count)
+      let now = Clock.seconds
+      guard count > 0 else { throw BenchError("\(name) ended before it wrote \"\(text)\"") }
+      collected += chunk[..<count]
+      if collected.firstRange(of: wanted) != nil { return now }
+    }
+    throw BenchError("\(name) did not write \"\(text)\" within \(Int(seconds)) s")
+  }
+}

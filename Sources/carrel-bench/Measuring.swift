@@ -1,0 +1,83 @@
+import Foundation
+
+struct BenchError: Error, CustomStringConvertible {
+  let description: String
+
+  init(_ description: String) { self.description = description }
+}
+
+enum Clock {
+  /// Monotonic seconds.
+  static var seconds: Double {
+    var now = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return Double(now.tv_sec) + Double(now.tv_nsec) / 1e9
+  }
+
+  /// CPU seconds this thread has used.
+  static var threadCPU: Double {
+    var now = timespec()
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now)
+    return Double(now.tv_sec) + Double(now.tv_nsec) / 1e9
+  }
+}
+
+/// A set of measurements.
+struct Samples {
+  private(set) var values: [Double] = []
+
+  mutating func add(_ value: Double) { values.append(value) }
+
+  /// The `fraction` quantile, by nearest rank; 0 for no samples.
+  func quantile(_ fraction: Double) -> Double {
+    let sorted = values.sorted()
+    guard !sorted.isEmpty else { return 0 }
+    return sorted[min(sorted.count - 1, Int(Double(sorted.count) * fraction))]
+  }
+
+  var median: Double { quantile(0.5) }
+}
+
+/// One line of the report: ours, the peer's, their ratio and the bound on it.
+struct Comparison: Codable {
+  let name: String
+  let unit: String
+  let ours: Double
+  let peer: Double?
+  let ratio: Double?
+  /// What the ratio (or, without a peer, the value) must not pass.
+  let bound: Double?
+  let higherIsBetter: Bool
+
+  init(
+    _ name: String, unit: String, ours: Double, peer: Double? = nil, bound: Double? = nil,
+    higherIsBetter: Bool = false
+  ) {
+    self.name = name
+    self.unit = unit
+    self.ours = ours
+    self.peer = peer
+    ratio = peer.flatMap { $0 > 0 ? ours / $0 : nil }
+    self.bound = bound
+    self.higherIsBetter = higherIsBetter
+  }
+
+  var met: Bool? {
+    guard let bound else { return nil }
+    let value = ratio ?? ours
+    return higherIsBetter ? value >= bound : value <= bound
+  }
+
+  var line: String {
+    func number(_ value: Double) -> String { String(format: value < 10 ? "%.3f" : "%.1f", value) }
+    var text = "  " + name.padding(toLength: 46, withPad: " ", startingAt: 0)
+    text += " \(number(ours)) \(unit)"
+    if let peer { text += "   peer \(number(peer)) \(unit)" }
+    if let ratio { text += "   ratio " + String(format: "%.3f", ratio) }
+    if let bound, let met {
+      text += "   (\(higherIsBetter ? "at least" : "at most") \(number(bound)): "
+      text += met ? "met)" : "NOT met)"
+    }
+    return text
+  }
+}

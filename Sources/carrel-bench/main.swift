@@ -1,0 +1,50 @@
+import CVNCClient
+import Foundation
+
+let usage = """
+  usage: carrel-bench [--quick] [--json] [latency] [frames] [idle] [start] [memory]
+  Measures carrel-vmm beside qemu-system-x86_64 with the same guest and viewer.
+  """
+
+let groups: [(name: String, run: (Settings) throws -> [Comparison])] = [
+  ("latency", measureLatency), ("frames", measureFrames), ("idle", measureIdle),
+  ("start", measureStart), ("memory", measureMemory),
+]
+
+var settings = Settings()
+var wanted: [String] = []
+var json = false
+for argument in CommandLine.arguments.dropFirst() {
+  switch argument {
+  case "--json": json = true
+  case "--quick":
+    settings.rounds = 1
+    settings.secondsPerRound = 2
+  case let name where groups.contains { $0.name == name }: wanted.append(name)
+  default:
+    print(usage)
+    exit(64)
+  }
+}
+
+// libvncclient reports every connection; only failures matter here.
+carrel_silence_vncclient()
+var results: [Comparison] = []
+var failed = false
+for group in groups where wanted.isEmpty || wanted.contains(group.name) {
+  if !json { print(group.name) }
+  do {
+    let comparisons = try group.run(settings)
+    results += comparisons
+    if !json { for comparison in comparisons { print(comparison.line) } }
+  } catch {
+    failed = true
+    FileHandle.standardError.write(Data("carrel-bench: \(group.name): \(error)\n".utf8))
+  }
+}
+if json {
+  let encoder = JSONEncoder()
+  encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
+  print(String(decoding: try encoder.encode(results), as: UTF8.self))
+}
+exit(failed ? 1 : 0)
