@@ -1,0 +1,161 @@
+"""A whole Carrel in a directory of its own: carreld, three pools, two users."""
+import json
+import os
+import pathlib
+import secrets
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = ROOT / ".build" / "release"
+DESKTOP_KERNEL = ROOT / "build" / "demo-desktop" / "carrel-demo.elf"
+GRUB_CD = pathlib.Path("/usr/lib/grub-rescue/grub-rescue-cdrom.iso")
+
+CONFIGURATION = """\
+state_directory: {directory}/state
+runtime_directory: {directory}/run
+gateway:
+  listen: ["127.0.0.1:{vnc}"]
+  web: ["127.0.0.1:{web}"]
+programs:
+  vmm: {bin}/carrel-vmm
+  display: {bin}/carrel-display
+desktops:
+  stop_at_exit: true
+"""
+
+
+class DemoError(Exception):
+    pass
+
+
+def port_is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def first_free_port(wanted):
+    for port in range(wanted, wanted + 50):
+        if port_is_free(port):
+            return port
+    raise DemoError(f"no free port from {wanted} on")
+
+
+class DemoSite:
+    """Use as a context manager: leaving it leaves no process and no file behind."""
+
+    def __init__(self, keep_logs_in=None):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="carrel-demo-"))
+        self.vnc = first_free_port(5900)
+        self.web = first_free_port(8443)
+        self.passwords = {}
+        self.daemon = None
+        self.keep_logs_in = keep_logs_in
+
+    @property
+    def certificate(self):
+        found = sorted((self.directory / "state").rglob("*cert*.pem"))
+        if not found:
+            raise DemoError("carreld issued no certificate")
+        return found[0]
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def start(self):
+        configuration = self.directory / "carrel.yaml"
+        configuration.write_text(CONFIGURATION.format(
+            directory=self.directory, vnc=self.vnc, web=self.web, bin=BIN))
+        self.start_daemon()
+
+    def start_daemon(self):
+        self.log = open(self.directory / "carreld.log", "ab")
+        self.daemon = subprocess.Popen(
+            [BIN / "carreld", "--config", self.directory / "carrel.yaml"],
+            stdout=self.log, stderr=self.log, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while subprocess.run(self.command("status"), capture_output=True).returncode != 0:
+            if self.daemon.poll() is not None or time.monotonic() > deadline:
+                raise DemoError("carreld did not start:\n" + self.log_tail())
+            select.select([], [], [], 0.1)
+
+    def log_tail(self):
+        return "".join(open(self.directory / "carreld.log").readlines()[-20:])
+
+    def command(self, *arguments):
+        return [str(BIN / "carrel"), *map(str, arguments),
+                "--socket", str(self.directory / "run" / "control.sock")]
+
+    def carrel(self, *arguments, stdin=None, show=False):
+        """Runs one `carrel` command; returns its JSON, or shows its own output."""
+        if show:
+            done = subprocess.run(self.command(*arguments))
+            if done.returncode != 0:
+                raise DemoError("carrel " + " ".join(map(str, arguments)) + " failed")
+            return None
+        done = subprocess.run(self.command(*arguments, "--json"), input=stdin,
+                              capture_output=True, text=True, timeout=330)
+        if done.returncode != 0:
+            raise DemoError(f"carrel {' '.join(map(str, arguments))}: {done.stderr.strip()}")
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def create_pools(self, show=False):
+        self.carrel("pool", "create", "lounge", "--kind", "floating", "--image", DESKTOP_KERNEL,
+                    "--memory", "128M", "--size", 4, "--spares", 1, show=show)
+        self.carrel("pool", "create", "office", "--kind", "dedicated", "--image", DESKTOP_KERNEL,
+                    "--memory", "128M", "--size", 4, "--spares", 1, show=show)
+        self.carrel("pool", "create", "rescue", "--kind", "floating", "--image", GRUB_CD,
+                    "--memory", "128M", "--size", 2, "--spares", 1, show=show)
+
+    def add_user(self, name, *pools):
+        password = secrets.token_urlsafe(6)
+        self.carrel("user", "add", name, "--password-stdin", stdin=password + "\n")
+        for pool in pools:
+            self.carrel("entitle", name, pool)
+        self.passwords[name] = password
+
+    def desktop_of(self, user):
+        for session in self.carrel("session", "list"):
+            if session["user"] == user:
+                return session["desktop"]
+        raise DemoError(f"{user} has no session")
+
+    def __exit__(self, *_):
+        if self.daemon and self.daemon.poll() is None:
+            self.daemon.send_signal(signal.SIGTERM)
+            try:
+                self.daemon.wait(60)
+            except subprocess.TimeoutExpired:
+                self.daemon.kill()
+                self.daemon.wait()
+        self.end_survivors()
+        if self.keep_logs_in:
+            for log in self.directory.rglob("*.log"):
+                name = "-".join(log.relative_to(self.directory).parts)
+                shutil.copy(log, pathlib.Path(self.keep_logs_in) / name)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def end_survivors(self):
+        """Desktops outlive a carreld that was killed; those of a demo must not."""
+        for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = entry.read_bytes()
+            except OSError:
+                continue
+            if str(self.directory).encode() in words and int(entry.parent.name) != os.getpid():
+                os.kill(int(entry.parent.name), signal.SIGKILL)
