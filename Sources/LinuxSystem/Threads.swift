@@ -12,6 +12,7 @@ public final class Thread: Sendable {
   public init(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
     let start = Start(name: name, body: body)
     var handle = pthread_t()
+    // SAFETY: the new thread takes this reference; where none starts it is released below.
     let argument = Unmanaged.passRetained(start)
     let result = pthread_create(
       &handle, nil,
@@ -119,6 +120,7 @@ public final class Lock: @unchecked Sendable {
 
 /// A value and the lock that guards it.
 public final class Guarded<Value>: @unchecked Sendable {
+  // SAFETY: the value is only ever reached with the lock held.
   private let lock = Lock()
   private var value: Value
 
