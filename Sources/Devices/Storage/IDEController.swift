@@ -25,7 +25,8 @@ package final class IDEController: StatefulDevice {
   package let primary: IDEChannel
   /// At 0x170, 0x376, IRQ 15.
   package let secondary: IDEChannel
-  private let busMasterPorts: any BusTarget
+  /// The sixteen ports behind BAR 4.
+  package let busMasterPorts: any BusTarget
 
   /// - Parameters:
   ///   - attachments: primary device 0 and 1, secondary device 0 and 1; `nil`, or

@@ -318,6 +318,8 @@ package class IDEDrive {
   private func store(_ bytes: [UInt8]) {
     guard let current = transfer else { return }
     transfer?.buffer = []
+    transfer?.position = 0
+    transfer?.blockEnd = 0
     taskFile.status = [.busy]
     start(.write(offset: current.imageOffset, bytes: bytes))
   }

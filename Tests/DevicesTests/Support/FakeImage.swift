@@ -9,15 +9,28 @@ final class FakeImage: BlockBackend {
   private var pending: [() -> Void] = []
 
   /// Sectors of 512 bytes, each filled with its number's own pattern.
-  init(sectors: Int) {
-    bytes = (0..<sectors).flatMap { FakeImage.pattern($0) }
+  init(sectors: Int) { bytes = FakeImage.sectors(0, sectors) }
+
+  /// The first contents of a sector: its number, then a pattern.
+  static func pattern(_ sector: Int) -> [UInt8] { sectors(sector, 1) }
+
+  static func sectors(_ first: Int, _ count: Int) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count * 512)
+    for sector in first..<first + count {
+      bytes += [UInt8(truncatingIfNeeded: sector), UInt8(truncatingIfNeeded: sector >> 8)]
+      bytes += patterns[sector & 0xFF]
+    }
+    return bytes
   }
 
-  static func pattern(_ sector: Int) -> [UInt8] {
-    (0..<512).map { UInt8(truncatingIfNeeded: sector &* 31 &+ $0 &* 7 &+ $0 >> 8) }
+  private static let patterns: [[UInt8]] = (0..<256).map { sector in
+    (2..<512).map { UInt8(truncatingIfNeeded: sector &* 31 &+ $0 &* 7 &+ $0 >> 8) }
   }
 
-  var byteCount: UInt64 { UInt64(bytes.count) }
+  /// A size beyond the bytes, for questions that read nothing.
+  var sparseByteCount: UInt64?
+  var byteCount: UInt64 { sparseByteCount ?? UInt64(bytes.count) }
   var pendingCount: Int { pending.count }
 
   /// Completes what is pending, and what that starts.
