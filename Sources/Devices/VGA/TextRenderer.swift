@@ -21,8 +21,9 @@ struct TextRenderer {
       self.geometry = geometry
       self.fonts = fonts
       palette = registers.palette16()
-      underlineRow = Int(registers.crtc[CRTC.underlineLocation] & 0x1F)
       let mode = registers.attribute[Attribute.modeControl]
+      // Only monochrome emulation has underlines.
+      underlineRow = mode & 0x02 != 0 ? Int(registers.crtc[CRTC.underlineLocation] & 0x1F) : 32
       extendsLineGraphics = mode & 0x04 != 0
       blinks = mode & 0x08 != 0
       planeEnable = registers.attribute[Attribute.colorPlaneEnable] & 0x0F

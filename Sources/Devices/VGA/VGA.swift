@@ -28,7 +28,8 @@ package final class VGA: DisplayAdapter, StatefulDevice {
   package let window: any BusTarget
 
   private let core: VGACore
-  private let registerBlock: VGARegisterBlock
+  /// BAR 2, for machines that map it themselves.
+  package let registerBlock: any BusTarget
 
   /// - Parameters:
   ///   - videoMemory: VRAM, a power of two of at least 1 MiB. Its contents are kept
@@ -58,7 +59,8 @@ package final class VGA: DisplayAdapter, StatefulDevice {
     ports = VGAPorts(core)
     extensionPorts = VBEPorts(core)
     window = VGAWindow(core)
-    registerBlock = VGARegisterBlock(core, edid: edid.bytes)
+    let registers = VGARegisterBlock(core, edid: edid.bytes)
+    registerBlock = registers
     function = PCIFunction(
       name: "VGA",
       identity: PCIIdentity(

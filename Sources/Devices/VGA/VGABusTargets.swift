@@ -98,7 +98,7 @@ final class VGARegisterBlock: BusTarget {
     case 0x500..<0x516:
       return assemble(width) {
         let register = core.readVBE(UInt16(truncatingIfNeeded: (at + $0 - 0x500) >> 1))
-        return UInt8(truncatingIfNeeded: register >> UInt16((at + $0 & 1) * 8))
+        return UInt8(truncatingIfNeeded: register >> UInt16(((at + $0) & 1) * 8))
       }
     case 0x600..<0x608:
       let order = core.isBigEndian ? Self.bigEndian : Self.littleEndian
