@@ -132,6 +132,7 @@ if wholeProject {
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
         .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "NIOWebSocket", package: "swift-nio"),
+        .product(name: "NIOTLS", package: "swift-nio"),
       ]),
     library(
       "ControlServer",
@@ -156,7 +157,7 @@ if wholeProject {
     tests("Identity", ["Identity"]),
     tests("SiteConfiguration", ["SiteConfiguration", "TestSupport"]),
     tests("Supervisor", ["Supervisor", "TestSupport"]),
-    tests("Gateway", ["Gateway", "TestSupport"]),
+    tests("Gateway", ["Gateway", "Identity", "TestSupport"]),
     tests("ControlServer", ["ControlServer", "ControlClient", "Store", "TestSupport"]),
   ]
 }

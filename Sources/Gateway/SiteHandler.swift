@@ -1,0 +1,112 @@
+import NIOCore
+import NIOHTTP1
+
+/// Answers plain HTTP requests with the files of the site. Removed when the
+/// connection becomes a websocket.
+final class SiteHandler: ChannelInboundHandler, RemovableChannelHandler {
+  typealias InboundIn = HTTPServerRequestPart
+  typealias OutboundOut = HTTPServerResponsePart
+
+  private let site: StaticSite
+  private let desk: LoginDesk
+  private let peer: Peer
+  private var request: HTTPRequestHead?
+  private var deadline: Scheduled<Void>?
+  private var isReplaced = false
+
+  init(site: StaticSite, desk: LoginDesk, peer: Peer) {
+    self.site = site
+    self.desk = desk
+    self.peer = peer
+  }
+
+  func handlerAdded(context: ChannelHandlerContext) { armDeadline(context) }
+
+  /// From here on the login handler keeps the time and the books.
+  func handlerRemoved(context: ChannelHandlerContext) {
+    deadline?.cancel()
+    isReplaced = context.channel.isActive
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    deadline?.cancel()
+    if !isReplaced { desk.release(peer) }
+    context.fireChannelInactive()
+  }
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    desk.logger.debug(
+      "browser connection broke", metadata: ["peer": "\(peer.address)", "reason": "\(error)"])
+    context.close(promise: nil)
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    switch unwrapInboundIn(data) {
+    case .head(let head): request = head
+    case .body: break
+    case .end:
+      guard let head = request else { return }
+      request = nil
+      answer(head, context)
+    }
+  }
+
+  /// A connection that asks for nothing is closed, one that reads files may go on.
+  private func armDeadline(_ context: ChannelHandlerContext) {
+    deadline?.cancel()
+    let limit = TimeAmount(desk.limits.handshake)
+    deadline = context.eventLoop.assumeIsolated().scheduleTask(in: limit) {
+      context.close(promise: nil)
+    }
+  }
+
+  private func answer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
+    armDeadline(context)
+    let path = head.uri.prefix { $0 != "?" }
+    switch head.method {
+    case .GET, .HEAD:
+      if path == "/" {
+        respond(.found, ["Location": StaticSite.startPage], nil, to: head, context)
+      } else if path == WebPipeline.webSocketPath {
+        let text = "this address is for a websocket of the same site"
+        respond(.upgradeRequired, ["Upgrade": "websocket"], plain(text), to: head, context)
+      } else if let page = site.page(for: head.uri) {
+        respond(.ok, [:], page, to: head, context)
+      } else {
+        respond(.notFound, [:], plain("no such page"), to: head, context)
+      }
+    default:
+      respond(
+        .methodNotAllowed, ["Allow": "GET, HEAD"], plain("only GET and HEAD"), to: head, context)
+    }
+  }
+
+  private func plain(_ text: String) -> StaticSite.Page {
+    StaticSite.Page(type: "text/plain; charset=utf-8", bytes: Array((text + "\n").utf8))
+  }
+
+  private func respond(
+    _ status: HTTPResponseStatus, _ extra: HTTPHeaders, _ page: StaticSite.Page?,
+    to head: HTTPRequestHead, _ context: ChannelHandlerContext
+  ) {
+    var headers = extra
+    headers.add(name: "Content-Length", value: String(page?.bytes.count ?? 0))
+    if let page { headers.add(name: "Content-Type", value: page.type) }
+    headers.add(name: "X-Content-Type-Options", value: "nosniff")
+    headers.add(name: "X-Frame-Options", value: "DENY")
+    headers.add(name: "Referrer-Policy", value: "no-referrer")
+    headers.add(name: "Cache-Control", value: "no-cache")
+    if !head.isKeepAlive { headers.add(name: "Connection", value: "close") }
+    let response = HTTPResponseHead(version: head.version, status: status, headers: headers)
+    context.write(wrapOutboundOut(.head(response)), promise: nil)
+    if let page, head.method != .HEAD {
+      context.write(
+        wrapOutboundOut(.body(.byteBuffer(ByteBuffer(bytes: page.bytes)))), promise: nil)
+    }
+    let sent = context.eventLoop.makePromise(of: Void.self)
+    if !head.isKeepAlive {
+      sent.futureResult.assumeIsolated().whenComplete { _ in context.close(promise: nil) }
+    }
+    context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: sent)
+  }
+}
