@@ -64,7 +64,7 @@ public final class KVMMachine: Sendable {
     try checked(ckvm_create_irqchip(descriptor.raw), "make the interrupt controllers")
   }
 
-  /// The 8254, and the gate and output bits of port 0x61.
+  /// The 8254, and port 0x61 with its gate and output bits.
   public func makeTimer() throws(KVMError) {
     try checked(ckvm_create_pit(descriptor.raw), "make the interval timer")
   }
@@ -155,6 +155,8 @@ public final class KVMMachine: Sendable {
         attached ? 1 : 0),
       "\(attached ? "attach" : "detach") an ioeventfd at 0x\(String(doorbell.address, radix: 16))")
   }
+
+  public var canCoalesceWrites: Bool { coalescedPage > 0 }
 
   /// Lets writes to a range pile up in the vCPU's ring instead of exiting each.
   public func coalesceWrites(at address: UInt64, size: UInt32) throws(KVMError) {

@@ -43,6 +43,13 @@ public final class FileDescriptor: Sendable {
     FileDescriptor(owning: try check(clinux_duplicate(raw), "duplicate a descriptor"))
   }
 
+  /// A descriptor of its own for this process's standard input (0), output (1) or
+  /// error (2).
+  public static func standard(_ number: Int32) throws(SystemError) -> FileDescriptor {
+    FileDescriptor(
+      owning: try check(clinux_duplicate(number), "duplicate standard descriptor \(number)"))
+  }
+
   public func setNonBlocking(_ on: Bool) throws(SystemError) {
     try check(clinux_set_nonblocking(raw, on ? 1 : 0), "set a descriptor's blocking mode")
   }

@@ -12,7 +12,6 @@ public final class Thread: Sendable {
   public init(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
     let start = Start(name: name, body: body)
     var handle = pthread_t()
-    // SAFETY: the new thread takes this reference; where none starts it is released below.
     let argument = Unmanaged.passRetained(start)
     let result = pthread_create(
       &handle, nil,
@@ -72,24 +71,16 @@ public final class Thread: Sendable {
 /// For state that is spread over many objects (a machine's devices); a single
 /// value belongs in `Guarded`.
 public final class Lock: @unchecked Sendable {
-  // SAFETY: both live at a fixed address from init to deinit, as pthreads wants.
-  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+  // SAFETY: lives at a fixed address from init to deinit, as pthreads wants.
+  fileprivate let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+  private let condition = ConditionVariable()
 
   public init() {
     pthread_mutex_init(mutex, nil)
-    // SAFETY: the attribute is initialised before and destroyed after its use.
-    var attributes = pthread_condattr_t()
-    pthread_condattr_init(&attributes)
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
-    pthread_cond_init(condition, &attributes)
-    pthread_condattr_destroy(&attributes)
   }
 
   deinit {
-    pthread_cond_destroy(condition)
     pthread_mutex_destroy(mutex)
-    condition.deallocate()
     mutex.deallocate()
   }
 
@@ -103,17 +94,71 @@ public final class Lock: @unchecked Sendable {
 
   /// Releases the lock until `wakeAll`, or spuriously; lock held before and after.
   public func wait() {
-    pthread_cond_wait(condition, mutex)
+    condition.wait(mutex)
   }
 
   /// As `wait`, but no later than `deadline` in `MonotonicClock.now` nanoseconds.
   public func wait(until deadline: UInt64) {
+    condition.wait(mutex, until: deadline)
+  }
+
+  public func wakeAll() {
+    condition.wakeAll()
+  }
+}
+
+/// One more thing to wait for under a lock, so that its waiters are woken alone.
+public final class Condition: Sendable {
+  private let lock: Lock
+  private let condition = ConditionVariable()
+
+  public init(_ lock: Lock) {
+    self.lock = lock
+  }
+
+  /// Releases the lock until `wakeAll`, or spuriously; lock held before and after.
+  public func wait() {
+    condition.wait(lock.mutex)
+  }
+
+  /// As `wait`, but no later than `deadline` in `MonotonicClock.now` nanoseconds.
+  public func wait(until deadline: UInt64) {
+    condition.wait(lock.mutex, until: deadline)
+  }
+
+  public func wakeAll() {
+    condition.wakeAll()
+  }
+}
+
+private final class ConditionVariable: @unchecked Sendable {
+  // SAFETY: lives at a fixed address from init to deinit, as pthreads wants.
+  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+
+  init() {
+    var attributes = pthread_condattr_t()
+    pthread_condattr_init(&attributes)
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+    pthread_cond_init(condition, &attributes)
+    pthread_condattr_destroy(&attributes)
+  }
+
+  deinit {
+    pthread_cond_destroy(condition)
+    condition.deallocate()
+  }
+
+  func wait(_ mutex: UnsafeMutablePointer<pthread_mutex_t>) {
+    pthread_cond_wait(condition, mutex)
+  }
+
+  func wait(_ mutex: UnsafeMutablePointer<pthread_mutex_t>, until deadline: UInt64) {
     var time = timespec(
       tv_sec: Int(clamping: deadline / 1_000_000_000), tv_nsec: Int(deadline % 1_000_000_000))
     pthread_cond_timedwait(condition, mutex, &time)
   }
 
-  public func wakeAll() {
+  func wakeAll() {
     pthread_cond_broadcast(condition)
   }
 }

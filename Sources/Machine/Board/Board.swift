@@ -1,0 +1,257 @@
+import DeviceModel
+import Devices
+import Disk
+import KVM
+import LinuxSystem
+
+/// The motherboard: every part, where it sits, and what it is wired to.
+///
+/// Built once, from nothing or from a saved state, and owned by `lock` from then
+/// on. `init` reads top to bottom as the board is assembled.
+final class Board {
+  let lock = Lock()
+  let configuration: MachineConfiguration
+  let system: KVMSystem
+  let kvm: KVMMachine
+  let memory: MachineMemory
+  let addresses: AddressSpace
+  let clock: MachineClock
+  let control = ControlRelay()
+  let callingProcessor = PortCaller()
+  let cpus: [VirtualCPU]
+  let pci: PCIHost
+  let power: PowerManagement
+  let keyboardController: I8042
+  let pointer: VMwareBackdoor
+  let serial: UART16550
+  let drives: Drives
+  let display: VGA?
+  let videoMemory: MappedMemory?
+  let renderedSurface: MappedMemory?
+  let acpi: ACPITables
+  let boot: BootMedium
+  private let isaBridge: ISABridge
+  private let wiring: InterruptWiring
+  private var parts: [BoardPart] = []
+  /// Timers that release keys; each goes when it has fired.
+  private var releases: [ObjectIdentifier: any DeviceTimer] = [:]
+  /// What never changes: states of vCPUs and kernel devices at power-on.
+  private let powerOn: PowerOnState
+
+  static let isaBridgeSlot = PCISlot(device: 1, function: 0)
+  static let powerManagementSlot = PCISlot(device: 1, function: 3)
+
+  init(
+    _ configuration: MachineConfiguration, serial line: (any CharacterBackend)?,
+    saved: BoardArchive = BoardArchive(), livedNanoseconds: UInt64 = 0
+  ) throws {
+    self.configuration = configuration
+    boot = try BootMedium(configuration)
+
+    // Memory first: slots made before the interrupt controllers cost a tenth.
+    system = try KVMSystem()
+    kvm = try system.makeMachine()
+    try kvm.setRealModePages(
+      tss: PhysicalMap.realModeTSS, identityMap: PhysicalMap.identityMap)
+    memory = try MachineMemory(size: configuration.memory, kvm: kvm)
+    addresses = AddressSpace(layout: memory.layout, kvm: kvm)
+    if let rom = boot.rom { try memory.mapROM(rom.bytes) }
+    let videoBase = PhysicalMap.videoMemory(size: configuration.videoMemory)
+    if configuration.hasDisplay {
+      let video = try MappedMemory(name: "carrel-vram", size: configuration.videoMemory)
+      renderedSurface = try MappedMemory(name: "carrel-screen", size: VGA.minimumSurfaceSize)
+      try addresses.place(video, at: UInt64(videoBase))
+      videoMemory = video
+    } else {
+      videoMemory = nil
+      renderedSurface = nil
+    }
+
+    // PIC, IOAPIC, local APICs and interval timer, in the kernel.
+    try kvm.makeInterruptControllers()
+    try kvm.setRouting(InterruptInput.routes)
+    try kvm.makeTimer()
+    if kvm.canCoalesceWrites {
+      try kvm.coalesceWrites(
+        at: PhysicalMap.legacyVideo, size: UInt32(PhysicalMap.legacyVideoSize))
+    }
+    cpus = try Self.makeCPUs(configuration.processors, kvm, system)
+    powerOn = try PowerOnState(kvm, cpus)
+    clock = MachineClock(lock: lock, now: livedNanoseconds)
+    wiring = InterruptWiring(kvm)
+
+    // Host bridge, ISA bridge, power management.
+    let ports = addresses.ports
+    isaBridge = ISABridge(interrupts: wiring.pciInputs, state: try saved.state("isa-bridge"))
+    pci = PCIHost(
+      addressSpace: addresses, interruptRouter: isaBridge, state: try saved.state("pci"))
+    let hostBridge = HostBridge(shadow: nil, state: try saved.state("host-bridge"))
+    let resetControl = ResetControl(machine: control, state: try saved.state("reset-control"))
+    pci.resetControl = resetControl
+    power = PowerManagement(
+      interrupt: wiring.line(9), clock: clock, machine: control, state: try saved.state("power"))
+    try ports.map(pci, name: "PCI configuration", at: 0xCF8, size: 8)
+    try ports.map(power.commandPorts, name: "APM", at: 0xB2, size: 2)
+
+    // Firmware configuration, clock and CMOS RAM.
+    acpi = ACPITables(
+      .init(
+        processors: configuration.processors,
+        pciMemory: UInt32(PhysicalMap.lowLimit)...UInt32(PhysicalMap.pciEnd - 1),
+        timerOnPin2: true))
+    let firmware = FirmwareConfiguration(
+      contents: try FirmwareTables.contents(configuration, memory.layout, acpi), memory: memory,
+      state: try saved.state("fw-cfg"))
+    let realTimeClock = RealTimeClock(
+      interrupt: wiring.line(8), clock: clock,
+      nvram: FirmwareTables.cmos(configuration, memory.layout), state: try saved.state("rtc"))
+    try ports.map(firmware, name: "fw_cfg", at: 0x510, size: 12)
+    try ports.map(realTimeClock, name: "RTC", at: 0x70, size: 2)
+
+    // Keyboard controller, absolute pointer, port 0x92.
+    let keyboardController = I8042(
+      machine: control, clock: clock, keyboardInterrupt: wiring.line(1),
+      auxiliaryInterrupt: wiring.line(12), state: try saved.state("i8042"))
+    self.keyboardController = keyboardController
+    pointer = VMwareBackdoor(
+      processor: callingProcessor,
+      nudge: { [unowned keyboardController] in
+        keyboardController.nudgeMouse()
+      }, state: try saved.state("vmmouse"))
+    let portA = SystemControlPortA(machine: control, state: try saved.state("port-92"))
+    try ports.map(keyboardController.dataPort, name: "keyboard data", at: 0x60, size: 1)
+    try ports.map(keyboardController.commandPort, name: "keyboard command", at: 0x64, size: 1)
+    try ports.map(pointer, name: "vmmouse", at: 0x5658, size: 4)
+    try ports.map(portA, name: "system control A", at: 0x92, size: 1)
+
+    // Serial port, debug console, POST codes.
+    serial = UART16550(
+      interrupt: wiring.line(4), backend: line, clock: clock, state: try saved.state("serial"))
+    try ports.map(serial, name: "COM1", at: 0x3F8, size: 8)
+    let console = DebugConsole(isShown: configuration.showsDebugConsole)
+    try ports.map(
+      DebugPort(readValue: 0xE9) { console.put($0) }, name: "debug console", at: 0x402, size: 1)
+    try ports.map(DebugPort(readValue: nil) { _ in }, name: "POST code", at: 0x80, size: 1)
+
+    // IDE controller with its drives.
+    drives = try Drives(configuration, lock: lock)
+    let ide = IDEController(
+      attachments: drives.attachments, memory: memory,
+      interrupts: (primary: wiring.line(14), secondary: wiring.line(15)),
+      state: try saved.state("ide"))
+    try ports.map(ide.primary.commandBlock, name: "IDE 1", at: 0x1F0, size: 8)
+    try ports.map(ide.primary.controlBlock, name: "IDE 1 control", at: 0x3F6, size: 1)
+    try ports.map(ide.secondary.commandBlock, name: "IDE 2", at: 0x170, size: 8)
+    try ports.map(ide.secondary.controlBlock, name: "IDE 2 control", at: 0x376, size: 1)
+
+    // Display.
+    if let videoMemory, let renderedSurface {
+      let rom =
+        boot.isFirmware
+        ? try FirmwareImage.vgaBIOS(in: configuration.firmwareDirectory).bytes : []
+      let vga = try VGA(
+        videoMemory: videoMemory, renderedSurface: renderedSurface, clock: clock, optionROM: rom,
+        state: try saved.state("vga"))
+      try ports.map(vga.ports, name: "VGA", at: 0x3B0, size: 48)
+      try ports.map(vga.extensionPorts, name: "VBE", at: 0x1CE, size: 4)
+      try addresses.memory.map(
+        vga.window, name: "VGA window", at: PhysicalMap.legacyVideo,
+        size: PhysicalMap.legacyVideoSize)
+      display = vga
+    } else {
+      display = nil
+    }
+
+    // Everything that sits on PCI bus 0.
+    pci.insert(hostBridge.function, at: PCISlot(device: 0))
+    pci.insert(isaBridge.function, at: Self.isaBridgeSlot)
+    pci.insert(ide.function, at: PCISlot(device: 1, function: 1))
+    pci.insert(power.function, at: Self.powerManagementSlot)
+    if let display { pci.insert(display.function, at: PCISlot(device: 2)) }
+
+    parts = [
+      BoardPart("host-bridge", hostBridge), BoardPart("isa-bridge", isaBridge),
+      BoardPart("pci", pci), BoardPart("reset-control", resetControl),
+      BoardPart("power", power), BoardPart("fw-cfg", firmware), BoardPart("rtc", realTimeClock),
+      BoardPart("i8042", keyboardController), BoardPart("vmmouse", pointer),
+      BoardPart("port-92", portA), BoardPart("serial", serial), BoardPart("ide", ide),
+    ]
+    if let display { parts.append(BoardPart("vga", display)) }
+  }
+
+  private static func makeCPUs(_ count: Int, _ kvm: KVMMachine, _ system: KVMSystem)
+    throws(KVMError) -> [VirtualCPU]
+  {
+    var cpus: [VirtualCPU] = []
+    for identifier in 0..<count {
+      let cpu = try kvm.makeVCPU(identifier: UInt32(identifier))
+      try cpu.setCPUID(try ProcessorModel.cpuid(system, processor: identifier, of: count))
+      cpus.append(cpu)
+    }
+    return cpus
+  }
+
+  // MARK: Operation, device lock held
+
+  /// Puts the machine to where it is after power-on. vCPUs parked.
+  func reset() throws {
+    for part in parts { part.reset() }
+    try powerOn.restore(kvm, cpus)
+    try prepareBoot()
+  }
+
+  /// What a machine finds when it starts: firmware in its segments, or a kernel
+  /// and a chipset as firmware would have left it.
+  func prepareBoot() throws {
+    boot.rom?.shadow(into: memory)
+    guard let kernel = boot.kernel, let cpu = cpus.first else { return }
+    let base = PhysicalMap.videoMemory(size: configuration.videoMemory)
+    PlatformSetup.run(
+      pci, isaBridge: Self.isaBridgeSlot, powerManagement: Self.powerManagementSlot,
+      io: PhysicalMap.pciPorts, memory: base..<UInt32(PhysicalMap.pciEnd))
+    try kernel.load(into: memory, cpu: cpu, tables: acpi)
+  }
+
+  func saveDevices() throws -> BoardArchive {
+    var archive = BoardArchive()
+    for part in parts { try part.save(&archive) }
+    return archive
+  }
+
+  /// Carries out writes that KVM let pile up.
+  func drainCoalescedWrites(of cpu: VirtualCPU) {
+    cpu.drainCoalescedWrites { address, width, value in
+      addresses.memory.write(address: address, width: width, value: value)
+    }
+  }
+
+  /// Pages of video memory that changed since the last call.
+  func takeDirtyVideoMemory() -> DirtyPages {
+    if let cpu = cpus.first { drainCoalescedWrites(of: cpu) }
+    var pages = DirtyPages(pageCount: (videoMemory?.bytes.count ?? 0) / DirtyPages.pageSize)
+    do {
+      try addresses.takeDirtyVideoMemory(into: &pages)
+    } catch {
+      // Without the log everything may have changed.
+      pages = DirtyPages(pageCount: pages.words.count * 64, allDirty: true)
+    }
+    return pages
+  }
+
+  /// The first that wants an event gets it: the absolute pointer before the mouse.
+  func deliver(_ event: InputEvent) {
+    let sinks: [any InputSink] = [pointer, keyboardController]
+    sinks.first { $0.accepts(event) }?.deliver(event)
+  }
+
+  func releaseLater(_ keys: [KeyCode], after delay: UInt64) {
+    var identifier: ObjectIdentifier?
+    let timer = clock.makeTimer { [unowned self] in
+      for key in keys.reversed() { deliver(.key(key, pressed: false)) }
+      if let identifier { releases[identifier] = nil }
+    }
+    identifier = ObjectIdentifier(timer)
+    releases[ObjectIdentifier(timer)] = timer
+    timer.arm(at: clock.now &+ delay)
+  }
+}

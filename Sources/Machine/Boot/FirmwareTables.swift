@@ -1,0 +1,70 @@
+import Devices
+
+/// What firmware is told about the machine.
+enum FirmwareTables {
+  static func contents(
+    _ configuration: MachineConfiguration, _ layout: MemoryLayoutMap, _ acpi: ACPITables
+  ) throws(MachineError) -> FirmwareContents {
+    var contents = FirmwareContents()
+    var ranges = [MemoryRange(base: 0, size: layout.low, kind: .ram)]
+    if layout.high > 0 {
+      ranges.append(MemoryRange(base: PhysicalMap.fourGiB, size: layout.high, kind: .ram))
+    }
+    contents.describeMemory(total: layout.total, ranges: ranges)
+    contents.describeProcessors(
+      count: configuration.processors, maximum: configuration.processors)
+    contents.describeBoot(order: bootOrder(configuration), menuWait: nil)
+    acpi.install(into: &contents)
+    for file in configuration.firmwareFiles where !contents.addFile(file.name, file.bytes) {
+      throw MachineError(
+        .configuration,
+        "\"\(file.name)\" cannot be a fw_cfg file's name; it has 1 to 55 printable characters")
+    }
+    return contents
+  }
+
+  static func cmos(_ configuration: MachineConfiguration, _ layout: MemoryLayoutMap)
+    -> [Int: UInt8]
+  {
+    CMOSContents.describe(
+      low: layout.low, high: layout.high, processors: configuration.processors,
+      boot: configuration.bootOrder.map { $0 == .disk ? .disk : .cdrom })
+  }
+
+  /// Open Firmware paths of the drives, by `bootOrder`.
+  private static func bootOrder(_ configuration: MachineConfiguration) -> [String] {
+    var places: [DrivePlace] = []
+    for device in configuration.bootOrder {
+      switch device {
+      case .disk: places += configuration.disks.indices.map { DrivePlace.disk($0) }
+      case .cdrom: places += configuration.cdrom == nil ? [] : [.cdrom]
+      }
+    }
+    return places.map { $0.openFirmwarePath }
+  }
+}
+
+/// Where drives sit: disks fill the controller from the first channel, the CD-ROM
+/// is master on the second, and a third disk its slave.
+enum DrivePlace: Hashable {
+  case disk(Int)
+  case cdrom
+
+  var channel: Int {
+    switch self {
+    case .disk(let index): index / 2
+    case .cdrom: 1
+    }
+  }
+
+  var unit: Int {
+    switch self {
+    case .disk(let index): index < 2 ? index : 1
+    case .cdrom: 0
+    }
+  }
+
+  var openFirmwarePath: String {
+    "/pci@i0cf8/ide@1,1/drive@\(channel)/disk@\(unit)"
+  }
+}

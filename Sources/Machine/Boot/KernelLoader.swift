@@ -1,0 +1,168 @@
+import Devices
+import KVM
+import LinuxSystem
+
+/// A kernel, its initial RAM disk and command line, ready to be put into RAM as
+/// often as the machine is reset.
+struct KernelLoader {
+  private let image: ELFImage
+  private let ramDisk: [UInt8]
+  private let commandLine: String
+
+  /// Where things lie below 640 KiB. The kernel's own segments come first:
+  /// nothing of this may overlap them.
+  private enum Place {
+    static let descriptorTable: UInt64 = 0x500
+    static let startInfo: UInt64 = 0x6000
+    static let bootParameters: UInt64 = 0x7000
+    static let pageTables: UInt64 = 0x9000
+    static let commandLine: UInt64 = 0x2_0000
+    static let commandLineLimit = 0x1_0000
+    static let rsdp: UInt64 = 0xE_0000
+    static let acpiTables: UInt64 = 0xE_0040
+  }
+
+  init(kernel: String, ramDisk: String?, commandLine: String) throws(MachineError) {
+    image = try ELFImage(path: kernel)
+    guard image.pvhEntry != nil || image.is64Bit else {
+      throw MachineError(
+        .image, "\(kernel) is a 32-bit ELF file without a PVH entry; there is no way to start it")
+    }
+    do {
+      self.ramDisk = try ramDisk.map { path throws(SystemError) in try Files.read(path) } ?? []
+    } catch {
+      throw MachineError(.image, "the initial RAM disk could not be read", cause: error)
+    }
+    guard commandLine.utf8.count < Place.commandLineLimit, !commandLine.utf8.contains(0) else {
+      throw MachineError(.configuration, "the kernel's command line is too long")
+    }
+    self.commandLine = commandLine
+  }
+
+  /// Puts everything into RAM and the first vCPU at the kernel's entry.
+  func load(into memory: MachineMemory, cpu: VirtualCPU, tables: ACPITables) throws {
+    let end = try image.load(into: memory)
+    let disk = try placeRAMDisk(in: memory, above: end)
+    let (acpi, rsdp) = tables.placed(tablesAt: UInt32(Place.acpiTables))
+    try memory.write(rsdp, at: Place.rsdp)
+    try memory.write(acpi, at: Place.acpiTables)
+    try memory.write(Array(commandLine.utf8) + [0], at: Place.commandLine)
+    if let entry = image.pvhEntry {
+      try memory.write(startInfo(disk, memory.layout), at: Place.startInfo)
+      try BootState.enterPVH(cpu, entry: entry, startInfo: Place.startInfo)
+    } else {
+      try memory.write(bootParameters(disk, memory.layout), at: Place.bootParameters)
+      try BootState.writeLongModeTables(
+        memory, pageTables: Place.pageTables, descriptorTable: Place.descriptorTable)
+      try BootState.enterLinux64(
+        cpu, entry: image.entry, bootParameters: Place.bootParameters,
+        pageTables: Place.pageTables, descriptorTable: Place.descriptorTable)
+    }
+  }
+
+  /// As high as it fits below what 32-bit kernels map directly.
+  private func placeRAMDisk(in memory: MachineMemory, above end: UInt64) throws -> Range<UInt64> {
+    guard !ramDisk.isEmpty else { return 0..<0 }
+    let limit = min(memory.layout.low, 0x3800_0000)
+    let size = (UInt64(ramDisk.count) + 4095) & ~4095
+    let lowest = max(PhysicalMap.shadowEnd, end)
+    guard limit >= size, limit - size >= lowest else {
+      throw MachineError(
+        .image,
+        "the initial RAM disk of \(ramDisk.count >> 20) MiB does not fit beside the kernel in"
+          + " \(memory.layout.total >> 20) MiB; give the machine more memory")
+    }
+    let start = limit - size
+    try memory.write(ramDisk, at: start)
+    return start..<start + UInt64(ramDisk.count)
+  }
+
+  static func memoryMap(_ layout: MemoryLayoutMap) -> [MemoryRange] {
+    var map = [
+      MemoryRange(base: 0, size: 0x9_FC00, kind: .ram),
+      MemoryRange(base: 0x9_FC00, size: 0x400, kind: .reserved),
+      MemoryRange(base: Place.rsdp, size: PhysicalMap.shadowEnd - Place.rsdp, kind: .reserved),
+    ]
+    if layout.low > PhysicalMap.shadowEnd {
+      map.append(
+        MemoryRange(
+          base: PhysicalMap.shadowEnd, size: layout.low - PhysicalMap.shadowEnd, kind: .ram))
+    }
+    map.append(
+      MemoryRange(
+        base: PhysicalMap.pciEnd, size: PhysicalMap.fourGiB - PhysicalMap.pciEnd, kind: .reserved))
+    if layout.high > 0 {
+      map.append(MemoryRange(base: PhysicalMap.fourGiB, size: layout.high, kind: .ram))
+    }
+    return map
+  }
+
+  /// struct hvm_start_info, version 1, followed by modules and memory map
+  /// (Xen, public/arch-x86/hvm/start_info.h).
+  private func startInfo(_ disk: Range<UInt64>, _ layout: MemoryLayoutMap) -> [UInt8] {
+    let map = Self.memoryMap(layout)
+    let modules = disk.isEmpty ? 0 : 1
+    let moduleList = Place.startInfo + 56
+    let memoryMap = moduleList + 32
+    var bytes = LittleEndianBytes()
+    bytes.append(UInt32(0x336E_C578))
+    bytes.append(UInt32(1))
+    bytes.append(UInt32(0))
+    bytes.append(UInt32(modules))
+    bytes.append(modules == 0 ? UInt64(0) : moduleList)
+    bytes.append(Place.commandLine)
+    bytes.append(Place.rsdp)
+    bytes.append(memoryMap)
+    bytes.append(UInt32(map.count))
+    bytes.append(UInt32(0))
+    for value in [disk.lowerBound, UInt64(disk.count), 0, 0] { bytes.append(value) }
+    for range in map {
+      bytes.append(range.base)
+      bytes.append(range.size)
+      bytes.append(range.kind.rawValue)
+      bytes.append(UInt32(0))
+    }
+    return bytes.bytes
+  }
+
+  /// The "zero page" (Linux, Documentation/arch/x86/zero-page.rst and boot.rst).
+  private func bootParameters(_ disk: Range<UInt64>, _ layout: MemoryLayoutMap) -> [UInt8] {
+    var page = [UInt8](repeating: 0, count: 4096)
+    func put(_ value: some FixedWidthInteger, at offset: Int) {
+      for index in 0..<value.bitWidth / 8 {
+        page[offset + index] = UInt8(truncatingIfNeeded: value >> (index * 8))
+      }
+    }
+    put(Place.rsdp, at: 0x070)  // acpi_rsdp_addr
+    put(UInt16(0xAA55), at: 0x1FE)  // boot_flag
+    put(UInt32(0x5372_6448), at: 0x202)  // "HdrS"
+    put(UInt16(0x020C), at: 0x206)  // protocol version
+    put(UInt8(0xFF), at: 0x210)  // type_of_loader: undefined
+    put(UInt8(1), at: 0x211)  // loadflags: loaded high
+    put(UInt32(truncatingIfNeeded: disk.lowerBound), at: 0x218)
+    put(UInt32(truncatingIfNeeded: disk.count), at: 0x21C)
+    put(UInt32(Place.commandLine), at: 0x228)
+    put(UInt32(0x100_0000), at: 0x230)  // kernel_alignment
+    put(UInt32(commandLine.utf8.count), at: 0x238)
+    let map = Self.memoryMap(layout)
+    put(UInt8(map.count), at: 0x1E8)
+    for (index, range) in map.enumerated() {
+      let at = 0x2D0 + index * 20
+      put(range.base, at: at)
+      put(range.size, at: at + 8)
+      put(range.kind.rawValue, at: at + 16)
+    }
+    return page
+  }
+}
+
+/// Builds structures of little-endian fields.
+struct LittleEndianBytes {
+  private(set) var bytes: [UInt8] = []
+
+  mutating func append(_ value: some FixedWidthInteger) {
+    for index in 0..<value.bitWidth / 8 {
+      bytes.append(UInt8(truncatingIfNeeded: value >> (index * 8)))
+    }
+  }
+}

@@ -1,0 +1,149 @@
+import DeviceModel
+import Devices
+import Display
+import DisplayLink
+import LinuxSystem
+
+/// A machine's screen for displays: watches the picture on a thread of its own
+/// while some display waits for changes, and takes displays' input.
+public final class DisplayOutput: @unchecked Sendable {
+  // SAFETY: `schedule` belongs to the thread, `shown` to `looking`; the adapter is
+  // used under the board's lock; all else is immutable or thread-safe itself.
+  private unowned let machine: Machine
+  private let adapter: VGA
+  private let link: DisplayLinkServer
+  private let videoMemory: MappedMemory
+  private let renderedSurface: MappedMemory
+  private let poller: Poller
+  private let ending: EventDescriptor
+  private var schedule = PollSchedule()
+  private var thread: Thread?
+  /// Held while the picture is looked at, so that damage is published in order.
+  private let looking = Lock()
+  private var shown: Scanout?
+
+  /// - Parameter path: where displays connect; `nil` for displays of this process
+  ///   only, which call `connect`.
+  /// - Throws: `MachineError` when the machine has no display adapter;
+  ///   `SystemError` of kind `addressInUse` when somebody else listens at `path`.
+  public init(of machine: Machine, path: String?) throws {
+    guard let adapter = machine.board.display, let video = machine.board.videoMemory,
+      let surface = machine.board.renderedSurface
+    else { throw MachineError(.configuration, "a machine without VGA has nothing to display") }
+    self.machine = machine
+    self.adapter = adapter
+    videoMemory = video
+    renderedSurface = surface
+    link = try DisplayLinkServer(
+      path: path, name: machine.configuration.name,
+      memories: [.videoMemory: video.shared, .rendered: surface.shared])
+    poller = try Poller()
+    ending = try EventDescriptor()
+    try poller.add(link.descriptor, token: 0)
+    try poller.add(ending.descriptor, token: 1)
+    machine.board.lock.withLock {
+      machine.board.keyboardController.onLEDs = { [link] in link.publish(leds: $0) }
+      link.publish(leds: machine.board.keyboardController.leds)
+    }
+    look()
+    let output = Unsynchronized(Unowned(self))
+    thread = try Thread(name: "display") { output.value.object.run() }
+  }
+
+  deinit {
+    ending.signal()
+    thread?.join()
+    machine.board.lock.withLock { machine.board.keyboardController.onLEDs = { _ in } }
+  }
+
+  /// A connection for a display in this process.
+  public func connect() throws(SystemError) -> UnixSocket { try link.connect() }
+
+  /// How many displays are connected.
+  public var displayCount: Int { link.displayCount }
+
+  private func run() {
+    while true {
+      guard let events = try? poller.wait(milliseconds: timeout()) else { return }
+      if events.contains(where: { $0.token == 1 }) { return }
+      if !events.isEmpty { link.process(self) }
+      let now = MonotonicClock.now
+      if link.wantsDamage && schedule.next(after: now) <= now {
+        schedule.looked(at: now, sawChange: look())
+      }
+    }
+  }
+
+  /// Until the next look, or for ever while nobody waits for one.
+  private func timeout() -> Int32 {
+    guard link.wantsDamage else { return -1 }
+    let now = MonotonicClock.now
+    let next = schedule.next(after: now)
+    return next <= now ? 0 : Int32(clamping: (next - now + 999_999) / 1_000_000)
+  }
+
+  /// Brings the picture up to date and tells displays. Any thread.
+  ///
+  /// - Returns: whether anything had changed.
+  @discardableResult
+  private func look() -> Bool {
+    looking.withLock {
+      let update = machine.board.lock.withLock { () -> ScanoutUpdate in
+        let update = adapter.refresh(dirtyVideoMemory: machine.board.takeDirtyVideoMemory())
+        if update.scanout != shown {
+          machine.board.keyboardController.setScanoutSize(
+            width: update.scanout.width, height: update.scanout.height)
+        }
+        return update
+      }
+      if update.scanout != shown {
+        shown = update.scanout
+        link.publish(update.scanout)
+        return true
+      }
+      guard !update.damage.isEmpty else { return false }
+      link.publish(damage: Region(update.damage))
+      return true
+    }
+  }
+
+  /// The picture at this moment.
+  public func screenshot() throws(MachineError) -> Screenshot {
+    look()
+    let scanout = looking.withLock { shown }
+    guard let scanout else {
+      throw MachineError(.state, "there is no picture yet")
+    }
+    let source = scanout.source == .videoMemory ? videoMemory : renderedSurface
+    return try Screenshot(scanout, in: UnsafeRawBufferPointer(source.bytes))
+  }
+}
+
+extension DisplayOutput: DisplayLinkHandler {
+  public func displayLink(received event: InputEvent) {
+    machine.send(event)
+    schedule.inputArrived(at: MonotonicClock.now)
+  }
+
+  /// Guests learn a screen's size from EDID when their driver starts; there is no
+  /// way to tell a running one through a standard VGA.
+  public func displayLink(wantsSize width: Int, height: Int) {}
+
+  /// A PC has no clipboard; that takes an agent in the guest.
+  public func displayLink(clipboard text: String) {}
+
+  public func displayLink(power request: DisplayLinkMessage.PowerRequest) {
+    // The machine may be over already; the display sees its end anyway.
+    switch request {
+    case .shutdown: try? machine.pressPowerButton()
+    case .reboot, .reset: try? machine.reset()
+    }
+  }
+}
+
+/// A reference that does not keep its object, which outlives it by contract.
+struct Unowned<Object: AnyObject> {
+  unowned let object: Object
+
+  init(_ object: Object) { self.object = object }
+}

@@ -1,0 +1,275 @@
+import DeviceModel
+import Devices
+import KVM
+import LinuxSystem
+
+/// A virtual PC: built, then started, stopped and told what to do from any
+/// thread; what happens to it is told as events.
+///
+/// Threads: one to each vCPU, one for timers, one that carries out what the guest
+/// itself asks for (reset, power-off, crash). None of them outlives `tearDown`.
+public final class Machine: @unchecked Sendable {
+  // SAFETY: `board` and everything on it are touched only with `board.lock` held,
+  // except for what Processor and DisplayOutput document; other state is `Guarded`.
+  let board: Board
+  public let configuration: MachineConfiguration
+  private let gate: RunGate
+  private var processors: [Processor] = []
+  private var threads: [Thread] = []
+  /// Held by whoever changes the machine's status: one at a time, in whole steps.
+  private let transition = Lock()
+  private let requests = Guarded<[Request]>([])
+  private let state = Guarded(LifecycleState())
+
+  private enum Request {
+    case reset(by: String)
+    case end(EndReason)
+    /// The control thread itself ends.
+    case finish
+  }
+
+  private struct LifecycleState {
+    var status = MachineStatus.prelaunch
+    var end: EndReason?
+    var handlers: [(MachineEvent) -> Void] = []
+  }
+
+  /// Builds a machine that waits at its first instruction.
+  ///
+  /// - Parameter saved: a state to go on from; `nil` for power-on. It must come from
+  ///   a machine of the same configuration.
+  /// - Throws: `KVMError`, `MachineError`. Nothing is left behind then.
+  public init(_ configuration: MachineConfiguration, from saved: SavedMachine? = nil) throws {
+    try configuration.validate()
+    self.configuration = configuration
+    let line = try SerialLine.open(configuration.serial)
+    board = try Board(
+      configuration, serial: line, saved: saved.map { BoardArchive($0.devices) } ?? BoardArchive(),
+      livedNanoseconds: saved?.livedNanoseconds ?? 0)
+    gate = RunGate(lock: board.lock)
+    if let saved {
+      try board.restoreKernelState(saved)
+    } else {
+      try board.prepareBoot()
+    }
+    processors = board.cpus.map { cpu in
+      Processor(cpu: cpu, board: board, gate: gate) { [unowned self] in stopFor(.end($0)) }
+    }
+    board.control.onReset = { [unowned self] in stopFor(.reset(by: $0.rawValue)) }
+    board.control.onPowerOff = { [unowned self] in stopFor(.end(.guestShutdown)) }
+    try startThreads(line)
+  }
+
+  deinit {
+    tearDown()
+  }
+
+  private func startThreads(_ line: SerialLine?) throws {
+    do {
+      try Signal.user1.makeInterrupting()
+      let board = Unsynchronized(board)
+      threads.append(try Thread(name: "timer") { board.value.clock.run() })
+      let control = Unsynchronized(ControlThread(self))
+      threads.append(try Thread(name: "control") { control.value.run() })
+      for processor in processors { try processor.start() }
+      try line?.start(lock: board.value.lock)
+    } catch {
+      tearDown()
+      throw MachineError(.host, "the machine's threads could not be started", cause: error)
+    }
+  }
+
+  // MARK: Status and events
+
+  public var status: MachineStatus { state.withLock { $0.status } }
+
+  /// Why it is over; `nil` while it is not.
+  public var endReason: EndReason? { state.withLock { $0.end } }
+
+  /// Calls `handler` with every event from now on, on the thread that made it
+  /// happen; it must not block, nor change the machine's status from within.
+  public func onEvent(_ handler: @escaping @Sendable (MachineEvent) -> Void) {
+    state.withLock { $0.handlers.append(handler) }
+  }
+
+  /// Waits until the machine is over.
+  public func waitForEnd() -> EndReason {
+    state.wait(until: { $0.end != nil }) { $0.end ?? .quit }
+  }
+
+  private func announce(_ event: MachineEvent) {
+    let handlers = state.withLock { $0.handlers }
+    for handler in handlers { handler(event) }
+  }
+
+  // MARK: Operation, any thread
+
+  /// Runs guest code, first or again.
+  public func resume() throws(MachineError) {
+    try transition.withLock { () throws(MachineError) in
+      guard status != .ended else { throw Self.isOver }
+      guard status != .running else { return }
+      board.lock.withLock {
+        board.clock.start()
+        gate.open()
+      }
+      state.change { $0.status = .running }
+      announce(.resumed)
+    }
+  }
+
+  /// Stops guest code and the guest's time. Nothing of the machine changes then,
+  /// but for transfers already under way and what is done to it.
+  public func pause() throws(MachineError) {
+    try transition.withLock { () throws(MachineError) in
+      guard status != .ended else { throw Self.isOver }
+      guard status == .running else { return }
+      park()
+      state.change { $0.status = .paused }
+      announce(.paused)
+    }
+  }
+
+  /// As the reset button.
+  public func reset() throws(MachineError) {
+    try reset(byGuest: nil)
+  }
+
+  /// Presses the power button for a moment; the guest decides what it means.
+  public func pressPowerButton() throws(MachineError) {
+    guard status != .ended else { throw Self.isOver }
+    board.lock.withLock { board.power.pressPowerButton() }
+    announce(.powerButtonPressed)
+  }
+
+  /// Ends the machine at once, as pulling the plug.
+  public func quit(_ reason: EndReason = .quit) {
+    transition.withLock { end(reason) }
+  }
+
+  /// A key, or the pointer. Dropped when the guest has no driver for it.
+  public func send(_ event: InputEvent) {
+    board.lock.withLock { board.deliver(event) }
+  }
+
+  /// Presses keys one after another, and releases them, last first, after the
+  /// guest lived so long. Returns at once.
+  public func press(_ keys: [KeyCode], milliseconds: Int) {
+    board.lock.withLock {
+      for key in keys { board.deliver(.key(key, pressed: true)) }
+      board.releaseLater(keys, after: UInt64(max(0, milliseconds)) * 1_000_000)
+    }
+  }
+
+  /// Everything about the machine at this instant; it goes on as it was.
+  public func save() throws -> SavedMachine {
+    try transition.withLock {
+      guard status != .ended else { throw Self.isOver }
+      let wasRunning = status == .running
+      park()
+      defer {
+        if wasRunning {
+          board.lock.withLock {
+            board.clock.start()
+            gate.open()
+          }
+        }
+      }
+      return try board.lock.withLock { try board.save() }
+    }
+  }
+
+  /// Ends everything that is still running and waits for the threads. Idempotent;
+  /// called by `deinit`, and not to be called on one of the machine's threads.
+  public func tearDown() {
+    quit()
+    requests.change { $0.append(.finish) }
+    board.lock.withLock { board.clock.end() }
+    for processor in processors { processor.join() }
+    for thread in threads { thread.join() }
+    threads = []
+    processors = []
+    board.drives.close()
+  }
+
+  // MARK: Transitions, `transition` held
+
+  private static var isOver: MachineError {
+    MachineError(.state, "the machine is over; start another")
+  }
+
+  /// Afterwards no vCPU runs, each in a state that can be saved, and time stands.
+  private func park() {
+    board.lock.withLock {
+      gate.close()
+      for processor in processors { processor.kick() }
+      gate.waitUntilParked()
+      board.clock.stop()
+    }
+  }
+
+  private func reset(byGuest cause: String?) throws(MachineError) {
+    try transition.withLock { () throws(MachineError) in
+      guard status != .ended else { throw Self.isOver }
+      let wasRunning = status == .running
+      park()
+      do {
+        try board.lock.withLock { try board.reset() }
+      } catch {
+        let reason = EndReason.internalError("the machine could not be reset: \(error)")
+        end(reason)
+        throw MachineError(.host, reason.description)
+      }
+      announce(.reset(byGuest: cause))
+      guard wasRunning else { return }
+      board.lock.withLock {
+        board.clock.start()
+        gate.open()
+      }
+    }
+  }
+
+  private func end(_ reason: EndReason) {
+    guard status != .ended else { return }
+    park()
+    board.lock.withLock { gate.end() }
+    state.change {
+      $0.status = .ended
+      $0.end = reason
+    }
+    announce(.ended(reason))
+  }
+
+  // MARK: What the guest asks for
+
+  /// On a vCPU thread, device lock held: stops guest code at once and leaves the
+  /// rest to the control thread.
+  private func stopFor(_ request: Request) {
+    gate.close()
+    for processor in processors { processor.kick() }
+    requests.change { $0.append(request) }
+  }
+
+  /// The control thread's work. Returns `false` when there will be no more.
+  fileprivate func carryOutRequest() -> Bool {
+    let request = requests.wait(until: { !$0.isEmpty }) { $0.removeFirst() }
+    switch request {
+    case .reset(let cause): try? reset(byGuest: cause)
+    case .end(let reason): quit(reason)
+    case .finish: return false
+    }
+    return true
+  }
+}
+
+/// Keeps the control thread's reference to the machine from keeping it alive:
+/// the machine joins the thread before it goes.
+private final class ControlThread {
+  private unowned let machine: Machine
+
+  init(_ machine: Machine) { self.machine = machine }
+
+  func run() {
+    while machine.carryOutRequest() {}
+  }
+}

@@ -1,0 +1,66 @@
+import DeviceModel
+import KVM
+import LinuxSystem
+import Snapshot
+
+/// A whole machine at one instant: devices, vCPUs, interrupt controllers, and the
+/// contents of RAM and video memory, copied.
+public struct SavedMachine: Sendable {
+  /// One section to a device, and `kernel` for KVM's part.
+  public let devices: StateArchive
+  public let memory: SharedMemory
+  public let videoMemory: SharedMemory?
+  public let livedNanoseconds: UInt64
+}
+
+/// KVM's part of a machine.
+struct KernelState: Codable {
+  var version = 1
+  var devices: KVMMachine.State
+  var cpus: [VirtualCPU.State]
+}
+
+extension Board {
+  /// Device lock held, vCPUs parked.
+  func save() throws -> SavedMachine {
+    for cpu in cpus { drainCoalescedWrites(of: cpu) }
+    var archive = try saveDevices()
+    var states: [VirtualCPU.State] = []
+    for cpu in cpus { states.append(try cpu.saveState()) }
+    try archive.store(KernelState(devices: try kvm.saveState(), cpus: states), as: "kernel")
+    return SavedMachine(
+      devices: archive.archive, memory: try copy(memory.ram),
+      videoMemory: try videoMemory.map { try copy($0) }, livedNanoseconds: clock.now)
+  }
+
+  private func copy(_ memory: MappedMemory) throws -> SharedMemory {
+    let copy = try SharedMemory(name: "carrel-saved", size: memory.bytes.count)
+    try copy.map().bytes.copyMemory(from: UnsafeRawBufferPointer(memory.bytes))
+    return copy
+  }
+
+  /// Fills memory and gives the kernel its part, after the devices were built from
+  /// theirs: building them has moved interrupt lines.
+  func restoreKernelState(_ saved: SavedMachine) throws {
+    guard saved.memory.size == memory.ram.bytes.count,
+      saved.videoMemory?.size == videoMemory?.bytes.count
+    else {
+      throw MachineError(
+        .state, "the saved machine has memory of another size; configure it as it was")
+    }
+    memory.ram.bytes.copyMemory(
+      from: UnsafeRawBufferPointer(try saved.memory.map(writable: false).bytes))
+    if let source = saved.videoMemory, let target = videoMemory {
+      target.bytes.copyMemory(
+        from: UnsafeRawBufferPointer(try source.map(writable: false).bytes))
+    }
+    let archive = BoardArchive(saved.devices)
+    guard let kernel: KernelState = try archive.state("kernel"), kernel.cpus.count == cpus.count
+    else {
+      throw MachineError(
+        .state, "the saved machine has another number of CPUs; configure it as it was")
+    }
+    try kvm.restore(kernel.devices)
+    for (cpu, state) in zip(cpus, kernel.cpus) { try cpu.restore(state) }
+  }
+}

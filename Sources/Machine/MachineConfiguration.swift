@@ -1,0 +1,92 @@
+/// What a machine consists of and starts from.
+public struct MachineConfiguration: Sendable {
+  /// What the processor executes first.
+  public enum Boot: Sendable {
+    /// SeaBIOS, which boots from `bootOrder`.
+    case firmware
+    /// An ELF kernel, started through its PVH entry or the Linux 64-bit protocol.
+    case kernel(path: String, initialRAMDisk: String?, commandLine: String)
+    /// A raw image mapped so that it ends at 4 GiB, where the reset vector is.
+    case rom(path: String)
+  }
+
+  public struct Disk: Hashable, Sendable {
+    public var path: String
+    public var isReadOnly: Bool
+
+    public init(path: String, isReadOnly: Bool = false) {
+      self.path = path
+      self.isReadOnly = isReadOnly
+    }
+  }
+
+  public enum BootDevice: Character, Hashable, Sendable {
+    case disk = "c"
+    case cdrom = "d"
+  }
+
+  /// Where the first serial port leads.
+  public enum Serial: Hashable, Sendable {
+    case none
+    case standardStreams
+    /// A file that output is written to, or a character device.
+    case file(String)
+    /// A Unix socket that is listened at; one peer at a time.
+    case socket(String)
+  }
+
+  /// A file in the firmware configuration device.
+  public struct FirmwareFile: Hashable, Sendable {
+    public var name: String
+    public var bytes: [UInt8]
+
+    public init(name: String, bytes: [UInt8]) {
+      self.name = name
+      self.bytes = bytes
+    }
+  }
+
+  public var name = "carrel"
+  /// RAM in bytes: a multiple of 4 KiB, at least 1 MiB.
+  public var memory: UInt64 = 512 << 20
+  public var processors = 1
+  public var boot = Boot.firmware
+  public var disks: [Disk] = []
+  public var cdrom: String?
+  public var bootOrder: [BootDevice] = [.disk, .cdrom]
+  /// Whether there is a VGA adapter.
+  public var hasDisplay = true
+  /// Video memory in bytes: a power of two from 1 MiB.
+  public var videoMemory = 16 << 20
+  public var serial = Serial.none
+  public var firmwareFiles: [FirmwareFile] = []
+  /// Where SeaBIOS and the VGA BIOS are installed.
+  public var firmwareDirectory = "/usr/share/seabios"
+  /// Text from the debug console (port 0x402) goes to standard error.
+  public var showsDebugConsole = false
+
+  public init() {}
+
+  /// - Throws: kind `configuration`, for what no machine can be.
+  public func validate() throws(MachineError) {
+    guard memory >= 1 << 20, memory % 4096 == 0 else {
+      throw MachineError(
+        .configuration, "memory of \(memory) bytes cannot be: give at least 1M, in whole pages")
+    }
+    guard memory <= 1 << 40 else {
+      throw MachineError(.configuration, "memory is limited to 1T, not \(memory) bytes")
+    }
+    guard (1...64).contains(processors) else {
+      throw MachineError(.configuration, "\(processors) CPUs cannot be: give 1 to 64")
+    }
+    guard (1 << 20...256 << 20).contains(videoMemory), videoMemory & (videoMemory - 1) == 0 else {
+      throw MachineError(
+        .configuration,
+        "video memory of \(videoMemory) bytes cannot be: give a power of two, 1M to 256M")
+    }
+    guard disks.count <= 3 else {
+      throw MachineError(
+        .configuration, "the IDE controllers have room for three disks beside the CD-ROM")
+    }
+  }
+}

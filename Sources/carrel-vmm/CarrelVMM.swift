@@ -1,0 +1,10 @@
+import ArgumentParser
+
+/// `carrel-vmm`: one guest, one process.
+@main
+struct CarrelVMM: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "carrel-vmm",
+    abstract: "Runs one virtual PC on /dev/kvm and shows its screen.",
+    subcommands: [Run.self], defaultSubcommand: Run.self)
+}

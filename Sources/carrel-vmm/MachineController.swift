@@ -1,0 +1,96 @@
+import DeviceModel
+import LinuxSystem
+import Machine
+import QMP
+
+/// The machine in the terms of the control socket.
+final class MachineController: QMPMachine, Sendable {
+  private let machine: Machine
+  private let display: DisplayOutput?
+
+  init(_ machine: Machine, display: DisplayOutput?) {
+    self.machine = machine
+    self.display = display
+  }
+
+  var name: String { machine.configuration.name }
+  var version: (Int, Int, Int) { (0, 1, 0) }
+
+  var runState: QMPRunState {
+    switch machine.status {
+    case .prelaunch: .prelaunch
+    case .running: .running
+    case .paused: .paused
+    case .ended:
+      switch machine.endReason {
+      case .tripleFault: .guestPanicked
+      case .internalError: .internalError
+      default: .shutdown
+      }
+    }
+  }
+
+  /// The event that tells of `event`.
+  static func event(_ event: MachineEvent) -> QMPEvent? {
+    switch event {
+    case .resumed: .resume
+    case .paused: .stop
+    case .reset(let cause): .reset(byGuest: cause != nil)
+    case .powerButtonPressed: .powerDown
+    case .ended(.guestShutdown): .shutdown(byGuest: true, reason: "guest-shutdown")
+    case .ended(.quit): .shutdown(byGuest: false, reason: "host-qmp-quit")
+    case .ended(.signal): .shutdown(byGuest: false, reason: "host-signal")
+    case .ended(.tripleFault): .guestPanicked(detail: "\(EndReason.tripleFault)")
+    case .ended(.internalError(let text)): .guestPanicked(detail: text)
+    }
+  }
+
+  func stop() throws(QMPError) { try perform { () throws(MachineError) in try machine.pause() } }
+  func resume() throws(QMPError) { try perform { () throws(MachineError) in try machine.resume() } }
+  func reset() throws(QMPError) { try perform { () throws(MachineError) in try machine.reset() } }
+
+  func pressPowerButton() throws(QMPError) {
+    try perform { () throws(MachineError) in try machine.pressPowerButton() }
+  }
+
+  func quit() { machine.quit() }
+
+  private func perform(_ action: () throws(MachineError) -> Void) throws(QMPError) {
+    do {
+      try action()
+    } catch {
+      throw QMPError(.generic, error.description)
+    }
+  }
+
+  func screendump(to path: String, format: QMPImageFormat) throws(QMPError) {
+    guard let display else { throw QMPError(.generic, "There is no display adapter") }
+    do {
+      let picture = try display.screenshot()
+      let bytes = format == .png ? try picture.png() : picture.ppm
+      try Files.replace(path, with: bytes, permissions: 0o644)
+    } catch {
+      throw QMPError(.generic, "\(error)")
+    }
+  }
+
+  func press(_ scanCodes: [UInt16], milliseconds: Int) throws(QMPError) {
+    machine.press(scanCodes.map { KeyCode($0) }, milliseconds: milliseconds)
+  }
+
+  func send(_ input: [QMPInput]) throws(QMPError) {
+    for item in input {
+      switch item {
+      case .key(let code, let pressed): machine.send(.key(KeyCode(code), pressed: pressed))
+      case .absolute(let x, let y, let buttons):
+        machine.send(
+          .absolutePointer(x: x, y: y, buttons: PointerButtons(rawValue: buttons.rawValue)))
+      case .relative(let x, let y, let wheel, let horizontal, let buttons):
+        machine.send(
+          .relativePointer(
+            x: x, y: y, wheel: wheel, horizontalWheel: horizontal,
+            buttons: PointerButtons(rawValue: buttons.rawValue)))
+      }
+    }
+  }
+}

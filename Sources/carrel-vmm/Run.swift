@@ -1,0 +1,196 @@
+import ArgumentParser
+import LinuxSystem
+import Machine
+
+/// Builds a machine from the command line and runs it to its end.
+struct Run: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Build a virtual PC and run it until it is switched off.",
+    discussion: """
+      Without --kernel the machine starts SeaBIOS, which boots from disks and CD-ROM in \
+      the order of --boot. With --kernel it starts that ELF kernel directly.
+
+      SIGTERM and SIGINT end the machine as pulling the plug does, after writes under \
+      way are finished. The exit status is 0 when the guest switched itself off or \
+      somebody ended the machine, 1 when it crashed or could not be started, 64 for a \
+      wrong command line.
+      """)
+
+  @Option(help: ArgumentHelp("RAM, with unit K, M (assumed), G or T.", valueName: "size"))
+  var memory = ByteSize(512 << 20)
+
+  @Option(help: "Number of processors, 1 to 64.")
+  var cpus = 1
+
+  @Option(
+    help: ArgumentHelp(
+      "\"bios\" for SeaBIOS, or a ROM image that is mapped to end at 4 GiB.",
+      valueName: "bios|file"))
+  var firmware: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Start this ELF kernel (PVH entry, or Linux's 64-bit protocol).", valueName: "elf"))
+  var kernel: String?
+
+  @Option(help: ArgumentHelp("Initial RAM disk for --kernel.", valueName: "file"))
+  var initrd: String?
+
+  @Option(help: ArgumentHelp("Command line for --kernel.", valueName: "text"))
+  var append: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "A raw image or block device as disk; may be given up to three times.",
+      valueName: "file[,format=raw][,bus=ide][,readonly=on]"))
+  var disk: [DiskArgument] = []
+
+  @Option(help: ArgumentHelp("An ISO image in the CD-ROM drive.", valueName: "iso"))
+  var cdrom: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Where firmware boots from, first choice first: c is the disks, d the CD-ROM.",
+      valueName: "d,c"))
+  var boot: BootOrderArgument?
+
+  @Option(help: "Display adapter: standard VGA, or none.")
+  var vga = VideoAdapter.std
+
+  @Option(
+    help: ArgumentHelp(
+      "Video memory, a power of two from 1M to 256M.", valueName: "size"))
+  var videoMemory: ByteSize?
+
+  @Option(
+    help: ArgumentHelp(
+      "The first serial port: this terminal, a Unix socket to listen at, a file for output, "
+        + "or a terminal device.", valueName: "stdio|unix:path|path|none"))
+  var serial: SerialArgument?
+
+  @Option(
+    name: .customLong("fw-cfg"),
+    help: ArgumentHelp(
+      "A file in the firmware configuration device; may be given many times.",
+      valueName: "name=n,string=s|file=f"))
+  var firmwareFiles: [FirmwareFileArgument] = []
+
+  @Option(
+    help: ArgumentHelp("Show the screen to VNC viewers that connect here.", valueName: "host:port"))
+  var vnc: ListenAddress?
+
+  @Option(
+    help: ArgumentHelp(
+      "Show the screen to display processes that connect to this Unix socket.",
+      valueName: "path"))
+  var displayLink: String?
+
+  @Option(help: ArgumentHelp("Listen for QMP at this Unix socket.", valueName: "path"))
+  var control: String?
+
+  @Option(help: "The machine's name, shown by viewers.")
+  var name: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Layout by which --vnc turns characters of viewers into keys: en-us, de or fr.",
+      valueName: "layout"))
+  var keyboardLayout: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Keep vmm.json, vmm.lock and exit.json in this directory, for whoever watches the "
+        + "process.", valueName: "dir"))
+  var runtimeDirectory: String?
+
+  @Flag(help: "Copy the firmware's debug messages to standard error.")
+  var debugConsole = false
+
+  func validate() throws {
+    if kernel != nil && firmware != nil {
+      throw ValidationError("--kernel starts without firmware: leave out --firmware or --kernel.")
+    }
+    if kernel == nil && initrd != nil {
+      throw ValidationError("--initrd is handed to a kernel: give --kernel too.")
+    }
+    if kernel == nil && append != nil {
+      throw ValidationError("--append is a kernel's command line: give --kernel too.")
+    }
+    if kernel != nil && boot != nil {
+      throw ValidationError("--boot tells firmware where to boot from; --kernel needs none.")
+    }
+    if let devices = boot?.devices, devices.contains(.cdrom), cdrom == nil {
+      throw ValidationError("--boot d boots from the CD-ROM: give --cdrom too.")
+    }
+    if let devices = boot?.devices, devices.contains(.disk), disk.isEmpty {
+      throw ValidationError("--boot c boots from a disk: give --disk too.")
+    }
+    if vnc != nil && displayLink != nil {
+      throw ValidationError("--vnc and --display-link both take the screen: give one of them.")
+    }
+    if vga == .none && (vnc != nil || displayLink != nil) {
+      throw ValidationError("--vga none leaves nothing to show: leave out --vnc or --display-link.")
+    }
+    if vga == .none && videoMemory != nil {
+      throw ValidationError(
+        "--video-memory belongs to the display adapter that --vga none leaves out.")
+    }
+    if keyboardLayout != nil && vnc == nil {
+      throw ValidationError(
+        "--keyboard-layout is for viewers of --vnc; with --display-link the display process has it."
+      )
+    }
+    do {
+      try machineConfiguration().validate()
+    } catch let error as MachineError {
+      throw ValidationError(error.description)
+    } catch {
+      throw ValidationError("\(error)")
+    }
+  }
+
+  func machineConfiguration() throws -> MachineConfiguration {
+    var configuration = MachineConfiguration()
+    configuration.name = name ?? "carrel"
+    configuration.memory = memory.bytes
+    configuration.processors = cpus
+    if let kernel {
+      configuration.boot = .kernel(
+        path: kernel, initialRAMDisk: initrd, commandLine: append ?? "")
+    } else if let firmware, firmware != "bios" {
+      configuration.boot = .rom(path: firmware)
+    }
+    configuration.disks = disk.map(\.disk)
+    configuration.cdrom = cdrom
+    if let boot { configuration.bootOrder = boot.devices }
+    configuration.hasDisplay = vga == .std
+    if let videoMemory { configuration.videoMemory = Int(clamping: videoMemory.bytes) }
+    configuration.serial = serial?.serial ?? .none
+    configuration.firmwareFiles = try firmwareFiles.map { try $0.load() }
+    configuration.showsDebugConsole = debugConsole
+    return configuration
+  }
+
+  func run() throws {
+    // Before there is any other thread: all of them inherit the mask.
+    let signals = try SignalDescriptor([.terminate, .interrupt, .hangUp])
+    Signal.pipe.ignore()
+    let runtime = try runtimeDirectory.map { try RuntimeDirectory($0, name: name ?? "carrel") }
+    let reason: EndReason
+    do {
+      let session = try Session(self)
+      reason = session.run(signals)
+    } catch {
+      runtime?.recordExit("startup-failed", detail: "\(error)")
+      Diagnostics.report("\(error)")
+      throw ExitCode.failure
+    }
+    runtime?.recordExit(reason.word, detail: "\(reason)")
+    switch reason {
+    case .guestShutdown, .quit, .signal: return
+    case .tripleFault, .internalError:
+      Diagnostics.report("\(reason)")
+      throw ExitCode.failure
+    }
+  }
+}

@@ -1,0 +1,56 @@
+import LinuxSystem
+import QMP
+
+/// The directory through which a supervisor finds this process again, and learns
+/// how it ended.
+final class RuntimeDirectory {
+  private let path: String
+  private let lock: FileDescriptor
+
+  /// Takes the directory: locks `vmm.lock` for the life of the process, forgets an
+  /// earlier `exit.json`, writes `vmm.json`.
+  init(_ path: String, name: String) throws {
+    self.path = path
+    try Files.makeDirectory(path)
+    lock = try FileDescriptor.open(path + "/vmm.lock", [.writable, .create])
+    do {
+      try lock.lock(exclusive: true)
+    } catch {
+      throw RuntimeDirectoryInUse(path: path)
+    }
+    try Files.remove(path + "/exit.json")
+    let (process, startTime) = ProcessHandle.current
+    try write(
+      "vmm.json",
+      [
+        "pid": .integer(Int64(process)), "startTime": .integer(Int64(clamping: startTime)),
+        "name": .string(name),
+      ])
+  }
+
+  /// Leaves word why the process ends.
+  func recordExit(_ reason: String, detail: String) {
+    do {
+      try write(
+        "exit.json",
+        [
+          "reason": .string(reason), "detail": .string(detail),
+          "time": .integer(WallClock.now.seconds),
+        ])
+    } catch {
+      Diagnostics.report("\(error)")
+    }
+  }
+
+  private func write(_ file: String, _ members: [String: JSON]) throws(SystemError) {
+    try Files.replace("\(path)/\(file)", with: JSON.object(members).encoded + [0x0A])
+  }
+}
+
+struct RuntimeDirectoryInUse: Error, CustomStringConvertible {
+  let path: String
+
+  var description: String {
+    "another carrel-vmm runs with runtime directory \(path); give each guest its own"
+  }
+}

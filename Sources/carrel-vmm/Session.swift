@@ -1,0 +1,57 @@
+import LinuxSystem
+import Machine
+
+/// A running machine with its screen and control socket, and their orderly end.
+final class Session {
+  private let machine: Machine
+  private let display: DisplayOutput?
+  private let control: ControlSocket?
+  private let ended: EventDescriptor
+
+  init(_ command: Run) throws {
+    let machine = try Machine(try command.machineConfiguration())
+    self.machine = machine
+    display =
+      command.vga == .none ? nil : try DisplayOutput(of: machine, path: command.displayLink)
+    let ended = try EventDescriptor()
+    self.ended = ended
+    let adapter = MachineController(machine, display: display)
+    let control = try command.control.map { path in
+      try ControlSocket(at: path, machine: adapter)
+    }
+    self.control = control
+    machine.onEvent { event in
+      if let control, let told = MachineController.event(event) { control.announce(told) }
+      if case .ended = event { ended.signal() }
+    }
+  }
+
+  /// Runs to the end.
+  func run(_ signals: SignalDescriptor) -> EndReason {
+    do {
+      let poller = try Poller()
+      try poller.add(signals.descriptor, token: 0)
+      try poller.add(ended.descriptor, token: 1)
+      try machine.resume()
+      while machine.endReason == nil {
+        guard try poller.wait().contains(where: { $0.token == 0 }) else { continue }
+        while let signal = signals.next() {
+          machine.quit(.signal(Self.name(of: signal)))
+        }
+      }
+    } catch {
+      machine.quit(.internalError("\(error)"))
+    }
+    control?.finish()
+    machine.tearDown()
+    return machine.endReason ?? .quit
+  }
+
+  private static func name(of signal: Signal) -> String {
+    switch signal {
+    case .terminate: "SIGTERM"
+    case .interrupt: "SIGINT"
+    default: "SIGHUP"
+    }
+  }
+}
