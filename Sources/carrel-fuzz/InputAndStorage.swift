@@ -1,0 +1,7 @@
+import Devices
+
+/// What a guest, and partly a viewer, may do to input and storage devices.
+let inputAndStorageTargets: [String: FuzzTarget] = [
+  "i8042": { bytes, count in InputFuzzing.run(input(bytes, count)) },
+  "ide": { bytes, count in StorageFuzzing.run(input(bytes, count)) },
+]
