@@ -1,1 +1,2 @@
 #include <rfb/rfb.h>
+#include <rfb/rfbregion.h>

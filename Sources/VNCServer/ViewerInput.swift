@@ -1,0 +1,65 @@
+import Display
+import LinuxSystem
+
+/// The thread that reads a viewer. Keys and pointer leave from here for the VMM;
+/// everything else goes to the encoder's thread.
+struct ViewerInput {
+  /// Messages that may wait for the encoder: more is a flood.
+  private static let maximumWaiting = 8192
+
+  private let viewer: ViewerSocket
+  private let router: InputRouter
+  private let commands: Mailbox<ViewerSession.Command>
+
+  init(
+    _ viewer: ViewerSocket, _ router: InputRouter, _ commands: Mailbox<ViewerSession.Command>
+  ) {
+    self.viewer = viewer
+    self.router = router
+    self.commands = commands
+  }
+
+  /// Reads until the viewer is gone; returns why.
+  func run() -> String {
+    do {
+      let poller = try Poller()
+      try poller.add(viewer.descriptor, token: 0)
+      try poller.add(viewer.timer, token: 1)
+      var parser = ClientMessageParser()
+      while true {
+        for event in try poller.wait() {
+          guard event.token == 0 else {
+            viewer.checkProgress()
+            continue
+          }
+          do {
+            let bytes = try viewer.descriptor.read(upTo: 65536)
+            if bytes.isEmpty { return "the viewer disconnected" }
+            for message in try parser.take(bytes) where !take(message) {
+              return "the viewer sends faster than it can be served"
+            }
+          } catch let error as SystemError where error.kind == .wouldBlock {
+            continue
+          }
+        }
+      }
+    } catch {
+      return "\(error)"
+    }
+  }
+
+  /// `false` when too much waits.
+  private func take(_ message: ClientMessage) -> Bool {
+    switch message {
+    case .key(let keysym, let pressed):
+      router.key(keysym: keysym, pressed: pressed)
+    case .extendedKey(let keysym, let keycode, let pressed):
+      router.key(keysym: keysym, scanCode: keycode, pressed: pressed)
+    case .pointer(let buttons, let x, let y):
+      router.pointer(buttons: buttons, x: x, y: y)
+    default:
+      return commands.post(.message(message)) <= Self.maximumWaiting
+    }
+    return true
+  }
+}

@@ -1,0 +1,385 @@
+import DeviceModel
+import Display
+import DisplayLink
+import LinuxSystem
+
+/// The thread that shows a desktop to a viewer: link events in, RFB out.
+///
+/// Everything here belongs to that thread. It waits for one of: a message of the
+/// viewer, something from the VMM, room in the viewer's socket, a deadline.
+final class ViewerOutput {
+  private static let commandToken: UInt64 = 0
+  private static let linkToken: UInt64 = 1
+  private static let viewerToken: UInt64 = 2
+  /// How long a new viewer waits for a picture before it gets a status screen.
+  private static let introduction: UInt64 = 400_000_000
+  /// How long a picture stands still before what went out lossy is sent again.
+  private static let stillness: UInt64 = 250_000_000
+  private static let defaultSize = (width: 1024, height: 768)
+
+  private let viewer: ViewerSocket
+  private let configuration: ViewerConfiguration
+  private let commands: Mailbox<ViewerSession.Command>
+  private let router: InputRouter
+  private let report: (ViewerEvent) -> Void
+  private let poller: Poller
+
+  // The VMM.
+  private var link: DisplayLinkClient?
+  private var isAttached = false
+  private var hasAsked = false
+  private var leds = KeyboardLEDs()
+
+  // The picture.
+  private var source: any PixelSource
+  private var surface: DisplaySurface?
+  private var fitted: FittedPicture?
+  private var status = StatusText()
+  private var frame: Frame
+  private var damage: Region
+  private var lossy = Region()
+  private var lastChange: UInt64 = 0
+
+  // The viewer.
+  private var client: LibVNCClient?
+  private var extensions = ViewerExtensions()
+  private var pacer = UpdatePacer()
+  private var continuous: Rect?
+  private var heldInit: (message: [UInt8], deadline: UInt64)?
+  private var isWatchingSocket = false
+  private var lastBytes = 0
+  private var ending: String?
+  private var isFinished = false
+
+  init(
+    _ viewer: ViewerSocket, _ configuration: ViewerConfiguration,
+    _ commands: Mailbox<ViewerSession.Command>, _ router: InputRouter,
+    _ report: @escaping (ViewerEvent) -> Void
+  ) throws {
+    self.viewer = viewer
+    self.configuration = configuration
+    self.commands = commands
+    self.router = router
+    self.report = report
+    poller = try Poller()
+    try poller.add(commands.descriptor, token: Self.commandToken)
+    status.name = configuration.name
+    let screen = StatusScreen.draw(
+      status, width: Self.defaultSize.width, height: Self.defaultSize.height)
+    source = FrameSource(screen)
+    frame = Frame(width: screen.width, height: screen.height)
+    damage = Region(frame.bounds)
+  }
+
+  // MARK: The loop
+
+  /// Serves until the end; returns why it came.
+  func run() -> String {
+    guard viewer.write(Array("RFB 003.008\n".utf8)) else { return "the viewer disconnected" }
+    while !isFinished {
+      guard let events = try? poller.wait(milliseconds: timeout) else {
+        return "cannot wait for events"
+      }
+      for event in events where event.token == Self.linkToken { takeLink() }
+      for command in commands.takeAll() { take(command) }
+      if !isFinished { advance() }
+    }
+    router.connect(nil)
+    return viewer.isStalled ? "the viewer stopped reading" : ending ?? "the viewer disconnected"
+  }
+
+  private var timeout: Int32 {
+    var deadlines: [UInt64] = []
+    if let held = heldInit { deadlines.append(held.deadline) }
+    if !lossy.isEmpty { deadlines.append(lastChange + Self.stillness) }
+    guard let next = deadlines.min() else { return -1 }
+    let now = MonotonicClock.now
+    return next <= now ? 0 : Int32(clamping: (next - now) / 1_000_000 + 1)
+  }
+
+  private func finish(_ reason: String) {
+    ending = ending ?? reason
+    isFinished = true
+  }
+
+  private func take(_ command: ViewerSession.Command) {
+    switch command {
+    case .message(let message): take(message)
+    case .attach(let path):
+      detach()
+      do {
+        use(try DisplayLinkClient(path: path))
+      } catch {
+        show(status: "This desktop cannot be reached: \(error)", percent: nil)
+      }
+    case .use(let socket):
+      detach()
+      if let client = try? DisplayLinkClient(connected: socket) { use(client) }
+    case .detach: detach()
+    case .status(let percent, let text): show(status: text, percent: percent)
+    case .rename(let name): rename(name)
+    case .end(let text):
+      detach()
+      show(status: text, percent: nil)
+      advance()
+      finish(text)
+    case .inputEnded(let reason): finish(reason)
+    }
+  }
+
+  // MARK: The VMM
+
+  private func use(_ client: DisplayLinkClient) {
+    link = client
+    try? poller.add(client.descriptor, token: Self.linkToken)
+    takeLink()
+  }
+
+  private func detach() {
+    if let link { poller.remove(link.descriptor) }
+    router.connect(nil)
+    link = nil
+    isAttached = false
+    showStatusScreen()
+  }
+
+  private func takeLink() {
+    guard let link else { return }
+    for event in link.process() {
+      switch event {
+      case .attached(let name):
+        isAttached = true
+        router.connect(link.sender)
+        if !name.isEmpty { rename(name) }
+        report(.attached)
+      case .detached:
+        isAttached = false
+        router.connect(nil)
+        setLEDs([])
+        client?.setCursor(.hidden)
+        status.text = "Waiting for the desktop to come back"
+        status.percent = nil
+        showStatusScreen()
+        report(.waiting)
+      case .surface(let surface):
+        self.surface = surface
+        hasAsked = false
+        source = SurfaceSource(surface)
+        fitPicture()
+      case .damage(let region):
+        hasAsked = false
+        damage.formUnion(region)
+      case .cursor(let image): client?.setCursor(image)
+      case .leds(let leds): setLEDs(leds)
+      case .bell: _ = viewer.write([RFBNumbers.ServerMessage.bell])
+      case .name(let name): rename(name)
+      }
+    }
+  }
+
+  private func setLEDs(_ leds: KeyboardLEDs) {
+    self.leds = leds
+    router.setLEDs(leds)
+    extensions.ledsChanged()
+  }
+
+  private func rename(_ name: String) {
+    status.name = name
+    extensions.nameChanged(name)
+    if surface == nil { showStatusScreen() }
+  }
+
+  // MARK: The picture
+
+  private func show(status text: String, percent: Int?) {
+    status.text = text
+    status.percent = percent
+    if surface == nil { showStatusScreen() }
+  }
+
+  private func showStatusScreen() {
+    surface = nil
+    fitted = nil
+    router.setViewport(nil)
+    let screen = StatusScreen.draw(status, width: frame.width, height: frame.height)
+    source = FrameSource(screen)
+    damage = Region(frame.bounds)
+  }
+
+  /// Chooses the frame for a new picture or a viewer that told what it can do.
+  private func fitPicture() {
+    guard surface != nil else { return }
+    let canResize = client.map { !$0.isInitialised || $0.understandsDesktopSize } ?? true
+    if canResize && (frame.width != source.width || frame.height != source.height) {
+      frame = Frame(width: source.width, height: source.height)
+      client?.setFrame(frame)
+      lossy.removeAll()
+    }
+    let viewport = Viewport(
+      frameWidth: frame.width, frameHeight: frame.height, pictureWidth: source.width,
+      pictureHeight: source.height)
+    router.setViewport(viewport)
+    fitted = viewport.isIdentity ? nil : FittedPicture(source, viewport)
+    damage = Region(Rect(x: 0, y: 0, width: source.width, height: source.height))
+    if fitted != nil {
+      // The bars, too.
+      let black = FrameSource(Frame(width: frame.width, height: frame.height))
+      client?.markModified(frame.update(from: black, damage: Region(frame.bounds)))
+    }
+  }
+
+  /// Brings the frame up to date; returns what changed in it.
+  private func updateFrame() -> Region {
+    let region = damage
+    damage.removeAll()
+    guard let fitted else { return frame.update(from: source, damage: region) }
+    let changed = fitted.update(region)
+    return frame.update(from: FrameSource(fitted.fitted), damage: changed)
+  }
+
+  // MARK: The viewer
+
+  private func take(_ message: ClientMessage) {
+    switch message {
+    case .version(let minor):
+      do {
+        client = try LibVNCClient(
+          viewer: viewer.descriptor, frame: frame, name: configuration.name)
+        feed(Array("RFB 003.00\(minor)\n".utf8))
+      } catch {
+        finish("\(error)")
+      }
+    case .securityType(let type): feed([type])
+    case .clientInit(let shared):
+      if surface == nil && link != nil {
+        heldInit = ([shared], MonotonicClock.now + Self.introduction)
+      } else {
+        feed([shared])
+      }
+    case .encodings(let encodings): setEncodings(encodings)
+    case .updateRequest(let incremental, let rect):
+      client?.request(rect, incremental: incremental)
+    case .cutText(let bytes):
+      link?.send(.clipboard(String(decoding: bytes.map { UInt16($0) }, as: UTF16.self)))
+    case .fence(let flags, let payload): takeFence(flags, payload)
+    case .continuousUpdates(let enabled, let rect):
+      continuous = enabled ? rect : nil
+      if !enabled { _ = viewer.write([RFBNumbers.ServerMessage.endOfContinuousUpdates]) }
+    case .passed(let bytes), .setDesktopSize(let bytes): feed(bytes)
+    case .key, .extendedKey, .pointer: break
+    }
+  }
+
+  private func feed(_ message: [UInt8]) {
+    guard let client else { return }
+    do {
+      let (answer, reports) = try client.feed(message)
+      if !viewer.write(answer) || !client.isOpen { finish("the viewer was refused") }
+      for item in reports {
+        switch item {
+        case .clipboard(let text): link?.send(.clipboard(text))
+        case .power(let request):
+          if configuration.machineTakesPower {
+            link?.send(.power(request))
+          } else {
+            report(.power(request))
+          }
+        case .desktopSize(let width, let height):
+          link?.send(.resize(width: width, height: height))
+        }
+      }
+    } catch {
+      finish("\(error)")
+    }
+  }
+
+  private func setEncodings(_ encodings: [Int32]) {
+    feed(ViewerExtensions.setEncodings(for: encodings))
+    _ = viewer.write(extensions.take(encodings))
+    fitPicture()
+  }
+
+  private func takeFence(_ flags: UInt32, _ payload: [UInt8]) {
+    if flags & RFBNumbers.Fence.request != 0 {
+      _ = viewer.write(ViewerExtensions.fenceAnswer(flags, payload))
+    } else if payload.count == 4 {
+      let identifier = payload.reduce(0) { $0 << 8 | UInt32($1) }
+      pacer.answered(identifier, now: MonotonicClock.now)
+    }
+  }
+
+  // MARK: Updates
+
+  /// Does whatever can be done now.
+  private func advance() {
+    if let held = heldInit, surface != nil || MonotonicClock.now >= held.deadline {
+      heldInit = nil
+      feed(held.message)
+    }
+    guard let client, client.isInitialised, heldInit == nil else { return }
+    if extensions.hasPending {
+      _ = viewer.write(extensions.pendingRects(leds: leds))
+    }
+    while !isFinished && mayStart(client) && update(client) {}
+    if !hasAsked && isAttached && surface != nil && mayStart(client) {
+      hasAsked = true
+      link?.requestDamage()
+    }
+  }
+
+  /// Whether the viewer wants an update and its path takes one.
+  private func mayStart(_ client: LibVNCClient) -> Bool {
+    guard client.isRequested || continuous != nil, pacer.allowsUpdate else { return false }
+    let isWritable = viewer.isWritable
+    if isWritable == isWatchingSocket {
+      isWatchingSocket = !isWritable
+      if isWritable {
+        poller.remove(viewer.descriptor)
+      } else {
+        try? poller.add(viewer.descriptor, .writable, token: Self.viewerToken)
+      }
+    }
+    return isWritable
+  }
+
+  /// Sends one update if there is anything to send; `false` if there was not.
+  private func update(_ client: LibVNCClient) -> Bool {
+    if let continuous { client.request(continuous, incremental: true) }
+    var lossless = false
+    if !damage.isEmpty {
+      let changed = updateFrame()
+      if !changed.isEmpty {
+        client.markModified(changed)
+        lastChange = MonotonicClock.now
+      }
+    }
+    if client.paintsCursor {
+      let position = router.pointerPosition
+      client.movePointer(x: position.x, y: position.y)
+    }
+    if !client.hasPending {
+      guard !lossy.isEmpty && MonotonicClock.now >= lastChange + Self.stillness else {
+        return false
+      }
+      client.markModified(lossy)
+      lossless = true
+    }
+    let before = client.modified
+    guard viewer.watched({ client.sendUpdate(lossless: lossless) }) else {
+      finish("the viewer disconnected")
+      return false
+    }
+    account(for: before.subtracting(client.modified), client, lossless: lossless)
+    return true
+  }
+
+  private func account(for sent: Region, _ client: LibVNCClient, lossless: Bool) {
+    if client.isLossy && !lossless { lossy.formUnion(sent) } else { lossy.subtract(sent) }
+    guard extensions.answersFences else { return }
+    let total = client.bytesSent
+    let bytes = max(0, total &- lastBytes)
+    lastBytes = total
+    let identifier = pacer.sent(bytes: bytes, now: MonotonicClock.now)
+    _ = viewer.write(ViewerExtensions.fenceRequest(identifier))
+  }
+}

@@ -1,0 +1,136 @@
+import Glibc
+import LinuxSystem
+
+/// A viewer's socket: read by one thread, written by another, and watched while
+/// it is written, so that a viewer that stops reading is shed.
+final class ViewerSocket: Sendable {
+  /// How long a viewer may take nothing while something waits for it.
+  static let patience: UInt64 = 2_000_000_000
+  private static let interval: UInt64 = 400_000_000
+
+  let descriptor: FileDescriptor
+  /// Readable when `checkProgress` is due. For the reading thread.
+  var timer: FileDescriptor { watch.descriptor }
+
+  private let watch: TimerDescriptor
+  private let writing = Guarded(Writing())
+
+  private struct Writing {
+    var clock: clockid_t?
+    var since: UInt64 = 0
+    var mark = Mark()
+    var isStalled = false
+  }
+
+  /// Changes whenever the writer gets anything done.
+  private struct Mark: Equatable {
+    var processorTime: UInt64 = 0
+    var queued = 0
+  }
+
+  init(_ descriptor: FileDescriptor) throws(SystemError) {
+    self.descriptor = descriptor
+    watch = try TimerDescriptor()
+    try descriptor.setNonBlocking(true)
+    // Unsent bytes wait here, where they can still be replaced by newer pictures,
+    // not in the kernel. Has no meaning, and no effect, on Unix sockets.
+    var low: Int32 = 128 * 1024
+    var on: Int32 = 1
+    setsockopt(descriptor.raw, Int32(IPPROTO_TCP), TCP_NOTSENT_LOWAT, &low, 4)
+    setsockopt(descriptor.raw, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4)
+  }
+
+  /// Ends both directions; whoever waits for this socket is woken.
+  func shutDown() {
+    shutdown(descriptor.raw, Int32(SHUT_RDWR))
+  }
+
+  /// Whether an update may start without waiting.
+  var isWritable: Bool {
+    var watched = pollfd(fd: descriptor.raw, events: Int16(POLLOUT), revents: 0)
+    return poll(&watched, 1, 0) == 1 && watched.revents & Int16(POLLOUT) != 0
+  }
+
+  /// Why the viewer was shed, if it was.
+  var isStalled: Bool { writing.withLock { $0.isStalled } }
+
+  // MARK: Writing
+
+  /// Runs `body`, in which libvncserver may block writing to the viewer, watched.
+  func watched<Result>(_ body: () -> Result) -> Result {
+    var clock = clockid_t()
+    pthread_getcpuclockid(pthread_self(), &clock)
+    let mark = mark(of: clock)
+    writing.withLock { writing in
+      writing.clock = clock
+      writing.since = MonotonicClock.now
+      writing.mark = mark
+    }
+    try? watch.arm(at: MonotonicClock.now + Self.interval)
+    defer {
+      writing.withLock { $0.clock = nil }
+      try? watch.arm(at: nil)
+    }
+    return body()
+  }
+
+  /// Writes all of a short message, waiting where the socket is full.
+  func write(_ bytes: [UInt8]) -> Bool {
+    guard !bytes.isEmpty else { return true }
+    return watched {
+      var done = 0
+      while done < bytes.count {
+        // SAFETY: `done` stays below the array's count, which bounds the write.
+        let count = bytes.withUnsafeBytes { buffer in
+          send(
+            descriptor.raw, buffer.baseAddress?.advanced(by: done), buffer.count - done,
+            Int32(MSG_NOSIGNAL))
+        }
+        if count >= 0 {
+          done += count
+        } else if errno == EAGAIN {
+          var watched = pollfd(fd: descriptor.raw, events: Int16(POLLOUT), revents: 0)
+          _ = poll(&watched, 1, -1)
+          if watched.revents & Int16(POLLERR | POLLHUP) != 0 { return false }
+        } else if errno != EINTR {
+          return false
+        }
+      }
+      return true
+    }
+  }
+
+  /// Reading thread: sheds the viewer when the writer got nothing done for long.
+  ///
+  /// A writer that gets anything through wakes up to write more, and so uses
+  /// processor time; that, or a queue that shrinks, is progress.
+  func checkProgress() {
+    watch.drain()
+    let isBlocked = writing.withLock { writing in
+      guard let clock = writing.clock else { return false }
+      let now = MonotonicClock.now
+      let mark = mark(of: clock)
+      if mark != writing.mark {
+        writing.mark = mark
+        writing.since = now
+      }
+      writing.isStalled = now - writing.since >= Self.patience - Self.interval
+      return !writing.isStalled
+    }
+    if isBlocked {
+      try? watch.arm(at: MonotonicClock.now + Self.interval)
+    } else if isStalled {
+      shutDown()
+    }
+  }
+
+  private func mark(of clock: clockid_t) -> Mark {
+    var time = timespec()
+    clock_gettime(clock, &time)
+    var queued: Int32 = 0
+    _ = ioctl(descriptor.raw, UInt(TIOCOUTQ), &queued)
+    return Mark(
+      processorTime: UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec),
+      queued: Int(queued))
+  }
+}
