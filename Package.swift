@@ -153,9 +153,11 @@ if wholeProject {
     program("carrel", ["ControlClient", arguments]),
     tests("ControlAPI", ["ControlAPI"]),
     tests("Brokering", ["Brokering"]),
-    tests("Store", ["Store", "TestSupport"]),
+    tests("Store", ["Store", "TestSupport", .product(name: "GRDB", package: "GRDB.swift")]),
     tests("Identity", ["Identity"]),
-    tests("SiteConfiguration", ["SiteConfiguration", "TestSupport"]),
+    tests(
+      "SiteConfiguration",
+      ["SiteConfiguration", "TestSupport", .product(name: "Yams", package: "Yams")]),
     tests("Supervisor", ["Supervisor", "TestSupport"]),
     tests("Gateway", ["Gateway", "Identity", "TestSupport"]),
     tests("ControlServer", ["ControlServer", "ControlClient", "Store", "TestSupport"]),

@@ -33,6 +33,8 @@ public final class SQLiteStore: KeyValueStore {
   /// Ends all watches and closes the file. Later calls throw.
   public func close() {
     watchers.finish()
+    // So that the one file is all there is to back up.
+    _ = try? pool.writeWithoutTransaction { try $0.checkpoint(.truncate) }
     try? pool.close()
   }
 
