@@ -1,0 +1,84 @@
+import Brokering
+import ControlAPI
+import ControlServer
+import Foundation
+import Identity
+import Logging
+import ServiceLifecycle
+import SiteConfiguration
+import Store
+
+/// Everything in carreld, put together in one place.
+struct Daemon {
+  private let store: SQLiteStore
+  private let services: [any Service]
+  private let logger: Logger
+
+  /// Opens the store and builds the services; nothing listens yet.
+  init(
+    configuration: CarrelConfiguration, directory: SiteDirectory, simulate: Bool, logger: Logger
+  ) async throws {
+    let failpoints = Failpoints.fromEnvironment()
+    let clock = SystemClock()
+    self.logger = logger
+    store = try SQLiteStore(path: directory.database, failpoints: failpoints)
+    let launcher: any Launcher = SimulatedLauncher(
+      directory: directory.simulation, failpoints: failpoints)
+    let broker = Broker(
+      store: store, coding: JSONRecordCoding(), launcher: launcher,
+      authenticator: try SystemAuthenticator(), clock: clock,
+      settings: Broker.Settings(configuration), failpoints: failpoints,
+      observe: { $0.log(to: logger) })
+    try await broker.load()
+    let control = ControlServer(
+      broker: broker, socketPath: directory.controlSocket,
+      surroundings: .init(
+        version: Carreld.version, started: WireTime(clock.now), gateway: { ([], nil) },
+        doctor: { HostChecks(configuration, running: true).report() }),
+      logger: logger)
+    services = [BrokerService(broker: broker), control]
+  }
+
+  /// Serves until SIGTERM or SIGINT, or until a service fails.
+  func serve() async throws {
+    let group = ServiceGroup(
+      configuration: .init(
+        services: services, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+    defer { store.close() }
+    try await group.run()
+  }
+}
+
+/// The broker in the service group.
+private struct BrokerService: Service {
+  let broker: Broker
+
+  func run() async throws {
+    try await withGracefulShutdownHandler {
+      try await broker.run()
+    } onGracefulShutdown: {
+      Task { await broker.stop() }
+    }
+  }
+}
+
+extension Broker.Settings {
+  init(_ configuration: CarrelConfiguration) {
+    self.init(
+      throttle: .init(
+        failures: configuration.logins.failures,
+        windowSeconds: configuration.logins.windowSeconds,
+        lockoutSeconds: configuration.logins.lockoutSeconds),
+      ticketSeconds: configuration.logins.ticketSeconds,
+      stopDesktopsAtEnd: configuration.desktops.stopAtExit)
+  }
+}
+
+extension Decision {
+  func log(to logger: Logger) {
+    var metadata: Logger.Metadata = ["reason": "\(reason.rawValue)"]
+    if let user { metadata["user"] = "\(user)" }
+    if let desktop { metadata["desktop"] = "\(desktop)" }
+    logger.info("\(text)", metadata: metadata)
+  }
+}
