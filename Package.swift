@@ -64,7 +64,7 @@ var targets: [Target] = [
   tests("LinuxSystem", ["LinuxSystem"]),
   tests("KVM", ["KVM", "TestSupport"]),
   tests("DeviceModel", ["DeviceModel"]),
-  tests("QMP", ["QMP"]),
+  tests("QMP", ["QMP", "TestSupport"]),
   tests("RFB", ["RFB"]),
   tests("Devices", ["Devices", "Snapshot", "TestSupport"]),
   tests("Display", ["Display"]),

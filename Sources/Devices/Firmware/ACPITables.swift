@@ -68,8 +68,8 @@ package struct ACPITables: Sendable {
   /// Adds the tables and the script that places them.
   package func install(into contents: inout FirmwareContents) {
     var script = TableLoaderScript()
-    script.allocate(Self.rsdpFile, alignment: 16, inFirmwareSegment: true)
-    script.allocate(Self.tablesFile, alignment: 64, inFirmwareSegment: false)
+    script.place(Self.rsdpFile, alignment: 16, inFirmwareSegment: true)
+    script.place(Self.tablesFile, alignment: 64, inFirmwareSegment: false)
     for pointer in pointers {
       script.addPointer(
         in: Self.tablesFile, to: Self.tablesFile, offset: pointer.offset, size: pointer.size)

@@ -7,7 +7,7 @@ struct TableLoaderScript {
   private static let nameSize = 56
 
   /// Load `file` into memory, in the segment below 1 MiB or anywhere below 4 GiB.
-  mutating func allocate(_ file: String, alignment: UInt32, inFirmwareSegment: Bool) {
+  mutating func place(_ file: String, alignment: UInt32, inFirmwareSegment: Bool) {
     append(1, name(file) + LittleEndian.bytes(alignment) + [inFirmwareSegment ? 2 : 1])
   }
 
