@@ -22,6 +22,10 @@ struct GraphicsCase: ScriptCase {
       $0.fillPlanes(38400)
       $0.drawWithEveryWriteMode()
     },
+    GraphicsCase(name: "random writes with random registers", mode: .planar640x480) {
+      $0.fillPlanes(38400)
+      $0.drawAtRandom(count: 3000)
+    },
     GraphicsCase(name: "planes switched off by colour plane enable", mode: .planar640x480) {
       $0.fillPlanes(38400)
       $0.attribute(0x12, 0x05)
@@ -129,6 +133,23 @@ extension RegisterScript {
           steps.append(.read(address + index + 240, 1))
           write(address + index, [UInt8(truncatingIfNeeded: index * 7 + row)])
         }
+      }
+    }
+  }
+
+  /// Every register of the data path takes every kind of value.
+  mutating func drawAtRandom(count: Int) {
+    var random = SplitMix(seed: 2026)
+    for _ in 0..<count {
+      let address = 0xA0000 + UInt32(random.next(38400))
+      switch random.next(6) {
+      case 0: steps.append(.read(address, 1))
+      case 1: sequencer(2, UInt8(random.next(16)))
+      case 2:
+        let index = UInt8([0, 1, 2, 3, 4, 7, 8][random.next(7)])
+        graphics(index, UInt8(random.next(256)))
+      case 3: graphics(5, UInt8(random.next(4)) | UInt8(random.next(2)) << 3)
+      default: write(address, (0..<random.next(60)).map { UInt8(truncatingIfNeeded: $0 * 41) })
       }
     }
   }
