@@ -203,7 +203,7 @@ extension Desktop {
         becomeDirty()
       }
     case .failed:
-      if !keep { becomeDirty() }
+      if !keep, owner != nil { becomeDirty() }
     case .clean, .dirty, .recycling, .draining: break
     }
   }

@@ -37,6 +37,8 @@ public struct LoginThrottle: Sendable {
 
   public init(limits: Limits) { self.limits = limits }
 
+  public var count: Int { accounts.count }
+
   /// When the subjects may try again, if not now.
   public func lockedUntil(_ subjects: [Subject], now: Timestamp) -> Timestamp? {
     subjects.compactMap { accounts[$0]?.lockedUntil }.filter { $0 > now }.max()

@@ -53,10 +53,18 @@ extension Site {
     for pool in open where pool.kind != .manual {
       if let choice = freeDesktop(in: pool) { return choice }
     }
-    // Only floating desktops come back.
-    if let floating = open.first(where: { $0.kind == .floating }) { return .wait(floating.name) }
+    if let pool = open.first(where: hasDesktopsThatComeBack) { return .wait(pool.name) }
     return .refuse(
       .loginRefusedNoDesktop, "There is no desktop for you. Please ask the administrator.")
+  }
+
+  /// Floating ones do; of the others those that are being reverted.
+  private func hasDesktopsThatComeBack(_ pool: Pool) -> Bool {
+    switch pool.kind {
+    case .floating: true
+    case .dedicated: desktops(of: pool.name).contains { $0.countsAsSpare && !$0.held }
+    case .manual: false
+    }
   }
 
   private func freeDesktop(in pool: Pool) -> Placement? {

@@ -1,0 +1,181 @@
+import Brokering
+import Testing
+
+@Suite("Sessions and what becomes of desktops")
+struct SessionTests {
+  private let office1 = DesktopID(rawValue: "office-1")
+
+  @Test("a floating desktop is reverted after its session, then goes to somebody else")
+  func floatingRecycled() throws {
+    var world = try World.with(size: 1, spares: 1)
+    world.arrive("alice")
+    world.settle()
+    let session = try #require(world.site.sessions.sorted.first)
+    try world.perform(.endSession(session.id))
+    #expect(world.desktop("office-1")?.phase == .recycling)
+    #expect(world.calls == [.discard(office1)])
+    let bob = world.arrive("bob")
+    #expect(world.shown[bob] == nil)
+    world.settle()
+    #expect(world.shown[bob] == office1)
+  }
+
+  @Test("a dedicated desktop keeps its user, disk and number after a session")
+  func dedicatedKept() throws {
+    var world = try World.with(.dedicated)
+    world.arrive("alice")
+    let session = try #require(world.site.sessions.sorted.first)
+    try world.perform(.endSession(session.id))
+    #expect(world.desktop("office-1")?.phase == .assigned)
+    #expect(world.desktop("office-1")?.owner?.rawValue == "alice")
+    #expect(!world.calls.contains(.discard(office1)))
+    let again = world.arrive("alice")
+    #expect(world.shown[again] == office1)
+  }
+
+  @Test("a guest that shuts down ends its session: floating is recycled")
+  func guestShutdownFloating() throws {
+    var world = try World.with(size: 1)
+    let viewer = world.arrive("alice")
+    world.end(office1, .guestShutdown)
+    #expect(world.open[viewer] == nil)
+    #expect(world.told[viewer] == "Your desktop was shut down.")
+    #expect(world.site.sessions.isEmpty)
+    #expect(world.desktop("office-1")?.phase == .recycling)
+  }
+
+  @Test("a dedicated desktop that shut down stays off until its user logs in again")
+  func guestShutdownDedicated() throws {
+    var world = try World.with(.dedicated)
+    world.arrive("alice")
+    world.settle()
+    world.end(office1, .guestShutdown)
+    #expect(world.desktop("office-1")?.power == .off)
+    #expect(world.calls.isEmpty)
+    let viewer = world.arrive("alice")
+    guard case .start(let request) = try #require(world.calls.first) else {
+      Issue.record("it is not started")
+      return
+    }
+    #expect(request.disk == .keep)
+    world.settle()
+    #expect(world.shown[viewer] == office1)
+  }
+
+  @Test("a VMM that dies under its user is started again, and the viewer waits")
+  func crashRestart() throws {
+    var world = try World.with()
+    let viewer = world.arrive("alice")
+    world.settle()
+    world.end(office1, .crashed("signal 9"))
+    #expect(world.open[viewer] != nil)
+    #expect(world.told[viewer] == "office-1 did not start; trying again")
+    world.pass(seconds: 1)
+    world.settle()
+    #expect(world.desktop("office-1")?.phase == .connected)
+    #expect(world.desktop("office-1")?.generation == 2)
+    #expect(world.reasons().contains(.desktopCrashedRestarting))
+  }
+
+  @Test("where the pool says so, a crash ends the session")
+  func crashRecycle() throws {
+    var world = try World.with(size: 1, policies: PoolPolicies(afterCrash: .recycle))
+    let viewer = world.arrive("alice")
+    world.end(office1, .crashed("signal 9"))
+    #expect(world.told[viewer] == "Your desktop stopped unexpectedly.")
+    #expect(world.desktop("office-1")?.phase == .recycling)
+  }
+
+  @Test("a desktop that keeps crashing is given up and its user told")
+  func crashLoop() throws {
+    var world = try World.with(policies: PoolPolicies(startAttempts: 3))
+    let viewer = world.arrive("alice")
+    for _ in 0..<3 {
+      world.settle()
+      world.end(office1, .crashed("triple fault"))
+      world.pass(seconds: 10)
+    }
+    #expect(world.open[viewer] == nil)
+    #expect(world.reasons().contains(.desktopGivenUp))
+    #expect(world.desktop("office-1")?.owner == nil)
+  }
+
+  @Test("crashes that are far apart do not add up")
+  func crashesApart() throws {
+    var world = try World.with(policies: PoolPolicies(startAttempts: 2))
+    let viewer = world.arrive("alice")
+    for _ in 0..<5 {
+      world.settle()
+      world.pass(seconds: 120)
+      world.end(office1, .crashed("signal 9"))
+      world.pass(seconds: 10)
+    }
+    #expect(world.open[viewer] != nil)
+  }
+
+  @Test("policy: a desktop nobody looks at is suspended, and runs on at login")
+  func suspend() throws {
+    var world = try World.with(
+      policies: PoolPolicies(onDisconnect: .suspend, disconnectSeconds: 60))
+    let viewer = world.arrive("alice")
+    world.settle()
+    world.leave(viewer)
+    #expect(world.site.nextDeadline == world.now.adding(seconds: 60))
+    world.pass(seconds: 59)
+    #expect(world.desktop("office-1")?.phase == .disconnected)
+    world.pass(seconds: 1)
+    #expect(world.desktop("office-1")?.phase == .suspended)
+    #expect(world.calls == [.suspend(office1)])
+    world.settle()
+    let again = world.arrive("alice")
+    #expect(world.shown[again] == office1)
+    #expect(world.calls == [.resume(office1)])
+  }
+
+  @Test("policy: a session ends some time after its viewer left")
+  func endOnDisconnect() throws {
+    var world = try World.with(policies: PoolPolicies(onDisconnect: .end, disconnectSeconds: 60))
+    let viewer = world.arrive("alice")
+    world.leave(viewer)
+    world.pass(seconds: 60)
+    #expect(world.site.sessions.isEmpty)
+    #expect(world.reasons().contains(.sessionEndedByPolicy))
+  }
+
+  @Test("a viewer's power button reaches its own desktop and no other")
+  func power() throws {
+    var world = try World.with()
+    let viewer = world.arrive("alice")
+    #expect(
+      world.site.handle(.powerRequested(viewer, .shutdown), now: world.now)
+        .contains(.pressPowerButton(office1)))
+    let stranger = ConnectionID(999)
+    #expect(world.site.handle(.powerRequested(stranger, .reset), now: world.now).isEmpty)
+  }
+
+  @Test("revoking a pool ends the session there; the next login is refused")
+  func revoke() throws {
+    var world = try World.with()
+    let viewer = world.arrive("alice")
+    try world.perform(.revoke(UserName(rawValue: "alice"), PoolName(rawValue: "office")))
+    #expect(world.told[viewer] == "You may no longer use this desktop.")
+    let again = world.arrive("alice")
+    #expect(world.open[again] == nil)
+  }
+
+  @Test("releasing a dedicated desktop reverts it before anybody else gets it")
+  func release() throws {
+    var world = try World.with(.dedicated, size: 1, spares: 1)
+    world.arrive("alice")
+    world.settle()
+    #expect(throws: BrokerError.self) {
+      try world.perform(.releaseDesktop(office1, force: false))
+    }
+    try world.perform(.releaseDesktop(office1, force: true))
+    let bob = world.arrive("bob")
+    #expect(world.shown[bob] == nil)
+    world.settle()
+    #expect(world.shown[bob] == office1)
+    #expect(world.traces[office1] == [UserName(rawValue: "bob")])
+  }
+}

@@ -1,0 +1,277 @@
+import Brokering
+import Foundation
+import Testing
+
+struct JSONCoding: RecordCoding {
+  func encode<Record: Encodable>(_ record: Record) throws -> [UInt8] {
+    [UInt8](try JSONEncoder().encode(record))
+  }
+
+  func decode<Record: Decodable>(_ type: Record.Type, from bytes: [UInt8]) throws -> Record {
+    try JSONDecoder().decode(type, from: Data(bytes))
+  }
+}
+
+/// A host around a `Site`: its store, VMMs and viewers, with the truth about who
+/// touched what, which the site is not told.
+struct World {
+  struct VMM {
+    var generation: UInt64
+    var running = true
+  }
+
+  var site = Site()
+  var now = Timestamp(milliseconds: 1_000_000)
+  /// What the store holds.
+  var stored: [String: [UInt8]] = [:]
+  var vmms: [DesktopID: VMM] = [:]
+  /// Whose traces are on a desktop's disk or in its memory.
+  var traces: [DesktopID: Set<UserName>] = [:]
+  /// Launcher calls under way.
+  var calls: [SiteAction] = []
+  /// Starts that a discard overtook: they throw.
+  private var overtaken: Set<LaunchRequest> = []
+  /// What each open viewer shows, and whose it is.
+  var open: [ConnectionID: Login] = [:]
+  var shown: [ConnectionID: DesktopID] = [:]
+  var told: [ConnectionID: String] = [:]
+  var decisions: [Decision] = []
+  private var lastViewer: UInt64 = 0
+
+  init() {
+    send(.recovered([]))
+  }
+
+  // MARK: Doing
+
+  mutating func send(_ event: SiteEvent) {
+    act(on: site.handle(event, now: now))
+  }
+
+  @discardableResult
+  mutating func perform(_ command: AdminCommand) throws -> [SiteAction] {
+    var next = site
+    let actions = try next.perform(command, now: now)
+    site = next
+    act(on: actions)
+    return actions
+  }
+
+  mutating func pass(seconds: Int) {
+    now = now.adding(seconds: seconds)
+    send(.tick)
+  }
+
+  @discardableResult
+  mutating func arrive(_ user: String, pool: String? = nil, from peer: String = "here")
+    -> ConnectionID
+  {
+    lastViewer += 1
+    let id = ConnectionID(lastViewer)
+    let login = Login(
+      user: UserName(rawValue: user), pool: pool.map { PoolName(rawValue: $0) },
+      peer: PeerAddress(peer))
+    open[id] = login
+    send(.viewerArrived(id, login))
+    return id
+  }
+
+  mutating func leave(_ id: ConnectionID) {
+    close(id)
+    send(.viewerLeft(id, reason: "closed"))
+  }
+
+  /// Finishes launcher calls, oldest first, until none are left.
+  mutating func settle() {
+    for _ in 0..<10_000 {
+      guard !calls.isEmpty else { return }
+      finish(0, well: true)
+    }
+    Issue.record("the site never comes to rest")
+  }
+
+  /// Lets one launcher call succeed or fail.
+  mutating func finish(_ index: Int, well: Bool) {
+    let call = calls.remove(at: index)
+    switch call {
+    case .start(let request): finishStart(request, well: well)
+    case .stop(let id, _):
+      guard well else { return send(.operationFailed(id, .stop, "no answer")) }
+      end(id, .stopped)
+      send(.stopped(id))
+    case .discard(let id):
+      guard well else { return send(.operationFailed(id, .discard, "busy")) }
+      for case .start(let request) in calls where request.desktop == id {
+        overtaken.insert(request)
+      }
+      traces[id] = nil
+      end(id, .stopped)
+      send(.discarded(id))
+    case .suspend(let id):
+      send(well ? .suspended(id) : .operationFailed(id, .suspend, "no answer"))
+    case .resume(let id): send(well ? .resumed(id) : .operationFailed(id, .resume, "no answer"))
+    default: break
+    }
+  }
+
+  private mutating func finishStart(_ request: LaunchRequest, well: Bool) {
+    let id = request.desktop
+    let overtaken = calls.contains(.discard(id)) || self.overtaken.remove(request) != nil
+    guard well, !overtaken else {
+      return send(.startFailed(id, generation: request.generation, "no"))
+    }
+    if request.disk == .fresh { traces[id] = nil }
+    if let user = request.user {
+      #expect(traces[id, default: []].isSubset(of: [user]), "\(id) starts for \(user)")
+    }
+    vmms[id] = VMM(generation: request.generation)
+    send(.started(id, generation: request.generation))
+  }
+
+  /// A VMM ends.
+  mutating func end(_ id: DesktopID, _ reason: ExitReason) {
+    guard let vmm = vmms.removeValue(forKey: id), vmm.running else { return }
+    send(.exited(DesktopExit(desktop: id, generation: vmm.generation, reason: reason)))
+  }
+
+  /// carreld is killed and started again. With `losing`, before that event's
+  /// decision was acted upon.
+  mutating func restartBroker(losing event: SiteEvent? = nil) throws {
+    if let event {
+      _ = site.handle(event, now: now)
+      save()
+    }
+    calls = []
+    overtaken = []
+    open = [:]
+    shown = [:]
+    var restored = Site()
+    for (key, bytes) in stored.sorted(by: { $0.key < $1.key }) {
+      try restored.load(StoredValue(key: key, bytes: bytes, revision: 1), coding: JSONCoding())
+    }
+    site = restored
+    send(
+      .recovered(
+        vmms.sorted { $0.key < $1.key }.map {
+          Survivor(desktop: $0.key, generation: $0.value.generation, state: .running)
+        }))
+  }
+
+  // MARK: What actions do
+
+  private mutating func act(on actions: [SiteAction]) {
+    save()
+    for action in actions {
+      switch action {
+      case .attach(let viewer, let desktop): attach(viewer, to: desktop)
+      case .detach(let viewer): shown[viewer] = nil
+      case .showStatus(let viewer, let text): told[viewer] = text
+      case .close(let viewer, let text):
+        told[viewer] = text
+        close(viewer)
+      case .setName: break
+      case .report(let decision): decisions.append(decision)
+      case .start, .stop, .discard, .suspend, .resume: calls.append(action)
+      case .reset, .pressPowerButton: break
+      }
+    }
+    checkViewers()
+  }
+
+  private mutating func attach(_ viewer: ConnectionID, to desktop: DesktopID) {
+    guard let user = open[viewer]?.user else { return }
+    #expect(
+      traces[desktop, default: []].isSubset(of: [user]),
+      "\(user) is shown \(desktop), which holds traces of \(traces[desktop, default: []])")
+    traces[desktop, default: []].insert(user)
+    shown[viewer] = desktop
+  }
+
+  private mutating func close(_ viewer: ConnectionID) {
+    open[viewer] = nil
+    shown[viewer] = nil
+  }
+
+  /// Whoever sees a desktop is its owner.
+  private func checkViewers() {
+    for (viewer, desktop) in shown {
+      guard let user = open[viewer]?.user, let record = site.desktops[desktop] else {
+        Issue.record("\(viewer) sees \(desktop), which is gone")
+        continue
+      }
+      #expect(record.owner == user, "\(user) sees \(desktop) of \(record.owner?.rawValue ?? "-")")
+    }
+  }
+
+  private mutating func save() {
+    do {
+      for write in try site.pendingWrites(coding: JSONCoding()) {
+        switch write {
+        case .put(let key, let bytes, _): stored[key] = bytes
+        case .delete(let key): stored[key] = nil
+        }
+      }
+    } catch {
+      Issue.record(error)
+    }
+    site.markSaved()
+  }
+
+  // MARK: Looking
+
+  func desktop(_ id: String) -> Desktop? { site.desktops[DesktopID(rawValue: id)] }
+
+  func phases(of pool: String) -> [Desktop.Phase] {
+    site.desktops(of: PoolName(rawValue: pool)).map(\.phase)
+  }
+
+  func reasons() -> [Reason] { decisions.map(\.reason) }
+}
+
+extension World {
+  /// A world with a pool and users entitled to it, spares running.
+  static func with(
+    _ kind: PoolKind = .floating, size: Int = 3, spares: Int = 1,
+    policies: PoolPolicies = PoolPolicies(), users: [String] = ["alice", "bob", "carol"]
+  ) throws -> World {
+    var world = World()
+    try world.perform(.createPool(.sample("office", kind, size, spares, policies)))
+    for name in users { try world.add(name, to: "office") }
+    world.settle()
+    return world
+  }
+
+  mutating func add(_ user: String, to pool: String) throws {
+    let name = UserName(rawValue: user)
+    if site.users[name] == nil { try perform(.addUser(name, verifier: "v")) }
+    try perform(.entitle(name, PoolName(rawValue: pool)))
+  }
+}
+
+extension Pool {
+  static func sample(
+    _ name: String, _ kind: PoolKind = .floating, _ size: Int = 3, _ spares: Int = 1,
+    _ policies: PoolPolicies = PoolPolicies()
+  ) -> Pool {
+    Pool(
+      name: PoolName(rawValue: name), kind: kind, image: Image(kind: .kernel, path: "/demo"),
+      size: size, spares: spares, policies: policies, created: Timestamp(milliseconds: 0))
+  }
+}
+
+/// SplitMix64: the same seed gives the same story.
+struct Dice: RandomNumberGenerator {
+  private var state: UInt64
+
+  init(seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+
+  mutating func oneIn(_ count: Int) -> Bool { Int.random(in: 0..<count, using: &self) == 0 }
+}
