@@ -11,6 +11,7 @@ final class InputRouter: Sendable {
     var keys: KeyTranslator
     var buttons: UInt8 = 0
     var pointer: (x: Int, y: Int) = (0, 0)
+    var isCursorPainted = false
   }
 
   private let state: Guarded<State>
@@ -33,6 +34,12 @@ final class InputRouter: Sendable {
 
   func setLEDs(_ leds: KeyboardLEDs) {
     state.withLock { $0.keys.leds = leds }
+  }
+
+  /// Whether the encoder paints the pointer and so has to know that it moved.
+  var isCursorPainted: Bool {
+    get { state.withLock { $0.isCursorPainted } }
+    set { state.withLock { $0.isCursorPainted = newValue } }
   }
 
   /// Where the viewer's pointer was last, in its own pixels.

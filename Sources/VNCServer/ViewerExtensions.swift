@@ -9,9 +9,15 @@ package struct ViewerExtensions {
   private var supported: Set<Int32> = []
   private var announced: Set<Int32> = []
   private var pending: Set<Int32> = []
-  private var name = ""
+  private var name: String
+  /// The name the viewer knows.
+  private var toldName: String
 
-  package init() {}
+  /// - Parameter name: what the viewer is told when it connects.
+  package init(name: String) {
+    self.name = name
+    toldName = name
+  }
 
   package var answersFences: Bool { supported.contains(RFBNumbers.Encoding.fence) }
 
@@ -46,6 +52,7 @@ package struct ViewerExtensions {
       pending.insert(encoding)
     }
     pending.formIntersection(supported)
+    nameChanged(name)
     return bytes
   }
 
@@ -61,7 +68,7 @@ package struct ViewerExtensions {
 
   package mutating func nameChanged(_ name: String) {
     self.name = name
-    if supported.contains(RFBNumbers.Encoding.desktopName) {
+    if supported.contains(RFBNumbers.Encoding.desktopName) && name != toldName {
       pending.insert(RFBNumbers.Encoding.desktopName)
     }
   }
@@ -78,6 +85,7 @@ package struct ViewerExtensions {
       switch item {
       case RFBNumbers.Encoding.ledState: bytes.append(leds.rawValue)
       case RFBNumbers.Encoding.desktopName:
+        toldName = name
         let text = Array(name.utf8)
         bytes += Self.big(UInt32(clamping: text.count)) + text
       default: break

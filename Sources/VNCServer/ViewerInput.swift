@@ -10,10 +10,13 @@ struct ViewerInput {
   private let viewer: ViewerSocket
   private let router: InputRouter
   private let commands: Mailbox<ViewerSession.Command>
+  private let writer: Thread
 
   init(
-    _ viewer: ViewerSocket, _ router: InputRouter, _ commands: Mailbox<ViewerSession.Command>
+    _ viewer: ViewerSocket, _ router: InputRouter, _ commands: Mailbox<ViewerSession.Command>,
+    _ writer: Thread
   ) {
+    self.writer = writer
     self.viewer = viewer
     self.router = router
     self.commands = commands
@@ -29,7 +32,7 @@ struct ViewerInput {
       while true {
         for event in try poller.wait() {
           guard event.token == 0 else {
-            viewer.checkProgress()
+            viewer.checkProgress(of: writer)
             continue
           }
           do {
@@ -57,6 +60,9 @@ struct ViewerInput {
       router.key(keysym: keysym, scanCode: keycode, pressed: pressed)
     case .pointer(let buttons, let x, let y):
       router.pointer(buttons: buttons, x: x, y: y)
+      if router.isCursorPainted {
+        return commands.post(.message(message)) <= Self.maximumWaiting
+      }
     default:
       return commands.post(.message(message)) <= Self.maximumWaiting
     }

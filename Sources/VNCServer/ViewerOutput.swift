@@ -15,6 +15,8 @@ final class ViewerOutput {
   private static let introduction: UInt64 = 400_000_000
   /// How long a picture stands still before what went out lossy is sent again.
   private static let stillness: UInt64 = 250_000_000
+  /// How long the reason for the end can be read.
+  private static let farewell: UInt64 = 2_000_000_000
   private static let defaultSize = (width: 1024, height: 768)
 
   private let viewer: ViewerSocket
@@ -29,6 +31,7 @@ final class ViewerOutput {
   private var isAttached = false
   private var hasAsked = false
   private var leds = KeyboardLEDs()
+  private var cursor = CursorImage.hidden
 
   // The picture.
   private var source: any PixelSource
@@ -42,13 +45,14 @@ final class ViewerOutput {
 
   // The viewer.
   private var client: LibVNCClient?
-  private var extensions = ViewerExtensions()
+  private var extensions: ViewerExtensions
   private var pacer = UpdatePacer()
   private var continuous: Rect?
   private var heldInit: (message: [UInt8], deadline: UInt64)?
   private var isWatchingSocket = false
   private var lastBytes = 0
   private var ending: String?
+  private var endDeadline: UInt64?
   private var isFinished = false
 
   init(
@@ -64,6 +68,7 @@ final class ViewerOutput {
     poller = try Poller()
     try poller.add(commands.descriptor, token: Self.commandToken)
     status.name = configuration.name
+    extensions = ViewerExtensions(name: configuration.name)
     let screen = StatusScreen.draw(
       status, width: Self.defaultSize.width, height: Self.defaultSize.height)
     source = FrameSource(screen)
@@ -91,6 +96,7 @@ final class ViewerOutput {
   private var timeout: Int32 {
     var deadlines: [UInt64] = []
     if let held = heldInit { deadlines.append(held.deadline) }
+    if let endDeadline { deadlines.append(endDeadline) }
     if !lossy.isEmpty { deadlines.append(lastChange + Self.stillness) }
     guard let next = deadlines.min() else { return -1 }
     let now = MonotonicClock.now
@@ -121,8 +127,8 @@ final class ViewerOutput {
     case .end(let text):
       detach()
       show(status: text, percent: nil)
-      advance()
-      finish(text)
+      endDeadline = MonotonicClock.now + Self.farewell
+      ending = text
     case .inputEnded(let reason): finish(reason)
     }
   }
@@ -156,7 +162,7 @@ final class ViewerOutput {
         isAttached = false
         router.connect(nil)
         setLEDs([])
-        client?.setCursor(.hidden)
+        setCursor(.hidden)
         status.text = "Waiting for the desktop to come back"
         status.percent = nil
         showStatusScreen()
@@ -169,12 +175,17 @@ final class ViewerOutput {
       case .damage(let region):
         hasAsked = false
         damage.formUnion(region)
-      case .cursor(let image): client?.setCursor(image)
+      case .cursor(let image): setCursor(image)
       case .leds(let leds): setLEDs(leds)
       case .bell: _ = viewer.write([RFBNumbers.ServerMessage.bell])
       case .name(let name): rename(name)
       }
     }
+  }
+
+  private func setCursor(_ image: CursorImage) {
+    cursor = image
+    client?.setCursor(image)
   }
 
   private func setLEDs(_ leds: KeyboardLEDs) {
@@ -244,7 +255,9 @@ final class ViewerOutput {
     case .version(let minor):
       do {
         client = try LibVNCClient(
-          viewer: viewer.descriptor, frame: frame, name: configuration.name)
+          viewer: viewer.descriptor, frame: frame, name: status.name)
+        client?.setCursor(cursor)
+        extensions = ViewerExtensions(name: status.name)
         feed(Array("RFB 003.00\(minor)\n".utf8))
       } catch {
         finish("\(error)")
@@ -312,6 +325,7 @@ final class ViewerOutput {
 
   /// Does whatever can be done now.
   private func advance() {
+    if let endDeadline, MonotonicClock.now >= endDeadline { return finish("ended") }
     if let held = heldInit, surface != nil || MonotonicClock.now >= held.deadline {
       heldInit = nil
       feed(held.message)
@@ -344,7 +358,6 @@ final class ViewerOutput {
 
   /// Sends one update if there is anything to send; `false` if there was not.
   private func update(_ client: LibVNCClient) -> Bool {
-    if let continuous { client.request(continuous, incremental: true) }
     var lossless = false
     if !damage.isEmpty {
       let changed = updateFrame()
@@ -353,7 +366,8 @@ final class ViewerOutput {
         lastChange = MonotonicClock.now
       }
     }
-    if client.paintsCursor {
+    router.isCursorPainted = client.paintsCursor
+    if router.isCursorPainted {
       let position = router.pointerPosition
       client.movePointer(x: position.x, y: position.y)
     }
@@ -364,6 +378,7 @@ final class ViewerOutput {
       client.markModified(lossy)
       lossless = true
     }
+    if let continuous { client.request(continuous, incremental: true) }
     let before = client.modified
     guard viewer.watched({ client.sendUpdate(lossless: lossless) }) else {
       finish("the viewer disconnected")

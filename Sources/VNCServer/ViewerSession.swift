@@ -54,11 +54,13 @@ public final class ViewerSession: Sendable {
     onEvent: @escaping @Sendable (ViewerEvent) -> Void
   ) throws(SystemError) {
     Signal.pipe.ignore()
+    try ViewerSocket.interruption.makeInterrupting()
     let commands = try Mailbox<Command>()
     self.commands = commands
     let viewer = try ViewerSocket(client)
     let router = InputRouter(layout: configuration.layout)
     let output = try Thread(name: "encoder") {
+      ViewerSocket.allowInterruption()
       do {
         let output = try ViewerOutput(viewer, configuration, commands, router, onEvent)
         onEvent(.closed(output.run()))
@@ -68,7 +70,7 @@ public final class ViewerSession: Sendable {
       viewer.shutDown()
     }
     let input = try Thread(name: "viewer input") {
-      let reason = ViewerInput(viewer, router, commands).run()
+      let reason = ViewerInput(viewer, router, commands, output).run()
       commands.post(.inputEnded(reason))
     }
     threads = Guarded([output, input])

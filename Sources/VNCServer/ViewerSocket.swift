@@ -7,6 +7,8 @@ final class ViewerSocket: Sendable {
   /// How long a viewer may take nothing while something waits for it.
   static let patience: UInt64 = 2_000_000_000
   private static let interval: UInt64 = 400_000_000
+  /// Ends a blocking call of the writing thread. Ignored where nobody handles it.
+  static let interruption = Signal(SIGURG)
 
   let descriptor: FileDescriptor
   /// Readable when `checkProgress` is due. For the reading thread.
@@ -104,24 +106,44 @@ final class ViewerSocket: Sendable {
   ///
   /// A writer that gets anything through wakes up to write more, and so uses
   /// processor time; that, or a queue that shrinks, is progress.
-  func checkProgress() {
+  func checkProgress(of writer: Thread) {
     watch.drain()
-    let isBlocked = writing.withLock { writing in
-      guard let clock = writing.clock else { return false }
+    let (isWriting, isStalled) = writing.withLock { writing in
+      guard let clock = writing.clock else { return (false, false) }
       let now = MonotonicClock.now
       let mark = mark(of: clock)
       if mark != writing.mark {
         writing.mark = mark
         writing.since = now
       }
-      writing.isStalled = now - writing.since >= Self.patience - Self.interval
-      return !writing.isStalled
+      if now - writing.since >= Self.patience - Self.interval { writing.isStalled = true }
+      return (true, writing.isStalled)
     }
-    if isBlocked {
-      try? watch.arm(at: MonotonicClock.now + Self.interval)
-    } else if isStalled {
+    guard isWriting else { return }
+    if isStalled {
       shutDown()
+      release(writer)
+    } else {
+      try? watch.arm(at: MonotonicClock.now + Self.interval)
     }
+  }
+
+  /// Gets a writer out of a wait that does not notice the end of the connection,
+  /// as select() on a Unix socket does not. One that was just about to wait misses
+  /// the signal, so it is repeated.
+  private func release(_ writer: Thread) {
+    while writing.withLock({ $0.clock != nil }) {
+      writer.interrupt(Self.interruption)
+      usleep(10_000)
+    }
+  }
+
+  /// Lets the calling thread be interrupted, whatever its creator had blocked.
+  static func allowInterruption() {
+    var signals = sigset_t()
+    sigemptyset(&signals)
+    sigaddset(&signals, interruption.number)
+    pthread_sigmask(SIG_UNBLOCK, &signals, nil)
   }
 
   private func mark(of clock: clockid_t) -> Mark {
