@@ -64,7 +64,7 @@ public final class KVMMachine: Sendable {
     try checked(ckvm_create_irqchip(descriptor.raw), "make the interrupt controllers")
   }
 
-  /// The 8254, and port 0x61 with its gate and output bits.
+  /// The 8254, ports 0x40 to 0x43. Port 0x61 is the caller's (see `speakerChannel`).
   public func makeTimer() throws(KVMError) {
     try checked(ckvm_create_pit(descriptor.raw), "make the interval timer")
   }

@@ -17,6 +17,7 @@ final class Board {
   let addresses: AddressSpace
   let clock: MachineClock
   let control = ControlRelay()
+  let tone = ToneRelay()
   let callingProcessor = PortCaller()
   let cpus: [VirtualCPU]
   let pci: PCIHost
@@ -124,6 +125,12 @@ final class Board {
     try ports.map(pointer, name: "vmmouse", at: 0x5658, size: 4)
     try ports.map(portA, name: "system control A", at: 0x92, size: 1)
 
+    // Speaker, on channel 2 of the interval timer.
+    let portB = SystemControlPortB(
+      timer: SpeakerChannel(kvm), speaker: { [tone] in tone.onTone($0) },
+      state: try saved.state("port-61"))
+    try ports.map(portB, name: "system control B", at: 0x61, size: 1)
+
     // Serial port, debug console, POST codes.
     serial = UART16550(
       interrupt: wiring.line(4), backend: line, clock: clock, state: try saved.state("serial"))
@@ -174,7 +181,8 @@ final class Board {
       BoardPart("pci", pci), BoardPart("reset-control", resetControl),
       BoardPart("power", power), BoardPart("fw-cfg", firmware), BoardPart("rtc", realTimeClock),
       BoardPart("i8042", keyboardController), BoardPart("vmmouse", pointer),
-      BoardPart("port-92", portA), BoardPart("serial", serial), BoardPart("ide", ide),
+      BoardPart("port-92", portA), BoardPart("port-61", portB), BoardPart("serial", serial),
+      BoardPart("ide", ide),
     ]
     if let display { parts.append(BoardPart("vga", display)) }
   }

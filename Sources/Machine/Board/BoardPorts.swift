@@ -13,6 +13,12 @@ final class ControlRelay: MachineControl {
   func requestPowerOff() { onPowerOff() }
 }
 
+/// Carries the speaker's tone to whoever listens.
+final class ToneRelay {
+  /// Told a frequency in hertz, or `nil` for silence; device lock held.
+  var onTone: (Int?) -> Void = { _ in }
+}
+
 /// The registers of the vCPU whose port access is being carried out.
 final class PortCaller: CallingProcessor {
   var cpu: VirtualCPU?

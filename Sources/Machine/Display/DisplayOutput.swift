@@ -43,6 +43,7 @@ public final class DisplayOutput: @unchecked Sendable {
     try poller.add(ending.descriptor, token: 1)
     machine.board.lock.withLock {
       machine.board.keyboardController.onLEDs = { [link] in link.publish(leds: $0) }
+      machine.board.tone.onTone = { [link] in if $0 != nil { link.ringBell() } }
       link.publish(leds: machine.board.keyboardController.leds)
     }
     look()
@@ -53,7 +54,10 @@ public final class DisplayOutput: @unchecked Sendable {
   deinit {
     ending.signal()
     thread?.join()
-    machine.board.lock.withLock { machine.board.keyboardController.onLEDs = { _ in } }
+    machine.board.lock.withLock {
+      machine.board.keyboardController.onLEDs = { _ in }
+      machine.board.tone.onTone = { _ in }
+    }
   }
 
   /// A connection for a display in this process.
