@@ -33,6 +33,9 @@ final class PortCaller: CallingProcessor {
 
   func writeRegisters(_ values: CallingRegisters) {
     guard let cpu, var registers = try? cpu.registers() else { return }
+    // KVM's emulator forgets that IN writes RAX once registers were set beneath it;
+    // where it does not, it writes this same value.
+    registers.rax = UInt64(values.eax)
     registers.rbx = UInt64(values.ebx)
     registers.rcx = UInt64(values.ecx)
     registers.rdx = UInt64(values.edx)
