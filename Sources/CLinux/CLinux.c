@@ -120,6 +120,11 @@ int clinux_block_signals(const int *signals, size_t count) {
   return -pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
+int clinux_unblock_signal(int number) {
+  sigset_t set = set_of(&number, 1);
+  return -pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 int clinux_signalfd(const int *signals, size_t count) {
   sigset_t set = set_of(signals, count);
   RESULT(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));

@@ -35,7 +35,8 @@ public final class MemoryMapping {
     case privateCopy
   }
 
-  /// Valid for as long as this object lives.
+  /// Valid for as long as this object lives; whoever has no other reference to it
+  /// uses `withBytes`.
   public let bytes: UnsafeMutableRawBufferPointer
 
   /// Maps `size` bytes of `descriptor` from `offset` (a multiple of the page size).
@@ -50,6 +51,18 @@ public final class MemoryMapping {
   /// Maps zeroed private memory.
   public init(anonymous size: Int) throws(SystemError) {
     bytes = try Self.map(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+  }
+
+  /// Overwrites the start of the mapping. The source must be kept mapped by the caller.
+  public func copy(from source: UnsafeRawBufferPointer) {
+    withBytes { $0.copyMemory(from: source) }
+  }
+
+  /// Lets `body` at the bytes while the mapping surely exists.
+  public func withBytes<Result, Failure: Error>(
+    _ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try withExtendedLifetime(self) { () throws(Failure) in try body(bytes) }
   }
 
   deinit {

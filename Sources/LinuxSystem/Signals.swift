@@ -23,6 +23,12 @@ public struct Signal: Hashable, Sendable {
     _ = clinux_ignore_signal(number)
   }
 
+  /// Lets it through to the calling thread, which may have inherited a mask (those
+  /// made by a task pool do).
+  public func unblock() {
+    _ = clinux_unblock_signal(number)
+  }
+
   /// Gives it a handler that does nothing: it only interrupts a blocking call of
   /// the thread it is sent to.
   public func makeInterrupting() throws(SystemError) {

@@ -35,6 +35,8 @@ int clinux_epoll_wait(
 
 // Signals. Blocks `signals` in the calling thread and the threads it makes.
 int clinux_block_signals(const int *signals, size_t count);
+/// Lets `signal` through to the calling thread.
+int clinux_unblock_signal(int signal);
 int clinux_signalfd(const int *signals, size_t count);
 /// The next signal's number, 0 when there is none.
 int clinux_signalfd_next(int fd);

@@ -35,8 +35,14 @@ extension Board {
 
   private func copy(_ memory: MappedMemory) throws -> SharedMemory {
     let copy = try SharedMemory(name: "carrel-saved", size: memory.bytes.count)
-    try copy.map().bytes.copyMemory(from: UnsafeRawBufferPointer(memory.bytes))
+    try copy.map().copy(from: UnsafeRawBufferPointer(memory.bytes))
     return copy
+  }
+
+  private func fill(_ target: MappedMemory, from source: SharedMemory) throws {
+    try source.map(writable: false).withBytes {
+      target.bytes.copyMemory(from: UnsafeRawBufferPointer($0))
+    }
   }
 
   /// Fills memory and gives the kernel its part, after the devices were built from
@@ -48,11 +54,9 @@ extension Board {
       throw MachineError(
         .state, "the saved machine has memory of another size; configure it as it was")
     }
-    memory.ram.bytes.copyMemory(
-      from: UnsafeRawBufferPointer(try saved.memory.map(writable: false).bytes))
+    try fill(memory.ram, from: saved.memory)
     if let source = saved.videoMemory, let target = videoMemory {
-      target.bytes.copyMemory(
-        from: UnsafeRawBufferPointer(try source.map(writable: false).bytes))
+      try fill(target, from: source)
     }
     let archive = BoardArchive(saved.devices)
     guard let kernel: KernelState = try archive.state("kernel"), kernel.cpus.count == cpus.count

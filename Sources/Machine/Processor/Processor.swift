@@ -41,7 +41,8 @@ final class Processor {
   }
 
   private func run() {
-    while gate.pass(parking: { park() }) {
+    Signal.user1.unblock()
+    while gate.pass(parking: { park() }, passing: { cpu.clearKick() }) {
       do {
         let exit = try cpu.run()
         board.lock.withLock { handle(exit) }
@@ -53,7 +54,6 @@ final class Processor {
 
   /// Device lock held, about to wait: leaves a state that can be saved.
   private func park() {
-    cpu.clearKick()
     guard accessIsPending else { return }
     accessIsPending = false
     do {

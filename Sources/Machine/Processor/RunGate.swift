@@ -17,16 +17,22 @@ final class RunGate {
 
   /// Called by each vCPU thread before it runs guest code; waits while closed.
   ///
+  /// - Parameters:
+  ///   - parking: called before a wait.
+  ///   - passing: called before it returns `true`; nobody kicks an open gate, so a
+  ///     kick that is still there then is a leftover.
   /// - Returns: whether to run; `false` ends the thread.
-  func pass(parking: () -> Void) -> Bool {
+  func pass(parking: () -> Void, passing: () -> Void) -> Bool {
     lock.withLock {
-      guard !isOpen || isEnded else { return true }
-      parking()
-      parked += 1
-      changed.wakeAll()
-      while !isOpen && !isEnded { changed.wait() }
-      parked -= 1
-      return !isEnded
+      if !isOpen && !isEnded {
+        parking()
+        parked += 1
+        changed.wakeAll()
+        while !isOpen && !isEnded { changed.wait() }
+        parked -= 1
+      }
+      if isOpen { passing() }
+      return isOpen
     }
   }
 

@@ -1,0 +1,127 @@
+import LinuxSystem
+import Machine
+import TestSupport
+import Testing
+
+@Suite("A machine's life", .enabled(if: HostFacilities.kvm))
+struct LifecycleTests {
+  @Test("a program at the reset vector writes to the serial port and switches off")
+  func romGuest() throws {
+    var program = GuestProgram()
+    // Real mode: mov dx,0x3f8; mov al,'A'; out dx,al; mov dx,0x604; mov ax,0x2000; out dx,ax
+    program.emit(0xBA, 0xF8, 0x03, 0xB0, 0x41, 0xEE)
+    // The power management registers must be placed first: they are by firmware.
+    // mov eax,0x80000b40; mov dx,0xcf8; out dx,eax; mov dx,0xcfc; mov eax,0x601; out dx,eax
+    program.emit(0x66, 0xB8, 0x40, 0x0B, 0x00, 0x80, 0xBA, 0xF8, 0x0C, 0x66, 0xEF)
+    program.emit(0xBA, 0xFC, 0x0C, 0x66, 0xB8, 0x01, 0x06, 0x00, 0x00, 0x66, 0xEF)
+    // the same for the enable bit at 0x80
+    program.emit(0x66, 0xB8, 0x80, 0x0B, 0x00, 0x80, 0xBA, 0xF8, 0x0C, 0x66, 0xEF)
+    program.emit(0xBA, 0xFC, 0x0C, 0xB0, 0x01, 0xEE)
+    program.emit(0xBA, 0x04, 0x06, 0xB8, 0x00, 0x20, 0xEF, 0xF4, 0xEB, 0xFD)
+    let guest = try TestGuest(program, isROM: true)
+    #expect(guest.machine.status == .prelaunch)
+    #expect(try guest.run() == .guestShutdown)
+    #expect(guest.output == "A")
+    #expect(guest.events.withLock { $0 } == [.resumed, .ended(.guestShutdown)])
+    #expect(throws: MachineError.self) { try guest.machine.resume() }
+  }
+
+  @Test("the guest's reset starts it anew, with its kernel loaded again, and is told")
+  func guestReset() throws {
+    var program = GuestProgram()
+    // A counter beyond the kernel survives; the kernel's own word does not.
+    program.loadEAX(from: 0x20_0000)
+    program.emit(0x40, 0xA3)  // inc eax; mov [0x200000], eax
+    program.emit(word: 0x20_0000)
+    program.emit(0x04, 0x30)  // add al, '0'
+    program.sendAL()
+    program.emit(0x3C, 0x33, 0x74, 0x08)  // cmp al, '3'; je past the reset
+    program.outByte(0xCF9, 0x06)
+    program.powerOff()
+    let guest = try TestGuest(program)
+    #expect(try guest.run() == .guestShutdown)
+    #expect(guest.output == "123")
+    let resets = guest.events.withLock { events in
+      events.filter { if case .reset(let cause) = $0 { cause != nil } else { false } }
+    }
+    #expect(resets.count == 2)
+  }
+
+  @Test("a triple fault ends the machine and says so")
+  func tripleFault() throws {
+    var program = GuestProgram()
+    program.emit(0x0F, 0x01, 0x1D)  // lidt [0x300000]: limit 0
+    program.emit(word: 0x30_0000)
+    program.emit(0x0F, 0x0B)  // ud2
+    let guest = try TestGuest(program)
+    #expect(try guest.run() == .tripleFault)
+    #expect(guest.events.withLock { $0.last } == .ended(.tripleFault))
+  }
+
+  @Test("pause stops the guest and its time; resume lets both go on")
+  func pauseAndResume() throws {
+    var program = GuestProgram()
+    program.emit(0xFF, 0x05)  // inc dword [0x200000]
+    program.emit(word: 0x20_0000)
+    program.emit(0xEB, 0xF8)  // jmp back
+    let guest = try TestGuest(program)
+    try guest.machine.resume()
+    try guest.machine.pause()
+    #expect(guest.machine.status == .paused)
+    let first = try guest.machine.save()
+    let second = try guest.machine.save()
+    let counts = try [first, second].map { try $0.memory.map().withBytes { $0[0x20_0000] } }
+    #expect(counts[0] == counts[1])
+    #expect(first.livedNanoseconds == second.livedNanoseconds)
+    try guest.machine.resume()
+    while try guest.machine.save().memory.map().withBytes({ $0[0x20_0000] }) == counts[0] {}
+    #expect(guest.events.withLock { $0 } == [.resumed, .paused, .resumed])
+    guest.machine.quit()
+    #expect(guest.machine.endReason == .quit)
+  }
+
+  @Test("a machine that was never started can be torn down, twice")
+  func tearDown() throws {
+    var program = GuestProgram()
+    program.stop()
+    let guest = try TestGuest(program)
+    guest.machine.tearDown()
+    guest.machine.tearDown()
+    #expect(guest.machine.endReason == .quit)
+  }
+
+  @Test("reset from outside starts a halted guest anew")
+  func reset() throws {
+    var program = GuestProgram()
+    program.send("x")
+    program.stop()
+    let guest = try TestGuest(program)
+    try guest.machine.resume()
+    while guest.output != "x" {}
+    try guest.machine.reset()
+    while guest.output != "xx" {}
+    #expect(guest.events.withLock { $0 } == [.resumed, .reset(byGuest: nil)])
+  }
+
+  @Test("RAM above 4 GiB is there, and the hole below it is not RAM")
+  func highMemory() throws {
+    var program = GuestProgram()
+    program.loadEAX(from: 0xD000_0000)
+    program.sendAL()
+    program.powerOff()
+    let guest = try TestGuest(program) { configuration, _ in configuration.memory = 4 << 30 }
+    #expect(try guest.run() == .guestShutdown)
+    #expect(try guest.directory.read("serial") == [0xFF])
+  }
+
+  @Test(
+    "what cannot be is refused before anything is built",
+    arguments: [(4096, 1), (1 << 24, 0), (1 << 24, 65), (1 << 24 + 1, 1)] as [(UInt64, Int)])
+  func configuration(memory: UInt64, processors: Int) {
+    var configuration = MachineConfiguration()
+    configuration.memory = memory
+    configuration.processors = processors
+    let error = #expect(throws: MachineError.self) { try configuration.validate() }
+    #expect(error?.kind == .configuration)
+  }
+}
