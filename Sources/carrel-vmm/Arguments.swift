@@ -1,4 +1,5 @@
 import ArgumentParser
+import Display
 import LinuxSystem
 import Machine
 
@@ -110,17 +111,14 @@ enum VideoAdapter: String, ExpressibleByArgument, CaseIterable {
 
 /// `HOST:PORT`; an IPv6 host is in brackets.
 struct ListenAddress: ExpressibleByArgument, Equatable {
-  let host: String
-  let port: UInt16
+  let text: String
 
   init?(argument: String) {
-    guard let colon = argument.lastIndex(of: ":"),
-      let port = UInt16(argument[argument.index(after: colon)...]), port > 0
+    guard let colon = argument.lastIndex(of: ":"), colon > argument.startIndex,
+      UInt16(argument[argument.index(after: colon)...]) != nil
     else { return nil }
-    var host = argument[..<colon]
-    if host.hasPrefix("[") && host.hasSuffix("]") { host = host.dropFirst().dropLast() }
-    guard !host.isEmpty else { return nil }
-    self.host = String(host)
-    self.port = port
+    text = argument
   }
 }
+
+extension KeyboardLayout: ExpressibleByArgument {}

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Display
 import LinuxSystem
 import Machine
 
@@ -95,7 +96,7 @@ struct Run: ParsableCommand {
     help: ArgumentHelp(
       "Layout by which --vnc turns characters of viewers into keys: en-us, de or fr.",
       valueName: "layout"))
-  var keyboardLayout: String?
+  var keyboardLayout: KeyboardLayout?
 
   @Option(
     help: ArgumentHelp(

@@ -1,18 +1,31 @@
 import LinuxSystem
 import Machine
+import VNCServer
 
 /// A running machine with its screen and control socket, and their orderly end.
 final class Session {
   private let machine: Machine
   private let display: DisplayOutput?
+  private let viewers: ViewerListener?
   private let control: ControlSocket?
   private let ended: EventDescriptor
 
   init(_ command: Run) throws {
     let machine = try Machine(try command.machineConfiguration())
     self.machine = machine
-    display =
+    let display =
       command.vga == .none ? nil : try DisplayOutput(of: machine, path: command.displayLink)
+    self.display = display
+    if let address = command.vnc, let display {
+      var configuration = ViewerConfiguration()
+      configuration.name = machine.configuration.name
+      configuration.layout = command.keyboardLayout ?? .enUS
+      viewers = try ViewerListener(at: address.text, configuration: configuration) {
+        try display.connect()
+      }
+    } else {
+      viewers = nil
+    }
     let ended = try EventDescriptor()
     self.ended = ended
     let adapter = MachineController(machine, display: display)
@@ -42,6 +55,7 @@ final class Session {
     } catch {
       machine.quit(.internalError("\(error)"))
     }
+    viewers?.close()
     control?.finish()
     machine.tearDown()
     return machine.endReason ?? .quit

@@ -9,7 +9,7 @@ import LinuxSystem
 public final class DisplayOutput: @unchecked Sendable {
   // SAFETY: `schedule` belongs to the thread, `shown` to `looking`; the adapter is
   // used under the board's lock; all else is immutable or thread-safe itself.
-  private unowned let machine: Machine
+  private let machine: Machine
   private let adapter: VGA
   private let link: DisplayLinkServer
   private let videoMemory: MappedMemory
@@ -47,8 +47,14 @@ public final class DisplayOutput: @unchecked Sendable {
       link.publish(leds: machine.board.keyboardController.leds)
     }
     look()
-    let output = Unsynchronized(Unowned(self))
-    thread = try Thread(name: "display") { output.value.object.run() }
+    let output = Unsynchronized(Weak(self))
+    let poller = poller
+    thread = try Thread(name: "display") {
+      while let timeout = output.value.object?.timeout() {
+        guard let events = try? poller.wait(milliseconds: timeout) else { return }
+        output.value.object?.handle(events)
+      }
+    }
   }
 
   deinit {
@@ -66,15 +72,11 @@ public final class DisplayOutput: @unchecked Sendable {
   /// How many displays are connected.
   public var displayCount: Int { link.displayCount }
 
-  private func run() {
-    while true {
-      guard let events = try? poller.wait(milliseconds: timeout()) else { return }
-      if events.contains(where: { $0.token == 1 }) { return }
-      if !events.isEmpty { link.process(self) }
-      let now = MonotonicClock.now
-      if link.wantsDamage && schedule.next(after: now) <= now {
-        schedule.looked(at: now, sawChange: look())
-      }
+  private func handle(_ events: [Poller.Event]) {
+    if !events.isEmpty { link.process(self) }
+    let now = MonotonicClock.now
+    if link.wantsDamage && schedule.next(after: now) <= now {
+      schedule.looked(at: now, sawChange: look())
     }
   }
 
@@ -143,11 +145,4 @@ extension DisplayOutput: DisplayLinkHandler {
     case .reboot, .reset: try? machine.reset()
     }
   }
-}
-
-/// A reference that does not keep its object, which outlives it by contract.
-struct Unowned<Object: AnyObject> {
-  unowned let object: Object
-
-  init(_ object: Object) { self.object = object }
 }

@@ -21,7 +21,7 @@ public final class Machine: @unchecked Sendable {
   private let requests = Guarded<[Request]>([])
   private let state = Guarded(LifecycleState())
 
-  private enum Request {
+  private enum Request: Sendable {
     case reset(by: String)
     case end(EndReason)
     /// The control thread itself ends.
@@ -31,6 +31,8 @@ public final class Machine: @unchecked Sendable {
   private struct LifecycleState {
     var status = MachineStatus.prelaunch
     var end: EndReason?
+    /// Everybody was told of the end.
+    var isOver = false
     var handlers: [(MachineEvent) -> Void] = []
   }
 
@@ -69,8 +71,10 @@ public final class Machine: @unchecked Sendable {
       try Signal.user1.makeInterrupting()
       let board = Unsynchronized(board)
       threads.append(try Thread(name: "timer") { board.value.clock.run() })
-      let control = Unsynchronized(ControlThread(self))
-      threads.append(try Thread(name: "control") { control.value.run() })
+      let machine = Unsynchronized(Weak(self))
+      let requests = requests
+      threads.append(
+        try Thread(name: "control") { Self.carryOut(requests, machine.value) })
       for processor in processors { try processor.start() }
       try line?.start(lock: board.value.lock)
     } catch {
@@ -92,9 +96,9 @@ public final class Machine: @unchecked Sendable {
     state.withLock { $0.handlers.append(handler) }
   }
 
-  /// Waits until the machine is over.
+  /// Waits until the machine is over and all were told.
   public func waitForEnd() -> EndReason {
-    state.wait(until: { $0.end != nil }) { $0.end ?? .quit }
+    state.wait(until: { $0.isOver }) { $0.end ?? .quit }
   }
 
   private func announce(_ event: MachineEvent) {
@@ -180,7 +184,7 @@ public final class Machine: @unchecked Sendable {
   }
 
   /// Ends everything that is still running and waits for the threads. Idempotent;
-  /// called by `deinit`, and not to be called on one of the machine's threads.
+  /// called by `deinit`.
   public func tearDown() {
     quit()
     requests.change { $0.append(.finish) }
@@ -238,6 +242,7 @@ public final class Machine: @unchecked Sendable {
       $0.end = reason
     }
     announce(.ended(reason))
+    state.change { $0.isOver = true }
   }
 
   // MARK: What the guest asks for
@@ -250,26 +255,16 @@ public final class Machine: @unchecked Sendable {
     requests.change { $0.append(request) }
   }
 
-  /// The control thread's work. Returns `false` when there will be no more.
-  fileprivate func carryOutRequest() -> Bool {
-    let request = requests.wait(until: { !$0.isEmpty }) { $0.removeFirst() }
-    switch request {
-    case .reset(let cause): try? reset(byGuest: cause)
-    case .end(let reason): quit(reason)
-    case .finish: return false
+  /// The control thread. It keeps the machine alive only while it does something
+  /// to it, and may so come to be the one that tears it down.
+  private static func carryOut(_ requests: Guarded<[Request]>, _ machine: Weak<Machine>) {
+    while true {
+      let request = requests.wait(until: { !$0.isEmpty }) { $0.removeFirst() }
+      switch request {
+      case .reset(let cause): try? machine.object?.reset(byGuest: cause)
+      case .end(let reason): machine.object?.quit(reason)
+      case .finish: return
+      }
     }
-    return true
-  }
-}
-
-/// Keeps the control thread's reference to the machine from keeping it alive:
-/// the machine joins the thread before it goes.
-private final class ControlThread {
-  private unowned let machine: Machine
-
-  init(_ machine: Machine) { self.machine = machine }
-
-  func run() {
-    while machine.carryOutRequest() {}
   }
 }
