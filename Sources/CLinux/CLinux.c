@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -58,6 +59,36 @@ int clinux_set_close_on_exec(int fd, int on) {
 }
 
 int clinux_duplicate(int fd) { RESULT(fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
+
+static ssize_t copy_some(int source, int target, off_t position, size_t count) {
+  off_t from = position, to = position;
+  ssize_t copied = copy_file_range(source, &from, target, &to, count, 0);
+  if (copied >= 0 || (errno != EXDEV && errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP))
+    return copied;
+  from = position;
+  if (lseek(target, position, SEEK_SET) < 0) return -1;
+  return sendfile(target, source, &from, count);
+}
+
+int clinux_copy_sparse(int source, int target, int64_t size) {
+  off_t position = 0;
+  while (position < size) {
+    off_t data = lseek(source, position, SEEK_DATA);
+    if (data < 0 && errno == ENXIO) return 0;
+    // A file system that knows no holes has data from here on.
+    if (data >= 0) position = data;
+    off_t end = lseek(source, position, SEEK_HOLE);
+    if (end < 0 || end > size) end = size;
+    while (position < end) {
+      ssize_t copied = copy_some(source, target, position, (size_t)(end - position));
+      if (copied < 0 && errno == EINTR) continue;
+      if (copied < 0) return -errno;
+      if (copied == 0) return -EIO;
+      position += copied;
+    }
+  }
+  return 0;
+}
 
 static int ofd(int fd, short type) {
   struct flock lock = {.l_type = type, .l_whence = SEEK_SET};

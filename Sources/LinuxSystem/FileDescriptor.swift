@@ -133,6 +133,13 @@ public final class FileDescriptor: Sendable {
     }
   }
 
+  /// Makes the empty file `target` a copy of this one's first `size` bytes, without
+  /// its holes and sharing storage where the file system can.
+  public func copySparse(to target: FileDescriptor, size: UInt64) throws(SystemError) {
+    try target.setSize(size)
+    try check(clinux_copy_sparse(raw, target.raw, Int64(clamping: size)), "copy a file")
+  }
+
   /// Forces data (and the size) to the medium.
   public func synchronize() throws(SystemError) {
     guard fdatasync(raw) == 0 else { throw SystemError(code: errno, "flush to the medium") }
