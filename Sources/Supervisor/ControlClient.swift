@@ -1,0 +1,68 @@
+import LinuxSystem
+import QMP
+
+/// What the supervisor asks of a running VMM. One connection for each command: the
+/// supervisor holds nothing that a restart could lose.
+///
+/// Blocks up to the time limit; never called on the task pool.
+struct ControlClient: Sendable {
+  enum Command: Sendable {
+    case powerdown, quit, reset, stop, resume
+    case screenshot(path: String)
+
+    var name: String {
+      switch self {
+      case .powerdown: "system_powerdown"
+      case .quit: "quit"
+      case .reset: "system_reset"
+      case .stop: "stop"
+      case .resume: "cont"
+      case .screenshot: "screendump"
+      }
+    }
+
+    var arguments: JSON? {
+      guard case .screenshot(let path) = self else { return nil }
+      return .object(["filename": .string(path), "format": "png"])
+    }
+  }
+
+  let path: String
+
+  /// Sends one command and waits for its answer.
+  func perform(_ command: Command, within limit: Duration) throws {
+    let deadline = MonotonicClock.now + UInt64(clamping: limit.components.seconds) * 1_000_000_000
+    let socket = try UnixSocket.connect(to: path, kind: .stream)
+    let poller = try Poller()
+    try poller.add(socket.descriptor, token: 0)
+    var client = QMPClient()
+    let identifier = client.command(command.name, command.arguments)
+    while true {
+      try wait(poller, until: deadline)
+      let received = try socket.receive(blocking: false)
+      guard !received.isEnd else {
+        throw SystemError(code: 104, "\(command.name) at \(path)")
+      }
+      for message in client.receive(received.bytes) {
+        switch message {
+        case .result(identifier, let result): return _ = try result.get()
+        case .protocolViolation(let text):
+          throw SystemError(code: 71, "\(command.name) at \(path) (\(text))")
+        case .ready, .result, .event: break
+        }
+      }
+      // A command is far smaller than a socket's buffer.
+      let output = client.pendingOutput()
+      if !output.isEmpty { try socket.send(output) }
+    }
+  }
+
+  private func wait(_ poller: Poller, until deadline: UInt64) throws {
+    while true {
+      let now = MonotonicClock.now
+      guard now < deadline else { throw SystemError(code: 110, "wait for an answer at \(path)") }
+      let rest = (deadline - now) / 1_000_000 + 1
+      if !(try poller.wait(milliseconds: Int32(clamping: rest))).isEmpty { return }
+    }
+  }
+}

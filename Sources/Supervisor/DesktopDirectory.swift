@@ -1,0 +1,106 @@
+import Brokering
+import Glibc
+import LinuxSystem
+
+/// The two directories of one desktop, and the one owner of every file name in them:
+/// what lives as long as the VMM (sockets, records, log) and what outlives the host's
+/// power (the disk).
+public struct DesktopDirectory: Hashable, Sendable {
+  public let desktop: DesktopID
+  /// Runtime files.
+  public let runtime: String
+  /// Kept files.
+  public let state: String
+
+  init(desktop: DesktopID, runtimeRoot: String, stateRoot: String) {
+    self.desktop = desktop
+    runtime = "\(runtimeRoot)/desktops/\(desktop.rawValue)"
+    state = "\(stateRoot)/desktops/\(desktop.rawValue)"
+  }
+
+  // MARK: Written by the VMM
+
+  /// Who the VMM is, written when it starts.
+  public var identity: String { runtime + "/vmm.json" }
+  /// Locked for as long as the VMM lives.
+  public var lock: String { runtime + "/vmm.lock" }
+  /// Why it ended by itself.
+  public var exit: String { runtime + "/exit.json" }
+  /// Where displays connect.
+  public var displayLink: String { runtime + "/display" }
+  /// QMP.
+  public var control: String { runtime + "/control" }
+  public var screenshot: String { runtime + "/screenshot.png" }
+
+  // MARK: Written by the supervisor
+
+  /// What was last started here.
+  public var launch: String { runtime + "/launch.json" }
+  /// Standard output and error of every VMM that ran here.
+  public var log: String { runtime + "/log" }
+  /// What the guest is told, as files so that nothing stands on a command line.
+  public var userFile: String { runtime + "/user" }
+  public var desktopFile: String { runtime + "/desktop" }
+  /// The desktop's own disk.
+  public var disk: String { state + "/disk.raw" }
+  var diskDraft: String { state + "/disk.raw.new" }
+
+  /// The longest path that fits in a Unix socket's address.
+  static let socketPathLimit = 107
+
+  /// Makes both directories.
+  func create() throws(SystemError) {
+    for path in [runtime, state] {
+      if let end = path.lastIndex(of: "/") { try Files.makeDirectory(String(path[..<end])) }
+      try Files.makeDirectory(path)
+    }
+  }
+
+  /// Removes what an earlier VMM left and a new one will write.
+  func clearTraces() throws(SystemError) {
+    for path in [identity, exit, displayLink, control, screenshot] { try Files.remove(path) }
+  }
+
+  /// Removes both directories with all that is in them.
+  func delete() throws(SystemError) {
+    try Self.removeTree(runtime)
+    try Self.removeTree(state)
+  }
+
+  /// Every desktop that has a directory under either root.
+  static func all(runtimeRoot: String, stateRoot: String) throws(SystemError) -> [DesktopID] {
+    var found: Set<DesktopID> = []
+    for root in [runtimeRoot, stateRoot] {
+      for name in try names(in: root + "/desktops") {
+        if let id = try? DesktopID(checking: name) { found.insert(id) }
+      }
+    }
+    return found.sorted()
+  }
+
+  /// The entries of a directory; none when it is not there.
+  private static func names(in path: String) throws(SystemError) -> [String] {
+    guard let directory = opendir(path) else {
+      if errno == ENOENT { return [] }
+      throw SystemError(code: errno, "list \(path)")
+    }
+    defer { closedir(directory) }
+    var names: [String] = []
+    while let entry = readdir(directory) {
+      // SAFETY: readdir's names end with NUL within d_name, and live until the next call.
+      let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+        pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+      }
+      if name != ".", name != ".." { names.append(name) }
+    }
+    return names
+  }
+
+  /// Desktops' directories are one level deep; a directory inside is not ours.
+  private static func removeTree(_ path: String) throws(SystemError) {
+    for name in try names(in: path) { try Files.remove("\(path)/\(name)") }
+    guard rmdir(path) == 0 || errno == ENOENT else {
+      throw SystemError(code: errno, "remove directory \(path)")
+    }
+  }
+}

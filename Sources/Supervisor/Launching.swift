@@ -1,0 +1,81 @@
+import Brokering
+import Glibc
+import LinuxSystem
+
+/// The steps of one start that block. Each leaves the directory in a state that a
+/// later start, or a survey after a crash, understands.
+struct Launching: Sendable {
+  let request: LaunchRequest
+  let directory: DesktopDirectory
+  let program: String
+  let failpoints: Failpoints
+
+  /// A log that grew beyond this begins anew.
+  private static let logLimit: UInt64 = 1 << 20
+
+  func prepare() throws {
+    guard access(request.image.path, R_OK) == 0 else {
+      throw LaunchError(
+        .image,
+        "image '\(request.image.path)' of desktop '\(request.desktop)' cannot be read: put it "
+          + "back or give the pool another")
+    }
+    try directory.create()
+    guard !directory.isLocked else {
+      throw LaunchError(
+        .startFailed,
+        "another VMM holds \(directory.lock): end it, then start desktop '\(request.desktop)' again"
+      )
+    }
+    failpoints.hit("supervisor.created")
+    try directory.clearTraces()
+    try directory.store(LaunchRecord(generation: request.generation), at: directory.launch)
+    failpoints.hit("supervisor.recorded")
+    try Files.replace(directory.desktopFile, with: request.desktop.rawValue.utf8)
+    if let user = request.user {
+      try Files.replace(directory.userFile, with: user.rawValue.utf8)
+    } else {
+      try Files.remove(directory.userFile)
+    }
+    try prepareDisk()
+    failpoints.hit("supervisor.prepared")
+  }
+
+  private func prepareDisk() throws {
+    if request.disk == .fresh || request.image.kind != .disk { try Files.remove(directory.disk) }
+    guard request.image.kind == .disk, !Files.exists(directory.disk) else { return }
+    try DiskCopy.make(
+      from: request.image.path, to: directory.disk, draft: directory.diskDraft)
+  }
+
+  /// Starts the VMM in a session of its own: it lives on when `carreld` does not.
+  func spawn() throws -> ChildProcess {
+    var options: FileDescriptor.Options = [.writeOnly, .create, .append]
+    if let log = try? FileDescriptor.open(directory.log), try log.size() > Self.logLimit {
+      options.insert(.truncate)
+    }
+    let log = try FileDescriptor.open(directory.log, options)
+    var child = ChildProcess.Request(
+      program, VMMCommand(request, in: directory).arguments)
+    child.environment = ["PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"]
+    child.directory = directory.runtime
+    child.descriptors = [0: try FileDescriptor.open("/dev/null"), 1: log, 2: log]
+    child.newSession = true
+    failpoints.hit("supervisor.spawn.before")
+    let process = try ChildProcess(child)
+    failpoints.hit("supervisor.spawn.after")
+    return process
+  }
+
+  /// What went wrong, as the broker is told.
+  func explain(_ error: any Error) -> LaunchError {
+    if let error = error as? SystemError, error.kind == .noSpace {
+      return LaunchError(
+        .noSpace,
+        "there is no room for desktop '\(request.desktop)': free some under "
+          + "\(directory.state) and \(directory.runtime)", cause: error)
+    }
+    return LaunchError(
+      .startFailed, "desktop '\(request.desktop)' could not be started", cause: error)
+  }
+}

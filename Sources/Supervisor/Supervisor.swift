@@ -1,0 +1,411 @@
+import Brokering
+import LinuxSystem
+import Logging
+
+/// Starts, watches and ends the VMMs of this host, and finds again those that an
+/// earlier `carreld` left running.
+public actor Supervisor: Launcher {
+  public struct Settings: Sendable {
+    public var runtimeDirectory: String
+    public var stateDirectory: String
+    /// Absolute paths of the programs.
+    public var vmm: String
+    public var display: String
+    /// How display processes read keysyms.
+    public var keyboardLayout = "en-us"
+    /// For a VMM to accept displays.
+    public var startLimit: Duration = .seconds(30)
+    /// For a VMM to end when told to, before it is killed.
+    public var quitLimit: Duration = .seconds(2)
+
+    public init(
+      runtimeDirectory: String, stateDirectory: String, vmm: String, display: String
+    ) {
+      self.runtimeDirectory = runtimeDirectory
+      self.stateDirectory = stateDirectory
+      self.vmm = vmm
+      self.display = display
+    }
+  }
+
+  /// One VMM, from the call that starts it until it is gone.
+  struct Machine {
+    let generation: UInt64
+    /// Tells this start from an earlier or later one of the same desktop.
+    let token: UInt64
+    /// `nil` while its directory is being prepared.
+    var process: ProcessHandle?
+    var isReady = false
+    /// Somebody called `stop` or `discard`: a start under way gives up.
+    var isUnwanted = false
+    /// Why it ended, until the start that waits for it has seen it.
+    var ended: ExitReason?
+  }
+
+  public nonisolated let exits: AsyncStream<DesktopExit>
+  let settings: Settings
+  let failpoints: Failpoints
+  let logger: Logger
+  let watcher: ProcessWatcher
+  private let exitsContinuation: AsyncStream<DesktopExit>.Continuation
+  private var machines: [DesktopID: Machine] = [:]
+  private var nextToken: UInt64 = 1
+  private var departures = Departures()
+
+  public init(
+    settings: Settings, failpoints: Failpoints = .none, logger: Logger
+  ) throws(LaunchError) {
+    let longest = DesktopDirectory(
+      desktop: DesktopID(rawValue: String(repeating: "x", count: DesktopID.longest)),
+      runtimeRoot: settings.runtimeDirectory, stateRoot: settings.stateDirectory)
+    guard longest.displayLink.utf8.count <= DesktopDirectory.socketPathLimit else {
+      throw LaunchError(
+        .startFailed,
+        "runtime directory \(settings.runtimeDirectory) is too long for sockets in it: choose a "
+          + "shorter one")
+    }
+    self.settings = settings
+    self.failpoints = failpoints
+    self.logger = logger
+    do {
+      watcher = try ProcessWatcher()
+    } catch {
+      throw LaunchError(.startFailed, "processes cannot be watched", cause: error)
+    }
+    (exits, exitsContinuation) = AsyncStream.makeStream()
+  }
+
+  public nonisolated func displayLink(of desktop: DesktopID) -> String {
+    directory(of: desktop).displayLink
+  }
+
+  nonisolated func directory(of desktop: DesktopID) -> DesktopDirectory {
+    DesktopDirectory(
+      desktop: desktop, runtimeRoot: settings.runtimeDirectory,
+      stateRoot: settings.stateDirectory)
+  }
+}
+
+// MARK: - Start
+
+extension Supervisor {
+  public func start(_ request: LaunchRequest) async throws(LaunchError) {
+    let desktop = request.desktop
+    if let present = machines[desktop] {
+      if present.generation == request.generation, !present.isUnwanted {
+        return try await waitUntilReady(desktop, present.token)
+      }
+      await end(desktop, by: .kill)
+    }
+    let token = makeToken()
+    machines[desktop] = Machine(generation: request.generation, token: token)
+    do {
+      try await launch(request, token)
+      try await waitUntilReady(desktop, token)
+    } catch {
+      await abandon(desktop, token)
+      throw error
+    }
+    logger.info(
+      "desktop started",
+      metadata: ["desktop": "\(desktop)", "generation": "\(request.generation)"])
+  }
+
+  private func makeToken() -> UInt64 {
+    defer { nextToken += 1 }
+    return nextToken
+  }
+
+  private func launch(_ request: LaunchRequest, _ token: UInt64) async throws(LaunchError) {
+    let directory = directory(of: request.desktop)
+    let launching = Launching(
+      request: request, directory: directory, program: settings.vmm, failpoints: failpoints)
+    do {
+      try await offPool { try launching.prepare() }
+      guard machines[request.desktop]?.isUnwanted == false else {
+        throw LaunchError(.startFailed, "desktop '\(request.desktop)' is not wanted any more")
+      }
+      let child = try await offPool { try launching.spawn() }
+      machines[request.desktop]?.process = child.handle
+      try watcher.watch(child) { [weak self] exit in
+        guard let self else { return }
+        Task { await self.processEnded(request.desktop, token, exit) }
+      }
+    } catch let error as LaunchError {
+      throw error
+    } catch {
+      throw launching.explain(error)
+    }
+  }
+
+  private func waitUntilReady(_ desktop: DesktopID, _ token: UInt64) async throws(LaunchError) {
+    let deadline = ContinuousClock.now.advanced(by: settings.startLimit)
+    let directory = directory(of: desktop)
+    while true {
+      guard let machine = machines[desktop], machine.token == token, !machine.isUnwanted else {
+        throw LaunchError(.startFailed, "desktop '\(desktop)' was stopped while it started")
+      }
+      if machine.isReady { return }
+      if let reason = machine.ended {
+        throw LaunchError(
+          .startFailed, "desktop '\(desktop)' did not start: \(reason); see \(directory.log)")
+      }
+      if machine.process != nil, await accepts(directory) {
+        failpoints.hit("supervisor.ready")
+        machines[desktop]?.isReady = true
+        continue
+      }
+      guard ContinuousClock.now < deadline else {
+        throw LaunchError(
+          .startFailed,
+          "desktop '\(desktop)' did not open its display in \(settings.startLimit); see "
+            + directory.log)
+      }
+      // The VMM has no way to tell; its socket appears within tens of milliseconds.
+      try? await Task.sleep(for: .milliseconds(10))
+    }
+  }
+
+  private func accepts(_ directory: DesktopDirectory) async -> Bool {
+    guard Files.exists(directory.displayLink), Files.exists(directory.control) else {
+      return false
+    }
+    return (try? UnixSocket.connect(to: directory.displayLink, kind: .packets)) != nil
+  }
+
+  /// Undoes a start, whatever step it reached.
+  private func abandon(_ desktop: DesktopID, _ token: UInt64) async {
+    guard let machine = machines[desktop], machine.token == token else { return }
+    if let process = machine.process, machine.ended == nil {
+      try? process.send(.kill)
+      await departure(of: desktop, token)
+    }
+    forget(desktop, token)
+  }
+}
+
+// MARK: - End
+
+extension Supervisor {
+  enum Manner {
+    /// The power button, then time for the guest, then as `quit`.
+    case grace(seconds: Int)
+    /// Tell the VMM, then as `kill`.
+    case quit
+    case kill
+  }
+
+  public func stop(_ desktop: DesktopID, graceSeconds: Int?) async throws(LaunchError) {
+    await end(desktop, by: graceSeconds.map { .grace(seconds: $0) } ?? .quit)
+  }
+
+  public func discard(_ desktop: DesktopID) async throws(LaunchError) {
+    await end(desktop, by: .kill)
+    let directory = directory(of: desktop)
+    failpoints.hit("supervisor.discard")
+    do {
+      try await offPool { try directory.delete() }
+    } catch {
+      throw LaunchError(
+        .unresponsive, "desktop '\(desktop)' could not be deleted from disk", cause: error)
+    }
+  }
+
+  /// Ends the VMM if there is one; returns when it is gone.
+  private func end(_ desktop: DesktopID, by manner: Manner) async {
+    guard let machine = machines[desktop] else { return }
+    let token = machine.token
+    machines[desktop]?.isUnwanted = true
+    failpoints.hit("supervisor.end")
+    guard let process = machine.process else { return await departure(of: desktop, token) }
+    switch manner {
+    case .grace(let seconds):
+      if (try? await control(desktop, .powerdown)) != nil,
+        await departs(desktop, token, within: .seconds(seconds))
+      {
+        return
+      }
+      fallthrough
+    case .quit:
+      if (try? await control(desktop, .quit)) != nil,
+        await departs(desktop, token, within: settings.quitLimit)
+      {
+        return
+      }
+      fallthrough
+    case .kill:
+      // One that is gone already has its departure under way.
+      try? process.send(.kill)
+      await departure(of: desktop, token)
+    }
+  }
+
+  /// Called once for each process that was watched.
+  private func processEnded(
+    _ desktop: DesktopID, _ token: UInt64, _ exit: ChildProcess.Exit?
+  ) {
+    guard let machine = machines[desktop], machine.token == token else { return }
+    let reason = reason(for: desktop, machine, exit)
+    logger.info(
+      "desktop ended",
+      metadata: [
+        "desktop": "\(desktop)", "generation": "\(machine.generation)", "reason": "\(reason)",
+      ])
+    if machine.isReady {
+      forget(desktop, token)
+      exitsContinuation.yield(
+        DesktopExit(desktop: desktop, generation: machine.generation, reason: reason))
+    } else {
+      machines[desktop]?.ended = reason
+      departures.happened(token)
+    }
+  }
+
+  private func reason(
+    for desktop: DesktopID, _ machine: Machine, _ exit: ChildProcess.Exit?
+  ) -> ExitReason {
+    if machine.isUnwanted { return .stopped }
+    let directory = directory(of: desktop)
+    if let record = directory.load(ExitRecord.self, from: directory.exit) {
+      return record.exitReason
+    }
+    return switch exit {
+    case .signalled(let signal): .crashed("the VMM was killed by signal \(signal.number)")
+    case .exited(let status): .crashed("the VMM ended with status \(status) and left no record")
+    case nil: .crashed("the VMM ended and left no record")
+    }
+  }
+
+  private func forget(_ desktop: DesktopID, _ token: UInt64) {
+    guard machines[desktop]?.token == token else { return }
+    machines[desktop] = nil
+    departures.happened(token)
+  }
+
+  private func isGone(_ desktop: DesktopID, _ token: UInt64) -> Bool {
+    machines[desktop]?.token != token || machines[desktop]?.ended != nil
+  }
+
+  /// Returns when that VMM is gone.
+  private func departure(of desktop: DesktopID, _ token: UInt64) async {
+    _ = await departs(desktop, token, within: nil)
+  }
+
+  /// Whether that VMM went within the time.
+  private func departs(
+    _ desktop: DesktopID, _ token: UInt64, within limit: Duration?
+  ) async -> Bool {
+    if isGone(desktop, token) { return true }
+    return await withCheckedContinuation { continuation in
+      let waiter = departures.wait(for: token, continuation)
+      guard let limit else { return }
+      Task {
+        try? await Task.sleep(for: limit)
+        departures.giveUp(waiter)
+      }
+    }
+  }
+}
+
+// MARK: - Commands
+
+extension Supervisor {
+  public func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {
+    try await command(desktop, .powerdown)
+  }
+
+  public func reset(_ desktop: DesktopID) async throws(LaunchError) {
+    try await command(desktop, .reset)
+  }
+
+  public func suspend(_ desktop: DesktopID) async throws(LaunchError) {
+    try await command(desktop, .stop)
+  }
+
+  public func resume(_ desktop: DesktopID) async throws(LaunchError) {
+    try await command(desktop, .resume)
+  }
+
+  public func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8] {
+    let path = directory(of: desktop).screenshot
+    try await command(desktop, .screenshot(path: path))
+    do {
+      return try await offPool {
+        defer { try? Files.remove(path) }
+        return try Files.read(path)
+      }
+    } catch {
+      throw LaunchError(
+        .unresponsive, "desktop '\(desktop)' gave no picture: try again", cause: error)
+    }
+  }
+
+  private func command(
+    _ desktop: DesktopID, _ command: ControlClient.Command
+  ) async throws(LaunchError) {
+    guard machines[desktop]?.process != nil else {
+      throw LaunchError(.notRunning, "desktop '\(desktop)' is not running: start it first")
+    }
+    do {
+      try await control(desktop, command)
+    } catch {
+      throw LaunchError(
+        .unresponsive, "desktop '\(desktop)' does not answer: stop it by force if it stays so",
+        cause: error)
+    }
+  }
+
+  private nonisolated func control(
+    _ desktop: DesktopID, _ command: ControlClient.Command
+  ) async throws {
+    let client = ControlClient(path: directory(of: desktop).control)
+    try await offPool { try client.perform(command, within: .seconds(5)) }
+  }
+}
+
+// MARK: - Survivors
+
+extension Supervisor {
+  public func survey() async throws(LaunchError) -> [Survivor] {
+    let found: [DesktopID]
+    do {
+      found = try DesktopDirectory.all(
+        runtimeRoot: settings.runtimeDirectory, stateRoot: settings.stateDirectory)
+    } catch {
+      throw LaunchError(.startFailed, "the runtime directory cannot be read", cause: error)
+    }
+    let directories = found.filter { machines[$0] == nil }.map(directory(of:))
+    let remains = await withTaskGroup(of: (DesktopDirectory, Remains).self) { group in
+      for directory in directories {
+        group.addTask { (directory, await Remains.of(directory)) }
+      }
+      return await group.reduce(into: []) { $0.append($1) }
+    }
+    return remains.map { adopt($0.0, $0.1) }.sorted { $0.desktop < $1.desktop }
+  }
+
+  private func adopt(_ directory: DesktopDirectory, _ remains: Remains) -> Survivor {
+    let desktop = directory.desktop
+    if let process = remains.process {
+      let token = makeToken()
+      machines[desktop] = Machine(
+        generation: remains.generation, token: token, process: process, isReady: true)
+      do {
+        try watcher.watch(process) { [weak self] exit in
+          guard let self else { return }
+          Task { await self.processEnded(desktop, token, exit) }
+        }
+        logger.info(
+          "desktop adopted",
+          metadata: ["desktop": "\(desktop)", "process": "\(process.identifier)"])
+        return Survivor(desktop: desktop, generation: remains.generation, state: .running)
+      } catch {
+        // What cannot be watched must not run.
+        machines[desktop] = nil
+        try? process.send(.kill)
+      }
+    }
+    return Survivor(
+      desktop: desktop, generation: remains.generation, state: .ended(remains.exit))
+  }
+}

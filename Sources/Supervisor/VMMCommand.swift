@@ -1,0 +1,32 @@
+import Brokering
+
+/// The command line of a desktop's VMM. Pure.
+struct VMMCommand: Hashable, Sendable {
+  let arguments: [String]
+
+  init(_ request: LaunchRequest, in directory: DesktopDirectory) {
+    var arguments = [
+      "run", "--name", request.desktop.rawValue,
+      "--memory", "\(request.memoryMiB)M", "--cpus", "\(request.cpus)",
+      "--runtime-directory", directory.runtime,
+      "--display-link", directory.displayLink,
+      "--control", directory.control,
+      "--fw-cfg", "name=opt/carrel/desktop,file=\(directory.desktopFile)",
+    ]
+    if request.user != nil {
+      arguments += ["--fw-cfg", "name=opt/carrel/user,file=\(directory.userFile)"]
+    }
+    switch request.image.kind {
+    case .kernel:
+      arguments += ["--kernel", request.image.path]
+      if !request.image.arguments.isEmpty { arguments += ["--append", request.image.arguments] }
+    case .iso:
+      arguments += ["--firmware", "bios", "--cdrom", request.image.path, "--boot", "d"]
+    case .disk:
+      arguments += [
+        "--firmware", "bios", "--disk", "\(directory.disk),format=raw,bus=ide", "--boot", "c",
+      ]
+    }
+    self.arguments = arguments
+  }
+}

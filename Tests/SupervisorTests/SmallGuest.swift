@@ -1,0 +1,36 @@
+/// A guest of a few bytes: an ELF with a PVH entry (Xen's public ABI, note type 18)
+/// whose 32-bit code is given.
+enum SmallGuest {
+  /// Sleeps with interrupts off until the plug is pulled.
+  static let sleeping = elf(code: [0xFA, 0xF4, 0xEB, 0xFD])
+  /// An undefined instruction without any interrupt table: a triple fault.
+  static let crashing = elf(code: [0x0F, 0x0B])
+
+  private static let address: UInt32 = 0x10_0000
+
+  static func elf(code: [UInt8]) -> [UInt8] {
+    let noteOffset: UInt64 = 64 + 2 * 56
+    let note =
+      little(UInt32(4)) + little(UInt32(4)) + little(UInt32(18)) + Array("Xen\0".utf8)
+      + little(address)
+    let codeOffset = noteOffset + UInt64(note.count)
+    var bytes: [UInt8] = [0x7F, 0x45, 0x4C, 0x46, 2, 1, 1, 0] + [UInt8](repeating: 0, count: 8)
+    bytes += little(UInt16(2)) + little(UInt16(62)) + little(UInt32(1))
+    bytes += little(UInt64(address)) + little(UInt64(64)) + little(UInt64(0)) + little(UInt32(0))
+    bytes += little(UInt16(64)) + little(UInt16(56)) + little(UInt16(2))
+    bytes += little(UInt16(64)) + little(UInt16(0)) + little(UInt16(0))
+    bytes += header(type: 1, offset: codeOffset, count: code.count)
+    bytes += header(type: 4, offset: noteOffset, count: note.count)
+    return bytes + note + code
+  }
+
+  private static func header(type: UInt32, offset: UInt64, count: Int) -> [UInt8] {
+    little(type) + little(UInt32(7)) + little(offset) + little(UInt64(address))
+      + little(UInt64(address)) + little(UInt64(count)) + little(UInt64(count))
+      + little(UInt64(1))
+  }
+
+  private static func little<Number: FixedWidthInteger>(_ number: Number) -> [UInt8] {
+    (0..<Number.bitWidth / 8).map { UInt8(truncatingIfNeeded: number >> Number($0 * 8)) }
+  }
+}
