@@ -112,7 +112,15 @@ final class LibVNCClient {
 
   var understandsDesktopSize: Bool { client.map { $0.pointee.useNewFBSize != 0 } ?? false }
 
-  var understandsCopyRect: Bool { client.map { $0.pointee.useCopyRect != 0 } ?? false }
+  /// Whether the viewer can be told to copy: it has the picture as it is here, and
+  /// nothing is painted over it.
+  var mayCopy: Bool {
+    guard let client else { return false }
+    return client.pointee.useCopyRect != 0 && !paintsCursor
+      && sraRgnEmpty(client.pointee.modifiedRegion) != 0
+      && sraRgnEmpty(client.pointee.copyRegion) != 0
+      && (client.pointee.useNewFBSize == 0 || client.pointee.newFBSizePending == 0)
+  }
 
   /// Whether a cursor has to be painted into the picture for this viewer.
   var paintsCursor: Bool {

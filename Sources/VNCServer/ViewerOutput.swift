@@ -38,9 +38,12 @@ final class ViewerOutput {
   private var surface: DisplaySurface?
   private var fitted: FittedPicture?
   private var status = StatusText()
+  /// Nothing is drawn before it can be seen: most viewers never see it.
+  private var needsStatusScreen = true
   private var frame: Frame
   private var damage: Region
   private var lossy = Region()
+  private var copies = CopyDetector()
   private var lastChange: UInt64 = 0
 
   // The viewer.
@@ -69,11 +72,9 @@ final class ViewerOutput {
     try poller.add(commands.descriptor, token: Self.commandToken)
     status.name = configuration.name
     extensions = ViewerExtensions(name: configuration.name)
-    let screen = StatusScreen.draw(
-      status, width: Self.defaultSize.width, height: Self.defaultSize.height)
-    source = FrameSource(screen)
-    frame = Frame(width: screen.width, height: screen.height)
-    damage = Region(frame.bounds)
+    frame = Frame(width: Self.defaultSize.width, height: Self.defaultSize.height)
+    source = FrameSource(frame)
+    damage = Region()
   }
 
   // MARK: The loop
@@ -171,6 +172,7 @@ final class ViewerOutput {
         self.surface = surface
         hasAsked = false
         source = SurfaceSource(surface)
+        needsStatusScreen = false
         fitPicture()
       case .damage(let region):
         hasAsked = false
@@ -212,8 +214,12 @@ final class ViewerOutput {
     surface = nil
     fitted = nil
     router.setViewport(nil)
-    let screen = StatusScreen.draw(status, width: frame.width, height: frame.height)
-    source = FrameSource(screen)
+    needsStatusScreen = true
+  }
+
+  private func drawStatusScreen() {
+    needsStatusScreen = false
+    source = FrameSource(StatusScreen.draw(status, width: frame.width, height: frame.height))
     damage = Region(frame.bounds)
   }
 
@@ -240,10 +246,20 @@ final class ViewerOutput {
   }
 
   /// Brings the frame up to date; returns what changed in it.
-  private func updateFrame() -> Region {
+  private func updateFrame(_ client: LibVNCClient) -> Region {
     let region = damage
     damage.removeAll()
-    guard let fitted else { return frame.update(from: source, damage: region) }
+    guard let fitted else {
+      if client.mayCopy, let move = copies.move(frame, source, damage: region) {
+        frame.apply(move)
+        client.scheduleCopy(move.region, dx: move.dx, dy: move.dy)
+        lastChange = MonotonicClock.now
+        // What was lossy there now is here, too.
+        lossy.formUnion(
+          lossy.translated(x: move.dx, y: move.dy).intersection(move.region))
+      }
+      return frame.update(from: source, damage: region)
+    }
     let changed = fitted.update(region)
     return frame.update(from: FrameSource(fitted.fitted), damage: changed)
   }
@@ -331,6 +347,7 @@ final class ViewerOutput {
       feed(held.message)
     }
     guard let client, client.isInitialised, heldInit == nil else { return }
+    if needsStatusScreen { drawStatusScreen() }
     if extensions.hasPending {
       _ = viewer.write(extensions.pendingRects(leds: leds))
     }
@@ -360,7 +377,7 @@ final class ViewerOutput {
   private func update(_ client: LibVNCClient) -> Bool {
     var lossless = false
     if !damage.isEmpty {
-      let changed = updateFrame()
+      let changed = updateFrame(client)
       if !changed.isEmpty {
         client.markModified(changed)
         lastChange = MonotonicClock.now
