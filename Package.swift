@@ -84,7 +84,7 @@ var packages: [Package.Dependency] = [
 if part == "fuzz" {
   targets += [
     .target(name: "CFuzzer"),
-    program("carrel-fuzz", ["CFuzzer", "Devices", "Display", "RFB"]),
+    program("carrel-fuzz", ["CFuzzer", "Devices", "Display", "QMP", "RFB"]),
   ]
 }
 

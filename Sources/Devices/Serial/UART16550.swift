@@ -56,6 +56,7 @@ package final class UART16550: BusTarget, StatefulDevice {
   }
 
   private static let divisorLatch: UInt8 = 1 << 7
+  private static let setBreak: UInt8 = 1 << 6
   private static let loopback: UInt8 = 1 << 4
   private static let fifoDepth = 16
   private static let backlogLimit = 4096
@@ -140,7 +141,7 @@ package final class UART16550: BusTarget, StatefulDevice {
     case 0: writeHolding(value)
     case 1: writeEnable(value)
     case 2: writeFIFOControl(value)
-    case 3: state.lineControl = value
+    case 3: writeLineControl(value)
     case 4: writeModemControl(value)
     case 7: state.scratch = value
     default: break
@@ -154,6 +155,17 @@ package final class UART16550: BusTarget, StatefulDevice {
     if newlyEnabled & Enable.transmitterEmpty != 0 && state.transmitFIFO.isEmpty {
       state.transmitterEmptyPending = true
     }
+    updateInterrupt()
+  }
+
+  private func writeLineControl(_ value: UInt8) {
+    let breakBegins = value & ~state.lineControl & Self.setBreak != 0
+    state.lineControl = value
+    // The line ends at the host, which has no use for a break; looped back it is a
+    // zero byte with an error.
+    guard breakBegins, state.modemControl & Self.loopback != 0 else { return }
+    loop(0)
+    state.lineErrors |= LineStatus.breakInterrupt
     updateInterrupt()
   }
 
@@ -283,13 +295,6 @@ package final class UART16550: BusTarget, StatefulDevice {
     let room = max(0, Self.backlogLimit - state.backlog.count)
     state.backlog += bytes.prefix(room)
     if bytes.count > room { state.lineErrors |= LineStatus.overrun }
-    refill()
-  }
-
-  /// The line goes dead for a while: a break.
-  package func receiveBreak() {
-    state.backlog.append(0)
-    state.lineErrors |= LineStatus.breakInterrupt
     refill()
   }
 
