@@ -73,7 +73,11 @@ public final class DisplayOutput: @unchecked Sendable {
   public var displayCount: Int { link.displayCount }
 
   private func handle(_ events: [Poller.Event]) {
-    if !events.isEmpty { link.process(self) }
+    if !events.isEmpty {
+      // A display that comes now should not be shown how it looked when the last left.
+      if schedule.isStale(at: MonotonicClock.now) { look() }
+      link.process(self)
+    }
     let now = MonotonicClock.now
     if link.wantsDamage && schedule.next(after: now) <= now {
       schedule.looked(at: now, sawChange: look())

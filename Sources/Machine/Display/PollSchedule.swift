@@ -23,6 +23,9 @@ struct PollSchedule {
     interval = sawChange ? Self.whileChanging : min(interval * 2, Self.slowest)
   }
 
+  /// Whether nobody has looked for longer than anybody would wait.
+  func isStale(at now: UInt64) -> Bool { now &- lastLook > Self.slowest }
+
   /// When the next look is due.
   func next(after now: UInt64) -> UInt64 {
     lastLook &+ (now < inputEnds ? Self.afterInput : interval)
