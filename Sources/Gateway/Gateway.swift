@@ -41,11 +41,14 @@ public final class Gateway: Service {
       displays: displays, logger: logger)
   }
 
+  /// Where it listens; `nil` before `start`.
+  public var listening: Addresses? { addresses.withLock { $0 } }
+
   /// Opens all listeners, or none. Called by `run`; by itself when the addresses are
   /// wanted first. Once.
   @discardableResult
   public func start() async throws -> Addresses {
-    if let addresses = addresses.withLock({ $0 }) { return addresses }
+    if let listening { return listening }
     var viewers: [GatewayConfiguration.Endpoint] = []
     var web: [GatewayConfiguration.Endpoint] = []
     do {

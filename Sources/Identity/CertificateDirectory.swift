@@ -98,6 +98,21 @@ public struct CertificateDirectory: Sendable {
     }
   }
 
+  /// The fingerprint of the first certificate in a PEM file that the site provides.
+  public static func fingerprint(ofFile path: String) throws -> String {
+    do {
+      let text = try String(contentsOfFile: path, encoding: .utf8)
+      guard let first = try PEMDocument.parseMultiple(pemString: text).first else {
+        throw IdentityError(.unusableCertificate, "no certificate in the file")
+      }
+      return try fingerprint(of: try Certificate(pemDocument: first))
+    } catch {
+      throw IdentityError(
+        .unusableCertificate, "\(path) is not a readable certificate in PEM: name another",
+        cause: error)
+    }
+  }
+
   static func fingerprint(of certificate: Certificate) throws -> String {
     var serializer = DER.Serializer()
     try serializer.serialize(certificate)

@@ -7,6 +7,7 @@ import Logging
 import ServiceLifecycle
 import SiteConfiguration
 import Store
+import Supervisor
 
 /// Everything in carreld, put together in one place.
 struct Daemon {
@@ -22,21 +23,32 @@ struct Daemon {
     let clock = SystemClock()
     self.logger = logger
     store = try SQLiteStore(path: directory.database, failpoints: failpoints)
-    let launcher: any Launcher = SimulatedLauncher(
-      directory: directory.simulation, failpoints: failpoints)
+    let supervisor =
+      simulate
+      ? nil
+      : try Supervisor.make(configuration, directory, failpoints: failpoints, logger: logger)
+    let launcher: any Launcher =
+      supervisor
+      ?? SimulatedLauncher(directory: directory.simulation, failpoints: failpoints)
     let broker = Broker(
       store: store, coding: JSONRecordCoding(), launcher: launcher,
       authenticator: try SystemAuthenticator(), clock: clock,
       settings: Broker.Settings(configuration), failpoints: failpoints,
       observe: { $0.log(to: logger) })
     try await broker.load()
+    let door = try supervisor.map {
+      try FrontDoor(
+        configuration: configuration, directory: directory, broker: broker,
+        displays: SupervisedDisplays(supervisor: $0), logger: logger)
+    }
     let control = ControlServer(
       broker: broker, socketPath: directory.controlSocket,
       surroundings: .init(
-        version: Carreld.version, started: WireTime(clock.now), gateway: { ([], nil) },
+        version: Carreld.version, started: WireTime(clock.now),
+        gateway: { door?.describe() ?? ([], nil) },
         doctor: { HostChecks(configuration, running: true).report() }),
       logger: logger)
-    services = [BrokerService(broker: broker), control]
+    services = [BrokerService(broker: broker), control] + (door.map { [$0.gateway] } ?? [])
   }
 
   /// Serves until SIGTERM or SIGINT, or until a service fails.

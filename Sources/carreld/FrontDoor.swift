@@ -1,0 +1,107 @@
+import Brokering
+import Foundation
+import Gateway
+import Identity
+import Logging
+import SiteConfiguration
+import Supervisor
+
+/// The gateway as the configuration wants it, with its certificate.
+struct FrontDoor {
+  let gateway: Gateway
+  let fingerprint: String
+
+  init(
+    configuration: CarrelConfiguration, directory: SiteDirectory, broker: any SessionBroker,
+    displays: any DisplayLauncher, logger: Logger
+  ) throws {
+    let (files, fingerprint) = try Self.certificate(configuration.gateway, directory, logger)
+    self.fingerprint = fingerprint
+    gateway = try Gateway(
+      configuration: try GatewayConfiguration(configuration.gateway, tls: files),
+      broker: broker, displays: displays, cryptography: SystemCryptography(), logger: logger)
+  }
+
+  /// What `carrel status` shows.
+  func describe() -> (addresses: [String], fingerprint: String?) {
+    let listening = gateway.listening
+    let all = (listening?.viewers ?? []) + (listening?.web ?? [])
+    return (all.map(\.description), fingerprint)
+  }
+
+  /// The site's own certificate, or one issued here.
+  private static func certificate(
+    _ settings: CarrelConfiguration.Gateway, _ directory: SiteDirectory, _ logger: Logger
+  ) throws -> (GatewayConfiguration.TLSFiles, String) {
+    guard settings.certificate.isEmpty else {
+      let fingerprint = try CertificateDirectory.fingerprint(ofFile: settings.certificate)
+      return (
+        .init(certificatePath: settings.certificate, keyPath: settings.key), fingerprint
+      )
+    }
+    let certificates = CertificateDirectory(path: directory.certificates)
+    let outcome = try certificates.prepare(hostName: ProcessInfo.processInfo.hostName)
+    logger.notice(
+      outcome.isNew ? "certificate issued" : "certificate",
+      metadata: [
+        "file": "\(certificates.certificatePath)", "sha256": "\(outcome.fingerprint)",
+      ])
+    return (
+      .init(certificatePath: certificates.certificatePath, keyPath: certificates.keyPath),
+      outcome.fingerprint
+    )
+  }
+}
+
+extension GatewayConfiguration {
+  fileprivate init(_ settings: CarrelConfiguration.Gateway, tls: TLSFiles) throws {
+    var limits = GatewayLimits()
+    limits.handshake = .seconds(settings.handshakeSeconds)
+    limits.person = .seconds(settings.loginSeconds)
+    limits.stall = .seconds(settings.stallSeconds)
+    limits.strangers = settings.strangers
+    limits.strangersPerPeer = settings.strangersPerAddress
+    limits.viewers = settings.viewers
+    self.init(
+      viewers: settings.listen.map { Endpoint(host: $0.host, port: $0.port) },
+      web: settings.web.map { Endpoint(host: $0.host, port: $0.port) },
+      webTLS: settings.webTLS, tls: tls, tickets: settings.tickets,
+      passwordlessUser: settings.passwordlessUser.isEmpty
+        ? nil : try UserName(checking: settings.passwordlessUser),
+      cleartextSessions: settings.cleartextSessions,
+      noVNCDirectory: settings.novncDirectory, limits: limits)
+  }
+}
+
+extension Supervisor {
+  /// The supervisor that the configuration describes.
+  static func make(
+    _ configuration: CarrelConfiguration, _ directory: SiteDirectory, failpoints: Failpoints,
+    logger: Logger
+  ) throws -> Supervisor {
+    try Supervisor(
+      settings: Settings(
+        runtimeDirectory: directory.runtime, stateDirectory: directory.state,
+        vmm: try program("vmm", configuration.programs.vmm),
+        display: try program("display", configuration.programs.display)),
+      failpoints: failpoints, logger: logger)
+  }
+
+  private static func program(_ key: String, _ name: String) throws(DaemonError) -> String {
+    if let path = Places.program(name) { return path }
+    throw DaemonError(
+      .program,
+      "'\(name)' is not found beside carreld or on PATH: install it, or set programs.\(key) in "
+        + "the configuration")
+  }
+}
+
+/// Display processes for the gateway, started by the supervisor.
+struct SupervisedDisplays: DisplayLauncher {
+  let supervisor: Supervisor
+
+  func launch(for id: ConnectionID) async throws -> DisplayEndpoint {
+    let display = try await supervisor.spawnDisplay(for: id)
+    return DisplayEndpoint(viewer: display.viewer, control: display.control)
+  }
+}
