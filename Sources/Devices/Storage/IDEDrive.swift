@@ -299,14 +299,17 @@ package class IDEDrive {
 
   /// The host writes the data register, `width` bytes.
   func writeData(_ value: UInt32, width: Int) {
-    guard taskFile.status.contains(.dataRequest), let current = transfer, !current.usesDMA,
-      current.direction == .toDevice
+    // No copy of the transfer is held here: the buffer would be copied with each word.
+    guard taskFile.status.contains(.dataRequest), transfer?.usesDMA == false,
+      transfer?.direction == .toDevice, let end = transfer?.blockEnd
     else { return }
-    for index in 0..<width where current.position + index < current.blockEnd {
+    var position = transfer?.position ?? 0
+    for index in 0..<width where position < end {
       transfer?.buffer.append(UInt8(truncatingIfNeeded: value >> UInt32(index * 8)))
-      transfer?.position += 1
+      position += 1
     }
-    guard let filled = transfer, filled.position >= filled.blockEnd else { return }
+    transfer?.position = position
+    guard position >= end, let filled = transfer else { return }
     if filled.isImage {
       store(filled.buffer)
     } else {
