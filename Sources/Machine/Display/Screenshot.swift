@@ -51,10 +51,11 @@ public struct Screenshot: Hashable, Sendable {
     }
   }
 
-  /// The low `bits` of `value`, spread over 0 … 255.
+  /// The low `bits` of `value` as eight bits, its top bits repeated below it, as
+  /// pixman and QEMU do.
   private static func expand(_ value: Int, bits: Int) -> UInt8 {
-    let most = (1 << bits) - 1
-    return UInt8(truncatingIfNeeded: ((value & most) * 255 + most / 2) / most)
+    let value = value & ((1 << bits) - 1)
+    return UInt8(truncatingIfNeeded: value << (8 - bits) | value >> (2 * bits - 8))
   }
 
   /// Portable pixmap, binary (P6).

@@ -4,55 +4,23 @@ import TestSupport
 /// A QEMU whose processor does not run: a test does the processor's work through
 /// the qtest protocol, and takes pictures through QMP.
 final class QEMUPeer {
-  struct Failure: Error, CustomStringConvertible {
-    let description: String
-  }
-
   private static let videoMemoryBase: UInt64 = 0xE000_0000
   private static let registerBase: UInt64 = 0xFEBF_0000
 
-  private let child: ChildProcess
+  private let qemu: QEMU
   private let qtest: LineSocket
-  private let qmp: LineSocket
-  private let picturePath: String
-
-  init() throws {
-    guard let executable = HostFacilities.executable("qemu-system-x86_64") else {
-      throw Failure(description: "no QEMU")
-    }
-    let (test, control) = (
-      try UnixSocket.pair(kind: .stream), try UnixSocket.pair(kind: .stream)
-    )
-    qtest = LineSocket(test.0)
-    qmp = LineSocket(control.0)
-    child = try Self.start(executable, test: test.1, control: control.1)
-    picturePath = "/tmp/carrel-vga-\(child.handle.identifier).ppm"
-    _ = try qmp.readLine()
-    try command("qmp_capabilities")
-    try mapBars()
-  }
 
   /// Debian's QEMU has no qtest accelerator, but serves the protocol; a processor
   /// that is stopped from the start does as well. Its clock stands still too.
-  private static func start(
-    _ executable: String, test: UnixSocket, control: UnixSocket
-  ) throws -> ChildProcess {
-    var request = ChildProcess.Request(
-      executable,
+  init() throws {
+    let (ours, theirs) = try UnixSocket.pair(kind: .stream)
+    qtest = LineSocket(ours)
+    qemu = try QEMU(
       [
-        "-machine", "pc", "-accel", "tcg", "-S", "-m", "16", "-vga", "std", "-display", "none",
-        "-nodefaults", "-chardev", "socket,id=qtest,fd=3", "-qtest", "chardev:qtest",
-        "-qtest-log", "none", "-chardev", "socket,id=control,fd=4",
-        "-mon", "chardev=control,mode=control",
-      ])
-    request.descriptors = [3: test.descriptor, 4: control.descriptor]
-    return try ChildProcess(request)
-  }
-
-  deinit {
-    try? child.handle.send(.kill)
-    _ = try? child.wait()
-    try? Files.remove(picturePath)
+        "-machine", "pc", "-accel", "tcg", "-S", "-m", "16", "-vga", "std",
+        "-chardev", "socket,id=qtest,fd=4", "-qtest", "chardev:qtest", "-qtest-log", "none",
+      ], descriptors: [4: theirs.descriptor])
+    try mapBars()
   }
 
   /// The VGA is device 2 of bus 0.
@@ -136,50 +104,15 @@ final class QEMUPeer {
 
   private func reply() throws -> UInt64 {
     let line = try qtest.readLine()
-    guard line.hasPrefix("OK") else { throw Failure(description: "qtest: \(line)") }
+    guard line.hasPrefix("OK") else { throw QEMU.Failure(description: "qtest: \(line)") }
     let digits = line.dropFirst(2).drop { $0 == " " }
     return UInt64(digits.hasPrefix("0x") ? digits.dropFirst(2) : digits, radix: 16) ?? 0
   }
 
-  private func command(_ name: String, _ arguments: String = "{}") throws {
-    try qmp.send("{\"execute\": \"\(name)\", \"arguments\": \(arguments)}\n")
-    while true {
-      let line = try qmp.readLine()
-      if line.contains("\"return\"") { return }
-      if line.contains("\"error\"") { throw Failure(description: "QMP: \(line)") }
-    }
-  }
-
   func picture() throws -> Picture {
-    try command("screendump", "{\"filename\": \"\(picturePath)\"}")
-    guard let picture = Picture(ppm: try Files.read(picturePath)) else {
-      throw Failure(description: "screendump is no PPM")
+    guard let picture = Picture(ppm: try qemu.screendump()) else {
+      throw QEMU.Failure(description: "screendump is no PPM")
     }
     return picture
-  }
-}
-
-/// Lines over a stream socket.
-final class LineSocket {
-  private let socket: UnixSocket
-  private var pending: [UInt8] = []
-
-  init(_ socket: UnixSocket) { self.socket = socket }
-
-  func send(_ text: String) throws {
-    try socket.descriptor.writeAll(Array(text.utf8))
-  }
-
-  func readLine() throws -> String {
-    while true {
-      if let end = pending.firstIndex(of: 0x0A) {
-        let line = String(decoding: pending[..<end], as: UTF8.self)
-        pending.removeSubrange(...end)
-        return line
-      }
-      let message = try socket.receive()
-      guard !message.isEnd else { throw QEMUPeer.Failure(description: "QEMU went away") }
-      pending += message.bytes
-    }
   }
 }
