@@ -29,9 +29,14 @@ struct Picture: Equatable {
     guard ppm.count - position >= width * height * 3 else { return nil }
     self.width = width
     self.height = height
-    pixels = (0..<width * height).map { index in
-      let at = position + index * 3
-      return UInt32(ppm[at]) << 16 | UInt32(ppm[at + 1]) << 8 | UInt32(ppm[at + 2])
+    pixels = [UInt32](repeating: 0, count: width * height)
+    // Loops like this one, not closures: tests also run without optimisation.
+    var index = 0
+    while index < pixels.count {
+      let red = UInt32(ppm[position]) << 16
+      pixels[index] = red | UInt32(ppm[position + 1]) << 8 | UInt32(ppm[position + 2])
+      position += 3
+      index += 1
     }
   }
 
@@ -73,6 +78,8 @@ struct Picture: Equatable {
       return spread(low >> 10, 5) << 16 | spread(low >> 5, 5) << 8 | spread(low, 5)
     }
   }
+
+  var isUniform: Bool { !pixels.contains { $0 != pixels[0] } }
 
   func reduced(to mask: UInt32) -> Picture {
     Picture(width: width, height: height, pixels: pixels.map { $0 & mask })

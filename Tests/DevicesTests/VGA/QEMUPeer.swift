@@ -87,9 +87,21 @@ final class QEMUPeer {
   private func blocks(_ address: UInt64, _ bytes: [UInt8]) -> [String] {
     stride(from: 0, to: bytes.count, by: 4096).map { start in
       let block = bytes[start..<min(start + 4096, bytes.count)]
-      let digits = block.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+      let digits = String(decoding: Self.hexDigits(block), as: UTF8.self)
       return "write \(hex(address + UInt64(start))) \(hex(block.count)) 0x\(digits)\n"
     }
+  }
+
+  private static func hexDigits(_ bytes: ArraySlice<UInt8>) -> [UInt8] {
+    let digit = Array("0123456789abcdef".utf8)
+    var text = [UInt8](repeating: 0, count: bytes.count * 2)
+    var at = 0
+    for byte in bytes {
+      text[at] = digit[Int(byte >> 4)]
+      text[at + 1] = digit[Int(byte & 15)]
+      at += 2
+    }
+    return text
   }
 
   private func hex(_ value: some BinaryInteger) -> String { "0x" + String(value, radix: 16) }

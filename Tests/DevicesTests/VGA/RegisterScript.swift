@@ -109,12 +109,16 @@ struct RegisterScript {
   /// Noise that is the same in every run.
   static func noise(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
     var state = seed &* 0x9E37_79B9_7F4A_7C15 | 1
-    return (0..<count).map { _ in
+    var bytes = [UInt8](repeating: 0, count: count)
+    var index = 0
+    while index < count {
       state ^= state << 13
       state ^= state >> 7
       state ^= state << 17
-      return UInt8(truncatingIfNeeded: state >> 24)
+      bytes[index] = UInt8(truncatingIfNeeded: state >> 24)
+      index += 1
     }
+    return bytes
   }
 }
 

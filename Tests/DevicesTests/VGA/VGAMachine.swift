@@ -64,11 +64,11 @@ final class VGAMachine {
   /// As a vCPU does through the linear frame buffer: the device learns of it from
   /// the dirty log only.
   func writeVideoMemory(_ offset: Int, _ bytes: [UInt8]) {
-    for (index, byte) in bytes.enumerated() {
-      videoMemory.bytes[offset + index] = byte
-      let page = (offset + index) / DirtyPages.pageSize
-      written.words[page / 64] |= 1 << UInt64(page % 64)
-    }
+    guard !bytes.isEmpty else { return }
+    UnsafeMutableRawBufferPointer(rebasing: videoMemory.bytes[offset..<offset + bytes.count])
+      .copyBytes(from: bytes)
+    let pages = offset / DirtyPages.pageSize...(offset + bytes.count - 1) / DirtyPages.pageSize
+    for page in pages { written.words[page / 64] |= 1 << UInt64(page % 64) }
   }
 
   @discardableResult
