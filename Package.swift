@@ -38,6 +38,7 @@ var targets: [Target] = [
   .target(name: "CLinux"),
   .target(name: "CKVM"),
   system("CVNCServer", "libvncserver", "libvncserver-dev"),
+  system("CVNCClient", "libvncclient", "libvncserver-dev"),
   system("CPixman", "pixman-1", "libpixman-1-dev"),
   system("CCairo", "pangocairo", "libpango1.0-dev"),
   system("CPNG", "libpng", "libpng-dev"),
@@ -72,7 +73,7 @@ var targets: [Target] = [
   tests("Disk", ["Disk", "TestSupport"]),
   tests("Snapshot", ["Snapshot"]),
   tests("Machine", ["Machine", "TestSupport"]),
-  tests("VNCServer", ["VNCServer", "TestSupport"]),
+  tests("VNCServer", ["VNCServer", "CVNCClient", "TestSupport"]),
 ]
 
 var packages: [Package.Dependency] = [
@@ -101,7 +102,6 @@ if wholeProject {
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ]
   targets += [
-    system("CVNCClient", "libvncclient", "libvncserver-dev"),
     program("carrel-bench", ["CVNCClient"]),
   ]
   let nio: [Target.Dependency] = [

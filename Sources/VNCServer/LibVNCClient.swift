@@ -135,14 +135,32 @@ final class LibVNCClient {
       && client.pointee.turboQualityLevel != -1
   }
 
-  /// Whether there is something to send besides new pixels.
+  /// Whether an update would say anything: a cursor, a size, or pixels that the
+  /// viewer asked for.
   var hasPending: Bool {
     guard let client else { return false }
     let record = client.pointee
     return (record.enableCursorShapeUpdates != 0 && record.cursorWasChanged != 0)
       || (record.useNewFBSize != 0 && record.newFBSizePending != 0)
-      || sraRgnEmpty(record.modifiedRegion) == 0 || sraRgnEmpty(record.copyRegion) == 0
-      || record.cursorX != screen.pointee.cursorX || record.cursorY != screen.pointee.cursorY
+      || (paintsCursor
+        && (record.cursorX != screen.pointee.cursorX
+          || record.cursorY != screen.pointee.cursorY))
+      || isRequested(record.modifiedRegion) || isRequested(record.copyRegion)
+  }
+
+  /// Whether the viewer asked for any pixel of `region`.
+  func isRequested(_ region: Region) -> Bool {
+    region.rects.contains { rect in
+      var result = false
+      withSraRegion(rect) { result = isRequested($0) }
+      return result
+    }
+  }
+
+  private func isRequested(_ region: sraRegionPtr?) -> Bool {
+    guard let client, let both = sraRgnCreateRgn(region) else { return false }
+    defer { sraRgnDestroy(both) }
+    return sraRgnAnd(both, client.pointee.requestedRegion) != 0
   }
 
   /// Whether the viewer waits for an update.
@@ -274,6 +292,11 @@ final class LibVNCClient {
       }
       sraRgnOr(client.pointee.requestedRegion, region)
     }
+  }
+
+  /// Continuous updates begin or end: what was requested before counts no more.
+  func forgetRequests() {
+    if let client { sraRgnMakeEmpty(client.pointee.requestedRegion) }
   }
 
   private func withSraRegion(_ rect: Rect, _ body: (sraRegionPtr) -> Void) {

@@ -25,7 +25,8 @@ package struct ViewerExtensions {
   package var hasPending: Bool { !pending.isEmpty }
 
   /// What libvncserver is told of a viewer's encodings: all but the ones handled
-  /// here, and those that are not offered (LZO, lossy ZRLE, PNG).
+  /// here, and those that are not offered (LZO, lossy ZRLE, PNG, and UltraVNC's
+  /// lists of what libvncserver could do but may not here).
   package static func setEncodings(for encodings: [Int32]) -> [UInt8] {
     let left: Set<Int32> = [
       RFBNumbers.Encoding.extendedKeyEvent, RFBNumbers.Encoding.ledState,
@@ -33,7 +34,8 @@ package struct ViewerExtensions {
       RFBNumbers.Encoding.continuousUpdates, RFBNumbers.Encoding.ultra,
       RFBNumbers.Encoding.zywrle, RFBNumbers.Encoding.tightPNG,
     ]
-    let kept = encodings.filter { !left.contains($0) }
+    let ultraVNC = Int32(bitPattern: 0xFFFE_0000)...Int32(bitPattern: 0xFFFE_0003)
+    let kept = encodings.filter { !left.contains($0) && !ultraVNC.contains($0) }
     return [2, 0] + big(UInt16(clamping: kept.count)) + kept.flatMap { big($0) }
   }
 

@@ -53,7 +53,6 @@ final class ViewerOutput {
   private var continuous: Rect?
   private var heldInit: (message: [UInt8], deadline: UInt64)?
   private var isWatchingSocket = false
-  private var lastBytes = 0
   private var ending: String?
   private var endDeadline: UInt64?
   private var isFinished = false
@@ -95,12 +94,15 @@ final class ViewerOutput {
   }
 
   private var timeout: Int32 {
+    let now = MonotonicClock.now
     var deadlines: [UInt64] = []
     if let held = heldInit { deadlines.append(held.deadline) }
     if let endDeadline { deadlines.append(endDeadline) }
-    if !lossy.isEmpty { deadlines.append(lastChange + Self.stillness) }
+    // Once that is over, what is still missing announces itself.
+    if !lossy.isEmpty && now < lastChange + Self.stillness {
+      deadlines.append(lastChange + Self.stillness)
+    }
     guard let next = deadlines.min() else { return -1 }
-    let now = MonotonicClock.now
     return next <= now ? 0 : Int32(clamping: (next - now) / 1_000_000 + 1)
   }
 
@@ -293,6 +295,7 @@ final class ViewerOutput {
     case .fence(let flags, let payload): takeFence(flags, payload)
     case .continuousUpdates(let enabled, let rect):
       continuous = enabled ? rect : nil
+      client?.forgetRequests()
       if !enabled { _ = viewer.write([RFBNumbers.ServerMessage.endOfContinuousUpdates]) }
     case .passed(let bytes), .setDesktopSize(let bytes): feed(bytes)
     case .key, .extendedKey, .pointer: break
@@ -388,29 +391,33 @@ final class ViewerOutput {
       let position = router.pointerPosition
       client.movePointer(x: position.x, y: position.y)
     }
+    if let continuous { client.request(continuous, incremental: true) }
     if !client.hasPending {
-      guard !lossy.isEmpty && MonotonicClock.now >= lastChange + Self.stillness else {
+      guard MonotonicClock.now >= lastChange + Self.stillness, client.isRequested(lossy) else {
         return false
       }
       client.markModified(lossy)
       lossless = true
     }
-    if let continuous { client.request(continuous, incremental: true) }
     let before = client.modified
+    let bytesBefore = client.bytesSent
     guard viewer.watched({ client.sendUpdate(lossless: lossless) }) else {
       finish("the viewer disconnected")
       return false
     }
-    account(for: before.subtracting(client.modified), client, lossless: lossless)
+    let bytes = client.bytesSent &- bytesBefore
+    guard bytes != 0 else { return false }
+    account(
+      for: before.subtracting(client.modified), bytes: max(0, bytes), client,
+      lossless: lossless)
     return true
   }
 
-  private func account(for sent: Region, _ client: LibVNCClient, lossless: Bool) {
+  private func account(
+    for sent: Region, bytes: Int, _ client: LibVNCClient, lossless: Bool
+  ) {
     if client.isLossy && !lossless { lossy.formUnion(sent) } else { lossy.subtract(sent) }
     guard extensions.answersFences else { return }
-    let total = client.bytesSent
-    let bytes = max(0, total &- lastBytes)
-    lastBytes = total
     let identifier = pacer.sent(bytes: bytes, now: MonotonicClock.now)
     _ = viewer.write(ViewerExtensions.fenceRequest(identifier))
   }

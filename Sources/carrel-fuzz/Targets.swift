@@ -4,7 +4,8 @@ import Glibc
 typealias FuzzTarget = @convention(c) (UnsafePointer<UInt8>?, Int) -> Void
 
 let fuzzTargets: [String: FuzzTarget] = [
-  handshakeTargets, firmwareTargets, displayTargets, inputAndStorageTargets, controlTargets,
+  handshakeTargets, firmwareTargets, displayTargets, displayLinkTargets, inputAndStorageTargets,
+  controlTargets,
 ].reduce(into: [:]) { all, some in all.merge(some) { first, _ in first } }
 
 /// One input as the targets like it.
