@@ -21,7 +21,8 @@ enum DisplayMessage: Hashable, Sendable {
       case .name(let name): "name \(name)"
       case .end(let text): "end \(text)"
       }
-    return Array(text.utf8.prefix(Self.limit))
+    // A message is a line.
+    return Array(String(text.map { $0.isNewline ? " " : $0 }).utf8.prefix(Self.limit))
   }
 }
 

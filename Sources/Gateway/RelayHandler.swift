@@ -1,3 +1,4 @@
+import Glibc
 import NIOCore
 import NIOSSL
 
@@ -90,9 +91,15 @@ final class RelayHandler: ChannelDuplexHandler {
   }
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    // Most viewers end TLS by closing the socket.
-    if case NIOSSLError.uncleanShutdown = error {} else { reason = "\(reason): \(error)" }
+    if !Self.isOrdinaryEnd(error) { reason = "\(reason): \(error)" }
     context.close(promise: nil)
+  }
+
+  /// Most viewers end TLS by closing the socket, and some by dropping it.
+  private static func isOrdinaryEnd(_ error: any Error) -> Bool {
+    if case NIOSSLError.uncleanShutdown = error { return true }
+    guard let error = error as? IOError else { return false }
+    return error.errnoCode == ECONNRESET || error.errnoCode == EPIPE
   }
 
   func channelInactive(context: ChannelHandlerContext) {

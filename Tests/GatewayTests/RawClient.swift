@@ -3,9 +3,9 @@ import Identity
 import LinuxSystem
 
 /// A TCP client that sends exactly what it is told to.
-final class RawClient {
+final class RawClient: Sendable {
   private let socket: UnixSocket
-  private(set) var received: [UInt8] = []
+  private let received = Guarded<[UInt8]>([])
 
   /// - Parameter receiveBuffer: a small one makes a slow reader.
   init(port: Int, receiveBuffer: Int32? = nil) throws {
@@ -38,13 +38,15 @@ final class RawClient {
 
   /// Exactly `count` bytes.
   func take(_ count: Int) async throws -> [UInt8] {
-    while received.count < count {
+    while received.withLock({ $0.count }) < count {
       let message = try await receive()
       if message.isEnd { throw SystemError(code: ECONNRESET, "receive \(count) bytes") }
-      received += message.bytes
+      received.withLock { $0 += message.bytes }
     }
-    defer { received.removeFirst(count) }
-    return Array(received.prefix(count))
+    return received.withLock { received in
+      defer { received.removeFirst(count) }
+      return Array(received.prefix(count))
+    }
   }
 
   func takeReason() async throws -> String {
@@ -54,9 +56,13 @@ final class RawClient {
 
   /// Everything until the server closes.
   func takeRest() async -> [UInt8] {
-    while let message = try? await receive(), !message.isEnd { received += message.bytes }
-    defer { received = [] }
-    return received
+    while let message = try? await receive(), !message.isEnd {
+      received.withLock { $0 += message.bytes }
+    }
+    return received.withLock { received in
+      defer { received = [] }
+      return received
+    }
   }
 
   func close() { socket.shutDown() }
@@ -66,18 +72,34 @@ final class RawClient {
     return try await blocking { try socket.receive() }
   }
 
+  /// An HTTP response's head.
+  func takeHead() async throws -> String {
+    var head: [UInt8] = []
+    while !head.suffix(4).elementsEqual("\r\n\r\n".utf8) { head += try await take(1) }
+    return String(decoding: head, as: UTF8.self)
+  }
+
   /// Logs in with the ticket; ClientInit is next.
   func logInByTicket(_ ticket: String = "sesame23") async throws {
     _ = try await take(12)
-    try send("RFB 003.008\n")
-    let types = try await take(Int(try await take(1)[0]))
-    guard types.contains(2) else { throw SystemError(code: EPROTO, "find VNC authentication") }
-    try send([2])
-    let challenge = try await take(16)
-    try send(
-      SystemCryptography().vncResponse(challenge: challenge, password: Array(ticket.utf8)))
+    try answer(try await chooseTicket(), ticket)
     guard try await take(4) == [0, 0, 0, 0] else {
       throw SystemError(code: EACCES, "log in: \(try await takeReason())")
     }
+  }
+
+  /// Chooses VNC authentication, after the server's version; returns the challenge.
+  func chooseTicket() async throws -> [UInt8] {
+    try send("RFB 003.008\n")
+    let count = try await take(1)[0]
+    let types = try await take(Int(count))
+    guard types.contains(2) else { throw SystemError(code: EPROTO, "find VNC authentication") }
+    try send([2])
+    return try await take(16)
+  }
+
+  func answer(_ challenge: [UInt8], _ ticket: String) throws {
+    try send(
+      SystemCryptography().vncResponse(challenge: challenge, password: Array(ticket.utf8)))
   }
 }

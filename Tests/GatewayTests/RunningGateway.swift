@@ -44,9 +44,8 @@ final class RunningGateway: Sendable {
 
 /// Runs a gateway for as long as `body` takes.
 func withGateway(
-  displays: StubDisplay = StubDisplay(),
-  _ configure: (inout GatewayConfiguration) -> Void = { _ in },
-  _ body: (RunningGateway) async throws -> Void
+  displays: StubDisplay = StubDisplay(), _ body: (RunningGateway) async throws -> Void,
+  configure: (inout GatewayConfiguration) -> Void = { _ in }
 ) async throws {
   let running = try await RunningGateway(displays: displays, configure)
   do {

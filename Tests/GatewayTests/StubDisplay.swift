@@ -9,6 +9,7 @@ final class StubDisplay: DisplayLauncher {
   final class Process: Sendable {
     let id: ConnectionID
     let control: UnixSocket
+    private let client: UnixSocket
     private let seen = Guarded(Seen())
 
     struct Seen {
@@ -19,10 +20,14 @@ final class StubDisplay: DisplayLauncher {
       var hasEnded = false
     }
 
-    init(id: ConnectionID, control: UnixSocket) {
+    init(id: ConnectionID, client: UnixSocket, control: UnixSocket) {
       self.id = id
+      self.client = client
       self.control = control
     }
+
+    /// Closes the connection to the viewer, as the process's end does.
+    func endClient() { client.shutDown() }
 
     func note(_ change: (inout Seen) -> Void) { seen.change(change) }
 
@@ -59,7 +64,7 @@ final class StubDisplay: DisplayLauncher {
     if behaviour == .doesNotStart { throw SystemError(code: 2, "execute carrel-display") }
     let (viewer, client) = try UnixSocket.pair(kind: .stream)
     let (control, ours) = try UnixSocket.pair(kind: .packets)
-    let process = Process(id: id, control: ours)
+    let process = Process(id: id, client: client, control: ours)
     processes.change { $0.append(process) }
     _ = try Thread(name: "stub-control") { Self.listen(process) }
     _ = try Thread(name: "stub-display") { [behaviour] in
