@@ -29,8 +29,6 @@ final class LibVNCClient {
   private let end: Int32
   private let name: UnsafeMutablePointer<CChar>?
   fileprivate var reports: [Report] = []
-  /// The answer to a viewer's SetDesktopSize: 0 will be done, 1 prohibited.
-  var desktopSizeAnswer: Int32 = 1
 
   /// - Parameter viewer: the viewer's socket, for updates; stays the caller's.
   init(viewer: FileDescriptor, frame: Frame, name: String) throws(SystemError) {
@@ -89,11 +87,16 @@ final class LibVNCClient {
       owner.reports.append(.clipboard(string))
     }
     screen.pointee.setDesktopSizeHook = { width, height, _, _, client in
-      guard let owner = LibVNCClient.owner(of: client) else { return 1 }
+      guard let owner = LibVNCClient.owner(of: client) else {
+        return rfbExtDesktopSize_ResizeProhibited
+      }
       let sides = 1...Int32(DisplayLinkMessage.maximumSide)
-      guard sides.contains(width) && sides.contains(height) else { return 3 }
+      guard sides.contains(width) && sides.contains(height) else {
+        return rfbExtDesktopSize_InvalidScreenLayout
+      }
       owner.reports.append(.desktopSize(Int(width), Int(height)))
-      return owner.desktopSizeAnswer
+      // Refused for now: should the guest follow, the new size is announced then.
+      return rfbExtDesktopSize_ResizeProhibited
     }
   }
 
