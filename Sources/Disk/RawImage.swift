@@ -52,11 +52,12 @@ public final class RawImage: BlockBackend {
   deinit { worker.stop() }
 
   /// Carries out what was asked for and stops: after it returns, no completion
-  /// runs and the image is unlocked once this object goes. Not under the device
-  /// lock, which the last completions need.
+  /// runs and the image is unlocked. Not under the device lock, which the last
+  /// completions need.
   public func close() {
     worker.stop()
     thread.join()
+    worker.unlock()
   }
 
   public func read(
@@ -130,6 +131,12 @@ private final class Worker: @unchecked Sendable {
       isStopping = true
       lock.wakeAll()
     }
+  }
+
+  /// Lets others have the image. After the thread has ended.
+  func unlock() {
+    // It fails only where the lock was lost already.
+    try? file.descriptor.unlock()
   }
 
   /// The thread's life: until stopped and out of work.

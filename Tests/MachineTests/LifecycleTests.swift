@@ -90,6 +90,27 @@ struct LifecycleTests {
     #expect(guest.machine.endReason == .quit)
   }
 
+  @Test("a machine that is let go of leaves nothing behind")
+  func release() throws {
+    var program = GuestProgram()
+    program.send("x")
+    program.stop()
+    weak var machine: Machine?
+    weak var board: AnyObject?
+    do {
+      let guest = try TestGuest(program) { configuration, directory in
+        let image = [UInt8](repeating: 0, count: 1 << 20)
+        configuration.disks = [.init(path: try directory.write(image, to: "disk"))]
+        configuration.hasDisplay = true
+      }
+      try guest.machine.resume()
+      machine = guest.machine
+      board = guest.machine.hardware
+    }
+    #expect(machine == nil)
+    #expect(board == nil)
+  }
+
   @Test("reset from outside starts a halted guest anew")
   func reset() throws {
     var program = GuestProgram()

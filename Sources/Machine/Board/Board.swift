@@ -9,7 +9,7 @@ import LinuxSystem
 /// Built once, from nothing or from a saved state, and owned by `lock` from then
 /// on. `init` reads top to bottom as the board is assembled.
 final class Board {
-  let lock = Lock()
+  let lock: Lock
   let configuration: MachineConfiguration
   let system: KVMSystem
   let kvm: KVMMachine
@@ -34,18 +34,22 @@ final class Board {
   private let isaBridge: ISABridge
   private let wiring: InterruptWiring
   private var parts: [BoardPart] = []
-  /// Timers that release keys; each goes when it has fired.
-  private var releases: [ObjectIdentifier: any DeviceTimer] = [:]
+  /// Timers that press and release keys; each goes when it has fired.
+  private var pendingActions: [ObjectIdentifier: any DeviceTimer] = [:]
+  private var keysBusyUntil: UInt64 = 0
   /// What never changes: states of vCPUs and kernel devices at power-on.
   private let powerOn: PowerOnState
 
   static let isaBridgeSlot = PCISlot(device: 1, function: 0)
   static let powerManagementSlot = PCISlot(device: 1, function: 3)
 
+  /// - Parameter lock: held by the caller until the board is complete, memory
+  ///   contents included: drives that were saved in mid-transfer go on at once.
   init(
-    _ configuration: MachineConfiguration, serial line: (any CharacterBackend)?,
+    _ configuration: MachineConfiguration, lock: Lock, serial line: (any CharacterBackend)?,
     saved: BoardArchive = BoardArchive(), livedNanoseconds: UInt64 = 0
   ) throws {
+    self.lock = lock
     self.configuration = configuration
     boot = try BootMedium(configuration)
 
@@ -252,14 +256,27 @@ final class Board {
     sinks.first { $0.accepts(event) }?.deliver(event)
   }
 
-  func releaseLater(_ keys: [KeyCode], after delay: UInt64) {
+  /// Presses keys together and releases them, last first, after `hold`
+  /// nanoseconds; those asked for meanwhile wait their turn.
+  func press(_ keys: [KeyCode], hold: UInt64) {
+    let start = max(clock.now, keysBusyUntil)
+    keysBusyUntil = start &+ hold
+    later(at: start) { board in
+      for key in keys { board.deliver(.key(key, pressed: true)) }
+    }
+    later(at: start &+ hold) { board in
+      for key in keys.reversed() { board.deliver(.key(key, pressed: false)) }
+    }
+  }
+
+  private func later(at deadline: UInt64, _ action: @escaping (Board) -> Void) {
     var identifier: ObjectIdentifier?
     let timer = clock.makeTimer { [unowned self] in
-      for key in keys.reversed() { deliver(.key(key, pressed: false)) }
-      if let identifier { releases[identifier] = nil }
+      action(self)
+      if let identifier { pendingActions[identifier] = nil }
     }
     identifier = ObjectIdentifier(timer)
-    releases[ObjectIdentifier(timer)] = timer
-    timer.arm(at: clock.now &+ delay)
+    pendingActions[ObjectIdentifier(timer)] = timer
+    timer.arm(at: deadline)
   }
 }

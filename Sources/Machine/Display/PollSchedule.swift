@@ -2,32 +2,34 @@
 /// while the picture changes, ever more slowly while it does not.
 ///
 /// Times are nanoseconds of the monotonic clock.
-struct PollSchedule {
-  static let afterInput: UInt64 = 1_000_000
-  static let inputWindow: UInt64 = 60_000_000
-  static let whileChanging: UInt64 = 4_000_000
-  static let slowest: UInt64 = 60_000_000
+package struct PollSchedule {
+  package static let afterInput: UInt64 = 1_000_000
+  package static let inputWindow: UInt64 = 60_000_000
+  package static let whileChanging: UInt64 = 4_000_000
+  package static let slowest: UInt64 = 60_000_000
 
   private var interval = whileChanging
   private var lastLook: UInt64 = 0
   private var inputEnds: UInt64 = 0
 
+  package init() {}
+
   /// The guest was given something to react to.
-  mutating func inputArrived(at now: UInt64) {
+  package mutating func inputArrived(at now: UInt64) {
     inputEnds = now &+ Self.inputWindow
     interval = Self.whileChanging
   }
 
-  mutating func looked(at now: UInt64, sawChange: Bool) {
+  package mutating func looked(at now: UInt64, sawChange: Bool) {
     lastLook = now
     interval = sawChange ? Self.whileChanging : min(interval * 2, Self.slowest)
   }
 
   /// Whether nobody has looked for longer than anybody would wait.
-  func isStale(at now: UInt64) -> Bool { now &- lastLook > Self.slowest }
+  package func isStale(at now: UInt64) -> Bool { now &- lastLook > Self.slowest }
 
   /// When the next look is due.
-  func next(after now: UInt64) -> UInt64 {
+  package func next(after now: UInt64) -> UInt64 {
     lastLook &+ (now < inputEnds ? Self.afterInput : interval)
   }
 }

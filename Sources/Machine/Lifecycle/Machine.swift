@@ -13,6 +13,8 @@ public final class Machine: @unchecked Sendable {
   // except for what Processor and DisplayOutput document; other state is `Guarded`.
   let board: Board
   public let configuration: MachineConfiguration
+  /// The board, to be watched but not touched.
+  package var hardware: AnyObject { board }
   private let gate: RunGate
   private var processors: [Processor] = []
   private var threads: [Thread] = []
@@ -45,15 +47,20 @@ public final class Machine: @unchecked Sendable {
     try configuration.validate()
     self.configuration = configuration
     let line = try SerialLine.open(configuration.serial)
-    board = try Board(
-      configuration, serial: line, saved: saved.map { BoardArchive($0.devices) } ?? BoardArchive(),
-      livedNanoseconds: saved?.livedNanoseconds ?? 0)
-    gate = RunGate(lock: board.lock)
-    if let saved {
-      try board.restoreKernelState(saved)
-    } else {
-      try board.prepareBoot()
+    let lock = Lock()
+    board = try lock.withLock {
+      let board = try Board(
+        configuration, lock: lock, serial: line,
+        saved: saved.map { BoardArchive($0.devices) } ?? BoardArchive(),
+        livedNanoseconds: saved?.livedNanoseconds ?? 0)
+      if let saved {
+        try board.restoreKernelState(saved)
+      } else {
+        try board.prepareBoot()
+      }
+      return board
     }
+    gate = RunGate(lock: lock)
     processors = board.cpus.map { cpu in
       Processor(cpu: cpu, board: board, gate: gate) { [unowned self] in stopFor(.end($0)) }
     }
@@ -156,12 +163,11 @@ public final class Machine: @unchecked Sendable {
     board.lock.withLock { board.deliver(event) }
   }
 
-  /// Presses keys one after another, and releases them, last first, after the
-  /// guest lived so long. Returns at once.
+  /// Presses keys together, and releases them, last first, after the guest lived
+  /// so long. Returns at once; keys of several calls come one after another.
   public func press(_ keys: [KeyCode], milliseconds: Int) {
     board.lock.withLock {
-      for key in keys { board.deliver(.key(key, pressed: true)) }
-      board.releaseLater(keys, after: UInt64(max(0, milliseconds)) * 1_000_000)
+      board.press(keys, hold: UInt64(max(0, milliseconds)) &* 1_000_000)
     }
   }
 

@@ -30,20 +30,20 @@ enum PhysicalMap {
 }
 
 /// How RAM of a given size is spread over guest-physical space.
-struct MemoryLayoutMap: Sendable, Equatable {
-  let low: UInt64
-  let high: UInt64
+package struct MemoryLayoutMap: Sendable, Equatable {
+  package let low: UInt64
+  package let high: UInt64
 
-  init(size: UInt64) {
+  package init(size: UInt64) {
     low = min(size, PhysicalMap.lowLimit)
     high = size - low
   }
 
-  var total: UInt64 { low + high }
+  package var total: UInt64 { low + high }
 
   /// The offset in the RAM file of `count` bytes at `address`; `nil` unless all of
   /// them are RAM in one piece.
-  func offset(of address: UInt64, count: Int) -> Int? {
+  package func offset(of address: UInt64, count: Int) -> Int? {
     guard count >= 0 else { return nil }
     let (end, wraps) = address.addingReportingOverflow(UInt64(count))
     guard !wraps else { return nil }
