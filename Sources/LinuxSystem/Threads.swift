@@ -12,6 +12,7 @@ public final class Thread: Sendable {
   public init(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
     let start = Start(name: name, body: body)
     var handle = pthread_t()
+    // SAFETY: released by the new thread, or below when there is none.
     let argument = Unmanaged.passRetained(start)
     let result = pthread_create(
       &handle, nil,
