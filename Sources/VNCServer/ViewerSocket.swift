@@ -15,6 +15,8 @@ final class ViewerSocket: Sendable {
   var timer: FileDescriptor { watch.descriptor }
 
   private let watch: TimerDescriptor
+  /// Signalled when a writer that was given up is out of its wait.
+  private let released: EventDescriptor
   private let writing = Guarded(Writing())
 
   private struct Writing {
@@ -33,6 +35,7 @@ final class ViewerSocket: Sendable {
   init(_ descriptor: FileDescriptor) throws(SystemError) {
     self.descriptor = descriptor
     watch = try TimerDescriptor()
+    released = try EventDescriptor()
     try descriptor.setNonBlocking(true)
     // Unsent bytes wait here, where they can still be replaced by newer pictures,
     // not in the kernel. Has no meaning, and no effect, on Unix sockets.
@@ -71,6 +74,7 @@ final class ViewerSocket: Sendable {
     try? watch.arm(at: MonotonicClock.now + Self.interval)
     defer {
       writing.withLock { $0.clock = nil }
+      if isStalled { released.signal() }
       try? watch.arm(at: nil)
     }
     return body()
@@ -134,7 +138,8 @@ final class ViewerSocket: Sendable {
   private func release(_ writer: Thread) {
     while writing.withLock({ $0.clock != nil }) {
       writer.interrupt(Self.interruption)
-      usleep(10_000)
+      var watched = pollfd(fd: released.descriptor.raw, events: Int16(POLLIN), revents: 0)
+      _ = poll(&watched, 1, 10)
     }
   }
 

@@ -1,6 +1,7 @@
 import DeviceModel
 import Display
 import DisplayLink
+import Glibc
 import LinuxSystem
 
 /// A VMM as far as a display sees one: shared memory with a picture, a display
@@ -68,7 +69,7 @@ final class FakeMachine: Sendable {
     let deadline = MonotonicClock.now + 5_000_000_000
     while !condition(received) {
       guard MonotonicClock.now < deadline else { return false }
-      _ = try? Poller().wait(milliseconds: 2)
+      pause(milliseconds: 2)
     }
     return true
   }
@@ -118,4 +119,9 @@ func scanout(_ width: Int, _ height: Int) -> Scanout {
   Scanout(
     source: .videoMemory, offset: 0, stride: width * 4, width: width, height: height,
     format: .xrgb8888)
+}
+
+/// Lets time pass: for pacing, and between looks at what tells nobody of changes.
+func pause(milliseconds: Int32) {
+  _ = poll(nil, 0, milliseconds)
 }

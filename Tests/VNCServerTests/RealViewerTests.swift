@@ -40,7 +40,7 @@ private func waitUntil(_ seconds: UInt64 = 20, _ condition: () throws -> Bool) r
   let deadline = MonotonicClock.now + seconds * 1_000_000_000
   while try !condition() {
     guard MonotonicClock.now < deadline else { return false }
-    usleep(100_000)
+    pause(milliseconds: 100)
   }
   return true
 }

@@ -52,7 +52,7 @@ struct ResilienceTests {
     let until = MonotonicClock.now + 4_000_000_000
     while MonotonicClock.now < until {
       _ = try connection.viewer.read(30_000)
-      usleep(100_000)
+      pause(milliseconds: 100)
     }
     #expect(
       !connection.events.withLock { events in

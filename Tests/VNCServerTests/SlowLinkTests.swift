@@ -13,7 +13,7 @@ struct SlowLinkTests {
     let request: [UInt8] =
       [3, 1] + [0, 0, 1024, 768].flatMap { TestViewer.big(UInt16($0)) }
     while !stop.withLock({ $0 }) {
-      usleep(10_000)
+      pause(milliseconds: 10)
       guard TestViewer(viewer).hasMore(within: 0) else { continue }
       _ = try? viewer.read(upTo: 1250)
       _ = try? viewer.write(request)
@@ -43,7 +43,7 @@ struct SlowLinkTests {
           memset(base, Int32(seed & 255), 1024 * 768 * 4)
         }
         machine.server.publish(damage: Region(Rect(x: 0, y: 0, width: 1024, height: 768)))
-        usleep(16_000)
+        pause(milliseconds: 16)
       }
     }
     defer {
@@ -57,7 +57,7 @@ struct SlowLinkTests {
       try connection.viewer.extendedKey(0x1E, round % 2 == 1)
       #expect(machine.wait { $0.inputs.count >= round })
       latencies.append(MonotonicClock.now - start)
-      usleep(10_000)
+      pause(milliseconds: 10)
     }
     let p99 = latencies.sorted()[197]
     #expect(p99 < 50_000_000, "\(p99 / 1000) µs")

@@ -310,7 +310,7 @@ struct Connection {
     let deadline = MonotonicClock.now + 5_000_000_000
     while !events.withLock({ $0.contains(where: wanted) }) {
       guard MonotonicClock.now < deadline else { return false }
-      usleep(2000)
+      pause(milliseconds: 2)
     }
     return true
   }
