@@ -61,6 +61,13 @@ public final class FileDescriptor: Sendable {
     return UInt64(end)
   }
 
+  /// Whether it is a plain file: not a pipe, a device, a directory or a socket.
+  public var isRegularFile: Bool {
+    // SAFETY: stat is a plain C structure that fstat fills.
+    var status = stat()
+    return fstat(raw, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+  }
+
   public func setSize(_ size: UInt64) throws(SystemError) {
     try check(
       clinux_ftruncate(raw, Int64(clamping: size)), "set the size of a file to \(size) bytes")

@@ -39,10 +39,13 @@ public struct MachineConfiguration: Sendable {
   public struct FirmwareFile: Hashable, Sendable {
     public var name: String
     public var bytes: [UInt8]
+    /// Where the bytes came from, if they are read again when the guest asks.
+    public var path: String?
 
-    public init(name: String, bytes: [UInt8]) {
+    public init(name: String, bytes: [UInt8], path: String? = nil) {
       self.name = name
       self.bytes = bytes
+      self.path = path
     }
   }
 

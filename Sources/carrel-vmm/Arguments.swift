@@ -68,7 +68,8 @@ struct FirmwareFileArgument: ExpressibleByArgument {
   func load() throws -> MachineConfiguration.FirmwareFile {
     switch source {
     case .text(let text): .init(name: name, bytes: Array(text.utf8))
-    case .file(let path): .init(name: name, bytes: try Files.read(path, limit: 16 << 20))
+    case .file(let path):
+      .init(name: name, bytes: try Files.read(path, limit: 16 << 20), path: path)
     }
   }
 }

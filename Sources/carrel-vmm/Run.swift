@@ -72,7 +72,10 @@ struct Run: ParsableCommand {
   @Option(
     name: .customLong("fw-cfg"),
     help: ArgumentHelp(
-      "A file in the firmware configuration device; may be given many times.",
+      """
+      A file in the firmware configuration device; may be given many times. A file of the \
+      host is read again when the guest selects it, while it has no more than 64 KiB.
+      """,
       valueName: "name=n,string=s|file=f"))
   var firmwareFiles: [FirmwareFileArgument] = []
 

@@ -6,13 +6,17 @@ import DeviceModel
 ///
 /// Guests reach only what was given to `init`; a descriptor that points outside RAM,
 /// asks for nothing possible or is absurdly long ends in the error bit.
+///
+/// A file that is read again is so when the guest selects it or the directory, never
+/// between: what a guest reads after selecting is of one piece. A size that it took
+/// from the directory earlier may be out of date; past the end it reads zeros.
 package final class FirmwareConfiguration: BusTarget, StatefulDevice {
   package struct State: Codable, Sendable {
     package var version = 1
     package var selector: UInt16
     package var offset: Int
     package var dmaAddress: UInt64
-    /// Contents of the writable files, by name.
+    /// Contents of the files that are not fixed, by name.
     package var written: [String: [UInt8]]
   }
 
@@ -33,28 +37,37 @@ package final class FirmwareConfiguration: BusTarget, StatefulDevice {
   package var onWrite: ((String) -> Void)?
 
   private let memory: any GuestMemory
-  private var items: [UInt16: [UInt8]]
-  private let writable: [UInt16: String]
+  private let source: (any FirmwareFileSource)?
+  private var contents: FirmwareContents.Assembly
   private var selector: UInt16 = 0
   private var offset = 0
   private var dmaAddress: UInt64 = 0
 
-  package init(contents: FirmwareContents, memory: any GuestMemory, state: State?) {
+  package init(
+    contents: FirmwareContents, memory: any GuestMemory,
+    source: (any FirmwareFileSource)? = nil, state: State?
+  ) {
     self.memory = memory
-    (items, writable) = contents.assemble()
+    self.source = source
+    self.contents = contents.assemble()
     guard let state else { return }
     selector = state.selector
     offset = max(0, state.offset)
     dmaAddress = state.dmaAddress
-    for (key, name) in writable {
-      guard let bytes = state.written[name], bytes.count == items[key]?.count else { continue }
-      items[key] = bytes
+    for (key, name) in self.contents.writable {
+      guard let bytes = state.written[name], bytes.count == self.contents.items[key]?.count
+      else { continue }
+      self.contents.items[key] = bytes
+    }
+    for (key, name) in self.contents.reread {
+      if let bytes = state.written[name] { self.contents.replace(key, with: bytes) }
     }
   }
 
   package func saveState() -> State {
     var written: [String: [UInt8]] = [:]
-    for (key, name) in writable { written[name] = items[key] }
+    for (key, name) in contents.writable { written[name] = contents.items[key] }
+    for (key, name) in contents.reread { written[name] = contents.items[key] }
     return State(selector: selector, offset: offset, dmaAddress: dmaAddress, written: written)
   }
 
@@ -66,7 +79,7 @@ package final class FirmwareConfiguration: BusTarget, StatefulDevice {
 
   /// The present contents of a file, for whoever watches `onWrite`.
   package func contents(of name: String) -> [UInt8]? {
-    writable.first { $0.value == name }.flatMap { items[$0.key] }
+    contents.writable.first { $0.value == name }.flatMap { contents.items[$0.key] }
   }
 
   // MARK: Ports
@@ -102,10 +115,23 @@ package final class FirmwareConfiguration: BusTarget, StatefulDevice {
     // Bit 14 once asked for writes through the data port; it selects nothing.
     selector = key & 0xBFFF
     offset = 0
+    if selector == FirmwareContents.Key.fileDirectory {
+      for key in contents.reread.keys { readAgain(key) }
+    } else {
+      readAgain(selector)
+    }
+  }
+
+  private func readAgain(_ key: UInt16) {
+    guard let source, let name = contents.reread[key],
+      let bytes = source.contents(ofFirmwareFile: name),
+      bytes.count <= FirmwareContents.maximumRereadSize, bytes != contents.items[key]
+    else { return }
+    contents.replace(key, with: bytes)
   }
 
   private func nextByte() -> UInt8 {
-    guard let item = items[selector], offset < item.count else { return 0 }
+    guard let item = contents.items[selector], offset < item.count else { return 0 }
     defer { offset += 1 }
     return item[offset]
   }
@@ -138,7 +164,7 @@ package final class FirmwareConfiguration: BusTarget, StatefulDevice {
     while done < length {
       let count = min(length - done, Self.chunk)
       var bytes = [UInt8](repeating: 0, count: count)
-      if let item = items[selector], offset < item.count {
+      if let item = contents.items[selector], offset < item.count {
         let available = min(count, item.count - offset)
         bytes.replaceSubrange(0..<available, with: item[offset..<offset + available])
         offset += available
@@ -150,12 +176,12 @@ package final class FirmwareConfiguration: BusTarget, StatefulDevice {
   }
 
   private func writeItem(_ length: Int, from target: UInt64) -> Bool {
-    guard let name = writable[selector], let item = items[selector],
+    guard let name = contents.writable[selector], let item = contents.items[selector],
       offset <= item.count, length <= item.count - offset
     else { return false }
     var bytes = [UInt8](repeating: 0, count: length)
     guard move(from: target, into: &bytes) else { return false }
-    items[selector]?.replaceSubrange(offset..<offset + length, with: bytes)
+    contents.items[selector]?.replaceSubrange(offset..<offset + length, with: bytes)
     offset += length
     onWrite?(name)
     return true

@@ -1,5 +1,6 @@
 /// What firmware and guests find in the configuration device: keyed items and named
-/// files. Fixed once the machine starts.
+/// files. Fixed once the machine starts, except for files that guests write to and
+/// those that are read again.
 package struct FirmwareContents: Sendable {
   /// Item keys (docs/specs/fw_cfg, "Selector (Control) Register").
   package enum Key {
@@ -20,11 +21,22 @@ package struct FirmwareContents: Sendable {
     var name: String
     var bytes: [UInt8]
     var isWritable: Bool
+    var isReread: Bool
+  }
+
+  /// The contents with a key for each file.
+  struct Assembly {
+    var items: [UInt16: [UInt8]]
+    /// Names of files that are not fixed, by key.
+    var writable: [UInt16: String] = [:]
+    var reread: [UInt16: String] = [:]
   }
 
   /// The longest file name, without its terminating zero.
   package static let maximumNameLength = 55
   package static let maximumFileCount = 512
+  /// The longest that a file that is read again may become.
+  package static let maximumRereadSize = 1 << 16
 
   private(set) var items: [UInt16: [UInt8]] = [:]
   private(set) var files: [File] = []
@@ -39,17 +51,18 @@ package struct FirmwareContents: Sendable {
     items[key] = bytes
   }
 
-  /// Adds or replaces a file.
+  /// Adds or replaces a file. One with `isReread` is asked for again at the device's
+  /// `FirmwareFileSource`, where there is one.
   ///
   /// - Returns: `false` when the name is empty, too long or not printable ASCII, or
   ///   when there are too many files; nothing is added then.
   @discardableResult
-  package mutating func addFile(_ name: String, _ bytes: [UInt8], isWritable: Bool = false)
-    -> Bool
-  {
+  package mutating func addFile(
+    _ name: String, _ bytes: [UInt8], isWritable: Bool = false, isReread: Bool = false
+  ) -> Bool {
     let printable = name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F }
     guard printable, (1...Self.maximumNameLength).contains(name.utf8.count) else { return false }
-    let file = File(name: name, bytes: bytes, isWritable: isWritable)
+    let file = File(name: name, bytes: bytes, isWritable: isWritable, isReread: isReread)
     if let index = files.firstIndex(where: { $0.name == name }) {
       files[index] = file
       return true
@@ -64,23 +77,47 @@ package struct FirmwareContents: Sendable {
   }
 
   /// Gives every file a key, in the order of names, and writes the directory.
-  func assemble() -> (items: [UInt16: [UInt8]], writable: [UInt16: String]) {
-    var result = items
-    var writable: [UInt16: String] = [:]
+  func assemble() -> Assembly {
+    var result = Assembly(items: items)
     let sorted = files.sorted { Array($0.name.utf8).lexicographicallyPrecedes($1.name.utf8) }
     var directory = BigEndian.bytes(UInt32(sorted.count))
     for (index, file) in sorted.enumerated() {
       let key = Key.firstFile + UInt16(index)
-      result[key] = file.bytes
-      if file.isWritable { writable[key] = file.name }
+      result.items[key] = file.bytes
+      if file.isWritable { result.writable[key] = file.name }
+      if file.isReread { result.reread[key] = file.name }
       directory += BigEndian.bytes(UInt32(truncatingIfNeeded: file.bytes.count))
       directory += BigEndian.bytes(key) + [0, 0]
       directory += Array(file.name.utf8)
       directory += Array(repeating: 0, count: Self.maximumNameLength + 1 - file.name.utf8.count)
     }
-    result[Key.fileDirectory] = directory
-    return (result, writable)
+    result.items[Key.fileDirectory] = directory
+    return result
   }
+}
+
+extension FirmwareContents.Assembly {
+  /// Gives a file new contents, and its entry in the directory their size.
+  mutating func replace(_ key: UInt16, with bytes: [UInt8]) {
+    typealias Key = FirmwareContents.Key
+    items[key] = bytes
+    // A 32-bit count, then 64 bytes for each file that begin with its size.
+    let place = 4 + (Int(key) - Int(Key.firstFile)) * 64
+    guard let count = items[Key.fileDirectory]?.count, place >= 4, place + 4 <= count else {
+      return
+    }
+    items[Key.fileDirectory]?.replaceSubrange(
+      place..<place + 4, with: BigEndian.bytes(UInt32(clamping: bytes.count)))
+  }
+}
+
+/// Where the device asks again for files whose contents may change while the guest
+/// runs. Implemented by the machine.
+package protocol FirmwareFileSource {
+  /// What the file holds now; `nil` leaves the guest with what was there before, as
+  /// does anything longer than `FirmwareContents.maximumRereadSize`. Called under the
+  /// device lock whenever the guest selects the file or the directory: must not wait.
+  func contents(ofFirmwareFile name: String) -> [UInt8]?
 }
 
 /// One range of the E820 memory map.

@@ -11,9 +11,12 @@ package enum FirmwareFuzzing {
     contents.describeProcessors(count: 1, maximum: 1)
     contents.addFile("opt/user", Array("ada".utf8))
     contents.addFile("etc/writable", Array(repeating: 7, count: 64), isWritable: true)
+    contents.addFile("opt/changing", [], isReread: true)
     let memory = Memory()
+    let source = Source()
     var writes = 0
-    var device = FirmwareConfiguration(contents: contents, memory: memory, state: nil)
+    var device = FirmwareConfiguration(
+      contents: contents, memory: memory, source: source, state: nil)
     device.onWrite = { _ in writes += 1 }
     var rest = program[...]
     func next() -> UInt64 { UInt64(rest.popFirst() ?? 0) }
@@ -26,7 +29,8 @@ package enum FirmwareFuzzing {
         device.write(offset: next() % 12, width: 1 << Int(next() % 3), value: value)
       case 3:
         let state = device.saveState()
-        device = FirmwareConfiguration(contents: contents, memory: memory, state: state)
+        device = FirmwareConfiguration(
+          contents: contents, memory: memory, source: source, state: state)
         device.onWrite = { _ in writes += 1 }
       default:
         // A descriptor at 0x100: mostly small numbers, sometimes enormous ones.
@@ -40,6 +44,16 @@ package enum FirmwareFuzzing {
       }
     }
     return writes
+  }
+
+  /// A file that grows each time, until it is too large, and then vanishes.
+  private final class Source: FirmwareFileSource {
+    private var count = 0
+
+    func contents(ofFirmwareFile name: String) -> [UInt8]? {
+      count = (count * 2 + 1) & 0x3_FFFF
+      return count & 0x2_0000 == 0 ? [UInt8](repeating: 9, count: count) : nil
+    }
   }
 
   /// 64 KiB of RAM from address 0.

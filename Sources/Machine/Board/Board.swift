@@ -106,7 +106,7 @@ final class Board {
         timerOnPin2: true))
     let firmware = FirmwareConfiguration(
       contents: try FirmwareTables.contents(configuration, memory.layout, acpi), memory: memory,
-      state: try saved.state("fw-cfg"))
+      source: FirmwareFiles(configuration.firmwareFiles), state: try saved.state("fw-cfg"))
     let realTimeClock = RealTimeClock(
       interrupt: wiring.line(8), clock: clock,
       nvram: FirmwareTables.cmos(configuration, memory.layout), state: try saved.state("rtc"))

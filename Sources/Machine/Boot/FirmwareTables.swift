@@ -15,7 +15,8 @@ enum FirmwareTables {
       count: configuration.processors, maximum: configuration.processors)
     contents.describeBoot(order: bootOrder(configuration), menuWait: nil)
     acpi.install(into: &contents)
-    for file in configuration.firmwareFiles where !contents.addFile(file.name, file.bytes) {
+    for file in configuration.firmwareFiles
+    where !contents.addFile(file.name, file.bytes, isReread: file.path != nil) {
       throw MachineError(
         .configuration,
         "\"\(file.name)\" cannot be a fw_cfg file's name; it has 1 to 55 printable characters")

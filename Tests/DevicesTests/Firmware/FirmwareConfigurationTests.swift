@@ -4,10 +4,6 @@ import Testing
 
 @Suite("firmware configuration device")
 struct FirmwareConfigurationTests {
-  let memory = FakeMemory(size: 1 << 20)
-  let ports = Bus(name: "port I/O")
-  let device: FirmwareConfiguration
-
   static var contents: FirmwareContents {
     var contents = FirmwareContents()
     contents.describeMemory(
@@ -23,8 +19,18 @@ struct FirmwareConfigurationTests {
     return contents
   }
 
+  let memory: FakeMemory
+  let ports = Bus(name: "port I/O")
+  let device: FirmwareConfiguration
+
   init() throws {
-    device = FirmwareConfiguration(contents: Self.contents, memory: memory, state: nil)
+    let memory = FakeMemory(size: 1 << 20)
+    try self.init(
+      FirmwareConfiguration(contents: Self.contents, memory: memory, state: nil), memory)
+  }
+
+  init(_ device: FirmwareConfiguration, _ memory: FakeMemory) throws {
+    (self.device, self.memory) = (device, memory)
     try ports.map(device, name: "fw_cfg", at: 0x510, size: 12)
   }
 
@@ -162,6 +168,75 @@ struct FirmwareConfigurationTests {
     #expect(copy.read(offset: 1, width: 1) == UInt64(UInt8(ascii: "d")))
   }
 
+  /// A device with a user's name that `source` gives.
+  func rereading(_ source: ChangingFile, state: FirmwareConfiguration.State? = nil) throws
+    -> FirmwareConfiguration
+  {
+    var contents = FirmwareContents()
+    contents.addFile("opt/carrel/user", Array("guest".utf8), isReread: true)
+    contents.addFile("opt/fixed", [1, 2, 3])
+    return FirmwareConfiguration(
+      contents: contents, memory: memory, source: source, state: state)
+  }
+
+  @Test("a file that changed is seen with its size when the directory or the file is selected")
+  func rereadFiles() throws {
+    let source = ChangingFile()
+    let test = try Self(try rereading(source), memory)
+    #expect(test.directory().map(\.size) == [5, 3])
+    source.contents = Array("Grace Hopper".utf8)
+    #expect(test.directory().map(\.size) == [12, 3])
+    let key = test.key("opt/carrel/user")
+    #expect(test.item(key, 13) == Array("Grace Hopper".utf8) + [0])
+    source.contents = Array("ada".utf8)
+    #expect(test.item(key, 6) == Array("ada".utf8) + [0, 0, 0])
+    #expect(test.directory().map(\.size) == [3, 3])
+    source.contents = Array("Alan".utf8)
+    #expect(test.transfer(control: UInt32(key) << 16 | 0x0A, length: 5, address: 0x2000) == 0)
+    #expect(Array(test.memory.bytes[0x2000..<0x2005]) == Array("Alan".utf8) + [0])
+    #expect(source.asked.allSatisfy { $0 == "opt/carrel/user" })
+  }
+
+  @Test("a file is of one piece between two selections")
+  func onePiece() throws {
+    let source = ChangingFile()
+    let test = try Self(try rereading(source), memory)
+    let key = test.key("opt/carrel/user")
+    source.contents = Array("first".utf8)
+    #expect(test.item(key, 2) == Array("fi".utf8))
+    source.contents = Array("SECOND".utf8)
+    #expect(test.bytes(4) == Array("rst".utf8) + [0])
+  }
+
+  @Test("a file that vanished or grew too large leaves what was there")
+  func rereadFailures() throws {
+    let source = ChangingFile()
+    let test = try Self(try rereading(source), memory)
+    let key = test.key("opt/carrel/user")
+    source.contents = Array("ada".utf8)
+    #expect(test.item(key, 3) == Array("ada".utf8))
+    source.contents = nil
+    #expect(test.item(key, 4) == Array("ada".utf8) + [0])
+    source.contents = [UInt8](repeating: 7, count: FirmwareContents.maximumRereadSize + 1)
+    #expect(test.item(key, 4) == Array("ada".utf8) + [0])
+    source.contents = [UInt8](repeating: 7, count: FirmwareContents.maximumRereadSize)
+    #expect(test.item(key, 4) == [7, 7, 7, 7])
+  }
+
+  @Test("what was read again is saved, and a copy reads the rest of it")
+  func rereadRestore() throws {
+    let source = ChangingFile()
+    let device = try rereading(source)
+    let test = try Self(device, memory)
+    source.contents = Array("Grace".utf8)
+    let key = test.key("opt/carrel/user")
+    #expect(test.item(key, 1) == Array("G".utf8))
+    source.contents = nil
+    let copy = try Self(try rereading(source, state: device.saveState()), memory)
+    #expect(copy.bytes(5) == Array("race".utf8) + [0])
+    #expect(copy.directory().map(\.size) == [5, 3])
+  }
+
   @Test("the fuzz driver reaches the writable file")
   func fuzzDriver() {
     // Select file 0x20 and write 2 bytes of it from address 0x200.
@@ -173,5 +248,16 @@ struct FirmwareConfigurationTests {
     var generator = SystemRandomNumberGenerator()
     let program = (0..<60_000).map { _ in UInt8.random(in: 0...255, using: &generator) }
     FirmwareFuzzing.run(program)
+  }
+}
+
+/// A file that somebody changes while the machine runs.
+final class ChangingFile: FirmwareFileSource {
+  var contents: [UInt8]?
+  private(set) var asked: [String] = []
+
+  func contents(ofFirmwareFile name: String) -> [UInt8]? {
+    asked.append(name)
+    return contents
   }
 }

@@ -1,0 +1,27 @@
+import Devices
+import LinuxSystem
+
+/// Files of the host that the guest sees as they are when it looks.
+///
+/// Whoever changes one replaces it by renaming another over it: a guest may look at
+/// any time. One that is gone, grew too large or became a pipe leaves the guest with
+/// what it had.
+struct FirmwareFiles: FirmwareFileSource {
+  private let paths: [String: String]
+
+  init(_ files: [MachineConfiguration.FirmwareFile]) {
+    var paths: [String: String] = [:]
+    // As among the contents, the last of a name counts.
+    for file in files { paths[file.name] = file.path }
+    self.paths = paths
+  }
+
+  func contents(ofFirmwareFile name: String) -> [UInt8]? {
+    // A pipe opened without `nonBlocking` would hold up the machine.
+    guard let path = paths[name],
+      let file = try? FileDescriptor.open(path, [.nonBlocking, .noTerminal]), file.isRegularFile
+    else { return nil }
+    // A byte more than may be: the device tells what is too large by it.
+    return try? file.read(upTo: FirmwareContents.maximumRereadSize + 1)
+  }
+}
