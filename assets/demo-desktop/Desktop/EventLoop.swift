@@ -1,6 +1,9 @@
+import CMachine
+
 /// The one thread: sleeps until something happens, sees to it, paints what changed.
 final class EventLoop {
   private let serial: SerialPort
+  private let configuration: FirmwareConfiguration
   private let controller: KeyboardController
   private let session: Session
   private let power: Power
@@ -15,13 +18,18 @@ final class EventLoop {
   private var divider = 1
   private var interruptCount = 0
   private var beepTicks = 0
+  private var lastUserCheck: UInt64?
+
+  /// Time stamps between looking for another user: about a second on any PC.
+  private static let userCheckInterval: UInt64 = 1 << 31
 
   init(
-    serial: SerialPort, controller: KeyboardController, session: Session, power: Power,
-    absolutePointer: AbsolutePointer?, layout: KeyboardLayout
+    serial: SerialPort, configuration: FirmwareConfiguration, controller: KeyboardController,
+    session: Session, power: Power, absolutePointer: AbsolutePointer?, layout: KeyboardLayout
   ) {
     keys = KeyDecoder(layout)
     self.serial = serial
+    self.configuration = configuration
     self.controller = controller
     self.session = session
     self.power = power
@@ -54,11 +62,28 @@ final class EventLoop {
     if pending.contains(.clock) {
       clock.acknowledge()
       session.show(clock.now())
+      checkUser()
     }
     if pending.contains(.acpi), power.takePowerButton() {
       serial.report("power button")
       session.announce(.shutDown)
     }
+  }
+
+  /// Nobody tells a desktop that it was given to somebody: it looks. Not while a scene
+  /// is measured.
+  private func checkUser() {
+    guard scene == nil else { return }
+    lastUserCheck = time_stamp()
+    let user = configuration.user
+    guard session.show(user: user) else { return }
+    serial.report(Array("user ".utf8) + Decoding.bytes(user))
+  }
+
+  /// Somebody is there: before the input is obeyed, since it may be a new user's.
+  private func inputArrived() {
+    let isDue = lastUserCheck.map { time_stamp() &- $0 >= Self.userCheckInterval }
+    if isDue ?? true { checkUser() }
   }
 
   // MARK: Input
@@ -67,11 +92,15 @@ final class EventLoop {
     var hasMouse = false
     controller.drain(
       keyboard: { byte in
-        if let event = keys.decode(byte) { key(event) }
+        guard let event = keys.decode(byte) else { return }
+        inputArrived()
+        key(event)
       },
       mouse: { byte in
         hasMouse = true
-        if let report = mouse.decode(byte), absolutePointer == nil { session.pointer(report) }
+        guard let report = mouse.decode(byte) else { return }
+        inputArrived()
+        if absolutePointer == nil { session.pointer(report) }
       })
     if hasMouse { absolutePointer?.poll { session.pointer($0) } }
   }

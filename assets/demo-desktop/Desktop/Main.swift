@@ -15,13 +15,13 @@ func desktopMain() -> Never {
   }
   let screen = Screen(adapter.screen)
   let session = Session(
-    screen: screen, user: name(configuration.text("opt/carrel/user"), "guest"),
+    screen: screen, user: configuration.user,
     desktop: name(configuration.text("opt/carrel/desktop"), "demo"), time: RealTimeClock().now())
   session.present()
   let controller = KeyboardController()
   let absolutePointer = AbsolutePointer()
   let loop = EventLoop(
-    serial: serial, controller: controller, session: session,
+    serial: serial, configuration: configuration, controller: controller, session: session,
     power: Power(rootPointer: boot.rootPointer), absolutePointer: absolutePointer,
     layout: .named(Decoding.text(configuration.text("opt/carrel/keyboard") ?? [])))
   if let scene = configuration.text("opt/carrel/scene") { loop.play(Decoding.text(scene)) }

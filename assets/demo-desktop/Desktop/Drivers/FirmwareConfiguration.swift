@@ -2,7 +2,6 @@
 struct FirmwareConfiguration {
   private struct File {
     let selector: UInt16
-    let size: Int
     let name: [UInt8]
   }
 
@@ -21,18 +20,26 @@ struct FirmwareConfiguration {
       let name = entry[(start + 8)...].prefix { $0 != 0 }
       files.append(
         File(
-          selector: UInt16(Self.bigEndian(entry[(start + 4)..<(start + 6)])),
-          size: Self.bigEndian(entry[start..<(start + 4)]), name: Array(name)))
+          selector: UInt16(Self.bigEndian(entry[(start + 4)..<(start + 6)])), name: Array(name)))
     }
   }
 
-  /// The text of a file, without white space at its end, or nil if it is not there.
+  private static let longest = 256
+
+  /// The text of a file as it is now, without white space at its end, or nil if it is
+  /// not there. The directory's size may be out of date; past a file's end are zeros.
   func text(_ name: StaticString) -> [UInt8]? {
     let wanted = name.withUTF8Buffer { Array($0) }
     guard let file = files.first(where: { $0.name == wanted }) else { return nil }
-    var bytes = item(file.selector, count: min(file.size, 256))
+    var bytes = Array(item(file.selector, count: Self.longest).prefix { $0 != 0 })
     while let last = bytes.last, last <= 0x20 { bytes.removeLast() }
     return bytes
+  }
+
+  /// The user's name as it is now: a desktop may run before it is anybody's.
+  var user: Text {
+    guard let bytes = text("opt/carrel/user"), !bytes.isEmpty else { return "guest".text }
+    return Decoding.text(bytes)
   }
 
   private func item(_ selector: UInt16, count: Int) -> [UInt8] {

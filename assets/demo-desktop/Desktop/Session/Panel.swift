@@ -5,7 +5,7 @@ final class Panel {
   enum Button { case restart, shutDown }
 
   private let surface: Surface
-  private let user: Text
+  private var user: Text
   private let desktop: Text
   private let logo = Picture.logo.load()
   private let restartIcon = Picture.restart.load()
@@ -36,6 +36,13 @@ final class Panel {
     time = text
     draw()
     return Rectangle((frame.width - wider) / 2, 0, wider, Self.height)
+  }
+
+  /// Shows another user; returns what changed.
+  func show(user: Text) -> Rectangle {
+    self.user = user
+    draw()
+    return frame
   }
 
   func button(at position: Point) -> Button? {

@@ -7,6 +7,7 @@ final class Session: Painter {
   private let launchers: [Window]
   private var closed: [Bool]
   private let panel: Panel
+  private var user: Text
   private let dock: Dock
   private let wallpaper: Surface
   private(set) var dialog: Dialog?
@@ -21,6 +22,7 @@ final class Session: Painter {
     let bounds = screen.bounds
     wallpaper = Surface(width: bounds.width, height: bounds.height)
     Wallpaper.draw(on: wallpaper)
+    self.user = user
     panel = Panel(width: bounds.width, user: user, desktop: desktop, time: time)
     dock = Dock(screen: bounds)
     let layout = Layout(bounds)
@@ -76,6 +78,17 @@ final class Session: Painter {
   }
 
   func show(_ time: RealTimeClock.Reading) { screen.invalidate(panel.show(time)) }
+
+  /// Makes it another user's desktop, with what was written left alone; returns
+  /// whether it was not this user's already.
+  func show(user new: Text) -> Bool {
+    guard new != user else { return false }
+    editor.replace(Self.welcome(user).text, with: Self.welcome(new).text)
+    terminal.show(user: new)
+    screen.invalidate(panel.show(user: new))
+    user = new
+    return true
+  }
 
   /// Moves a window and repaints where it was and is.
   func move(_ window: Window, to x: Int, _ y: Int) {

@@ -12,7 +12,7 @@ final class Editor: Window {
     in: self, area: content.inset(Self.margin), ink: theme.text, paper: theme.body)
 
   init(frame: Rectangle, text: String) {
-    lines = text.text.split(separator: 10, omittingEmptySubsequences: false).map { Array($0) }
+    lines = Self.lines(of: text.text)
     super.init(title: "Editor", theme: .light, frame: frame)
     invalidate(content)
     moveToEnd()
@@ -20,6 +20,19 @@ final class Editor: Window {
 
   /// Everything that was written.
   var text: Text { Text(lines.joined(separator: [10])) }
+
+  private static func lines(of text: Text) -> [Text] {
+    text.split(separator: 10, omittingEmptySubsequences: false).map { Array($0) }
+  }
+
+  /// Puts one text in the place of another of as many lines, if nothing else is there.
+  func replace(_ old: Text, with new: Text) {
+    let replacement = Self.lines(of: new)
+    guard text == old, replacement.count == lines.count else { return }
+    lines = replacement
+    caretColumn = min(caretColumn, lines[caretLine].count)
+    update()
+  }
 
   func clear() {
     lines = [[]]

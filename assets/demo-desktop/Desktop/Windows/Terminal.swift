@@ -11,7 +11,7 @@ final class Terminal: Window {
   private static let green = Pixel.rgb(0x7CE2A8)
   private static let blue = Pixel.rgb(0x7FB2FF)
 
-  private let user: Text
+  private var user: Text
   private let host: Text
   private var history: [[Cell]] = []
   private var input: Text = []
@@ -19,6 +19,8 @@ final class Terminal: Window {
   private var offset = 0
   private var requests: [Request] = []
   private let machine: Text
+  /// Nothing stands there but the greeting.
+  private var isFresh = true
 
   private lazy var grid = TextGrid(
     in: self, area: content.inset(Self.margin), ink: theme.text, paper: theme.body)
@@ -29,9 +31,21 @@ final class Terminal: Window {
     self.machine = machine
     super.init(title: "Terminal", theme: .dark, frame: frame)
     invalidate(content)
+    greet()
+  }
+
+  private func greet() {
+    history = []
     run("about".text)
     write("Type \"help\" for what this terminal knows.", theme.faded)
+    isFresh = true
     show()
+  }
+
+  /// Prompts for another user from now on.
+  func show(user: Text) {
+    self.user = user
+    if isFresh { greet() } else { show() }
   }
 
   func takeRequests() -> [Request] {
@@ -40,6 +54,7 @@ final class Terminal: Window {
   }
 
   override func key(_ event: KeyEvent) {
+    isFresh = false
     switch event.action {
     case .character(let code) where event.control:
       if code | 0x20 == 0x6C { history = [] }
@@ -135,7 +150,10 @@ final class Terminal: Window {
 
   func write(_ text: String, _ ink: Pixel) { write(text.text, ink) }
 
-  func write(_ text: Text, _ ink: Pixel) { add(cells(text, ink)) }
+  func write(_ text: Text, _ ink: Pixel) {
+    isFresh = false
+    add(cells(text, ink))
+  }
 
   private func cell(_ code: UInt16, _ ink: Pixel) -> Cell {
     Cell(code: code, ink: ink, paper: theme.body)
