@@ -8,7 +8,7 @@ import DeviceModel
 /// character that needs a dead key is typed as two taps; one that the keyboard
 /// lacks as Alt and its number on the keypad.
 public struct KeyTranslator: Sendable {
-  public let layout: KeyboardLayout
+  public private(set) var layout: KeyboardLayout
   /// The guest's lock lights, as it last set them.
   public var leds = KeyboardLEDs()
 
@@ -44,6 +44,14 @@ public struct KeyTranslator: Sendable {
   {
     if isPressed { press(keysym) } else { release(keysym) }
     return takeOutput()
+  }
+
+  /// Keysyms mean this from now on. What is held down is let go of: the same keysym
+  /// may be another key when it repeats.
+  public mutating func change(to layout: KeyboardLayout) -> [(KeyCode, Bool)] {
+    guard layout != self.layout else { return [] }
+    self.layout = layout
+    return releaseAll()
   }
 
   /// Lets go of everything.

@@ -32,6 +32,14 @@ final class InputRouter: Sendable {
     state.withLock { $0.viewport = viewport }
   }
 
+  func setLayout(_ layout: KeyboardLayout) {
+    state.withLock { state in
+      for (code, pressed) in state.keys.change(to: layout) {
+        state.send?(.key(code, pressed: pressed))
+      }
+    }
+  }
+
   func setLEDs(_ leds: KeyboardLEDs) {
     state.withLock { $0.keys.leds = leds }
   }

@@ -44,6 +44,7 @@ public final class ViewerSession: Sendable {
   }
 
   private let commands: Mailbox<Command>
+  private let router: InputRouter
   private let threads: Guarded<[Thread]>
 
   /// Starts serving the viewer on `client`.
@@ -59,6 +60,7 @@ public final class ViewerSession: Sendable {
     self.commands = commands
     let viewer = try ViewerSocket(client)
     let router = InputRouter(layout: configuration.layout)
+    self.router = router
     let output = try Thread(name: "encoder") {
       ViewerSocket.allowInterruption()
       do {
@@ -81,6 +83,9 @@ public final class ViewerSession: Sendable {
 
   /// Shows the desktop behind a connection of the display link.
   public func attach(_ connection: UnixSocket) { commands.post(.use(connection)) }
+
+  /// What keysyms mean from the next one on.
+  public func setLayout(_ layout: KeyboardLayout) { router.setLayout(layout) }
 
   /// Leaves the desktop; the viewer sees the status screen.
   public func detach() { commands.post(.detach) }

@@ -15,7 +15,8 @@ struct CarrelDisplay: ParsableCommand {
       stream socket on which RFB 3.8 is spoken with security type None. The control \
       descriptor is a SOCK_SEQPACKET socket; each packet is one message in UTF-8.
 
-      To this process: attach PATH, detach, status PERCENT|- TEXT, name TEXT, end TEXT.
+      To this process: attach PATH, layout en-us|de|fr, detach, status PERCENT|- TEXT, \
+      name TEXT, end TEXT.
       From it: attached, waiting, power shutdown|reboot|reset, closed REASON.
 
       The end of either socket ends the process.

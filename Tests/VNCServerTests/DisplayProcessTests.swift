@@ -81,6 +81,25 @@ struct DisplayProcessTests {
     #expect(try display.process.wait() == .exited(0))
   }
 
+  @Test("reads keys by the layout that it is told before its desktop, and by the next at once")
+  func layout() throws {
+    let directory = try TemporaryDirectory()
+    let machine = try FakeMachine(path: directory.path("desk.display"))
+    machine.server.publish(scanout(320, 200))
+    let display = try DisplayProcess()
+    try display.tell("layout de")
+    try display.tell("attach \(directory.path("desk.display"))")
+    try display.viewer.handshake()
+    #expect(try display.hear() == "attached")
+    try display.viewer.key(0x7A, true)
+    #expect(machine.wait { $0.inputs == [.key(KeyCode(0x15), pressed: true)] })
+    try display.tell("layout fr")
+    // What is held is let go of.
+    #expect(machine.wait { $0.inputs.last == .key(KeyCode(0x15), pressed: false) })
+    try display.viewer.key(0x7A, true)
+    #expect(machine.wait { $0.inputs.last == .key(KeyCode(0x11), pressed: true) })
+  }
+
   @Test("ends with the viewer, and with carreld", arguments: [true, false])
   func ends(viewerLeaves: Bool) throws {
     let display = try DisplayProcess()

@@ -114,6 +114,26 @@ struct ProtocolTests {
       ])
   }
 
+  @Test("another layout holds from the next key, and what was held is let go of")
+  func layoutChange() throws {
+    let connection = try Connection(scanout(320, 200))
+    try connection.viewer.handshake()
+    #expect(connection.wait { $0 == .attached })
+    try connection.viewer.key(0x79, true)
+    #expect(connection.machine.wait { $0.inputs.count == 1 })
+    let command = try #require(DisplayCommand(packet: Array("layout de".utf8)))
+    connection.session.perform(command)
+    #expect(connection.machine.wait { $0.inputs.count == 2 })
+    try connection.viewer.key(0x79, true)
+    try connection.viewer.key(0x79, false)
+    #expect(connection.machine.wait { $0.inputs.count == 4 })
+    #expect(
+      connection.machine.received.inputs == [
+        .key(KeyCode(0x15), pressed: true), .key(KeyCode(0x15), pressed: false),
+        .key(KeyCode(0x2C), pressed: true), .key(KeyCode(0x2C), pressed: false),
+      ])
+  }
+
   @Test("the pointer spans the whole picture, and wheels turn")
   func pointer() throws {
     let connection = try Connection(scanout(320, 200))
