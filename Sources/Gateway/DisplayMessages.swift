@@ -3,6 +3,7 @@ import Brokering
 /// What the gateway tells a display process: one packet of UTF-8 text each.
 enum DisplayMessage: Hashable, Sendable {
   case attach(displayLink: String)
+  case layout(String)
   case detach
   case status(String, percent: Int?)
   case name(String)
@@ -15,6 +16,7 @@ enum DisplayMessage: Hashable, Sendable {
     let text =
       switch self {
       case .attach(let path): "attach \(path)"
+      case .layout(let layout): "layout \(layout)"
       case .detach: "detach"
       case .status(let text, let percent):
         "status \(percent.map { String(min(100, max(0, $0))) } ?? "-") \(text)"

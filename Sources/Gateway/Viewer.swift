@@ -18,6 +18,7 @@ final class Viewer: ViewerConnection {
   }
 
   func attach(displayLink path: String) { send(.attach(displayLink: path)) }
+  func setKeyboardLayout(_ layout: String) { send(.layout(layout)) }
   func detach() { send(.detach) }
   func showStatus(_ text: String, percent: Int?) { send(.status(text, percent: percent)) }
   func setName(_ name: String) { send(.name(name)) }

@@ -32,11 +32,8 @@ struct Launching: Sendable {
     try directory.store(LaunchRecord(generation: request.generation), at: directory.launch)
     failpoints.hit("supervisor.recorded")
     try Files.replace(directory.desktopFile, with: request.desktop.rawValue.utf8)
-    if let user = request.user {
-      try Files.replace(directory.userFile, with: user.rawValue.utf8)
-    } else {
-      try Files.remove(directory.userFile)
-    }
+    // Empty for nobody: the VMM wants a file, and looks again when it is replaced.
+    try Files.replace(directory.userFile, with: Array((request.user?.rawValue ?? "").utf8))
     try prepareDisk()
     failpoints.hit("supervisor.prepared")
   }

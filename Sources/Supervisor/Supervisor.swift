@@ -310,6 +310,24 @@ extension Supervisor {
 // MARK: - Commands
 
 extension Supervisor {
+  /// A name that stands there already is not written again: viewers come and go.
+  public func identify(_ desktop: DesktopID, as user: UserName) async throws(LaunchError) {
+    guard machines[desktop]?.process != nil else {
+      throw LaunchError(.notRunning, "desktop '\(desktop)' is not running: start it first")
+    }
+    let path = directory(of: desktop).userFile
+    let name = Array(user.rawValue.utf8)
+    do {
+      try await offPool {
+        if (try? Files.read(path)) != name { try Files.replace(path, with: name) }
+      }
+    } catch {
+      throw LaunchError(
+        .startFailed, "the name of the user of desktop '\(desktop)' cannot be written",
+        cause: error)
+    }
+  }
+
   public func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {
     try await command(desktop, .powerdown)
   }

@@ -12,10 +12,8 @@ struct VMMCommand: Hashable, Sendable {
       "--display-link", directory.displayLink,
       "--control", directory.control,
       "--fw-cfg", "name=opt/carrel/desktop,file=\(directory.desktopFile)",
+      "--fw-cfg", "name=opt/carrel/user,file=\(directory.userFile)",
     ]
-    if request.user != nil {
-      arguments += ["--fw-cfg", "name=opt/carrel/user,file=\(directory.userFile)"]
-    }
     switch request.image.kind {
     case .kernel:
       arguments += ["--kernel", request.image.path]

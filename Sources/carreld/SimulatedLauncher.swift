@@ -55,6 +55,10 @@ struct SimulatedLauncher: Launcher {
     ended.yield(DesktopExit(desktop: desktop, generation: generation, reason: .guestShutdown))
   }
 
+  func identify(_ desktop: DesktopID, as user: UserName) async throws(LaunchError) {
+    try check(desktop)
+  }
+
   func reset(_ desktop: DesktopID) async throws(LaunchError) { try check(desktop) }
   func suspend(_ desktop: DesktopID) async throws(LaunchError) { try check(desktop) }
   func resume(_ desktop: DesktopID) async throws(LaunchError) { try check(desktop) }

@@ -20,6 +20,50 @@ struct SessionTests {
     #expect(world.shown[bob] == office1)
   }
 
+  @Test("a spare is told whose it became before its viewer is attached, and forgets it after")
+  func identified() throws {
+    var world = try World.with(size: 1, spares: 1)
+    let alice = UserName(rawValue: "alice")
+    #expect(world.names[office1] == nil)
+    let login = Login(user: alice, pool: nil, peer: PeerAddress("here"))
+    let actions = world.site.handle(.viewerArrived(ConnectionID(9), login), now: world.now)
+    let told = try #require(actions.firstIndex(of: .identify(office1, alice)))
+    let attached = try #require(actions.firstIndex(of: .attach(ConnectionID(9), office1)))
+    #expect(told < attached)
+
+    world = try World.with(size: 1, spares: 1)
+    world.arrive("alice")
+    #expect(world.names[office1] == alice)
+    let session = try #require(world.site.sessions.sorted.first)
+    try world.perform(.endSession(session.id))
+    world.settle()
+    #expect(world.desktop("office-1")?.phase == .clean)
+    #expect(world.names[office1] == nil)
+  }
+
+  @Test("a viewer has its pool's keyboard layout before its desktop, and later changes at once")
+  func keyboardLayout() throws {
+    var world = try World.with(policies: PoolPolicies(keyboardLayout: "de"))
+    let login = Login(
+      user: UserName(rawValue: "alice"), pool: nil, peer: PeerAddress("here"))
+    let actions = world.site.handle(.viewerArrived(ConnectionID(9), login), now: world.now)
+    let told = try #require(
+      actions.firstIndex(of: .setKeyboardLayout(ConnectionID(9), "de")))
+    let attached = try #require(actions.firstIndex(of: .attach(ConnectionID(9), office1)))
+    #expect(told < attached)
+
+    world = try World.with(policies: PoolPolicies(keyboardLayout: "de"))
+    let viewer = world.arrive("alice")
+    #expect(world.layouts[viewer] == "de")
+    var change = PoolChange()
+    change.policies = PoolPolicies(keyboardLayout: "fr")
+    let changed = try world.perform(.updatePool(PoolName(rawValue: "office"), change))
+    #expect(changed.contains(.setKeyboardLayout(viewer, "fr")))
+    #expect(
+      try !world.perform(.updatePool(PoolName(rawValue: "office"), change))
+        .contains(.setKeyboardLayout(viewer, "fr")))
+  }
+
   @Test("a dedicated desktop keeps its user, disk and number after a session")
   func dedicatedKept() throws {
     var world = try World.with(.dedicated)

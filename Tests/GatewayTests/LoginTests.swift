@@ -32,16 +32,17 @@ struct LoginTests {
       try viewer.send([1])
       let arrival = try await running.broker.arrival(0)
       #expect(arrival.login.peer.text == "127.0.0.1")
+      arrival.viewer.setKeyboardLayout("de")
       arrival.viewer.detach()
       arrival.viewer.showStatus("One\nmoment", percent: nil)
       arrival.viewer.close(telling: "You logged in elsewhere.")
       arrival.viewer.showStatus("never sent", percent: 1)
       let display = try await running.displays.process(0)
-      let messages = try await display.wait { $0.messages.count >= 6 }.messages
+      let messages = try await display.wait { $0.messages.count >= 7 }.messages
       #expect(
         messages == [
           "name desk of alice", "status 40 Starting your desktop",
-          "attach /run/carrel/alice.display", "detach", "status - One moment",
+          "attach /run/carrel/alice.display", "layout de", "detach", "status - One moment",
           "end You logged in elsewhere.",
         ])
       try display.control.send(Array("power reboot".utf8))

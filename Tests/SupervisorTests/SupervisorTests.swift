@@ -49,6 +49,33 @@ struct SupervisorTests {
     try await supervisor.discard(office)
   }
 
+  @Test("a spare is told its user while it runs; a new start and a discard forget the name")
+  func identity() async throws {
+    let running = try RunningSupervisor()
+    let supervisor = running.supervisor
+    let alice = UserName(rawValue: "alice")
+    let early = await #expect(throws: LaunchError.self) {
+      try await supervisor.identify(office, as: alice)
+    }
+    #expect(early?.kind == .notRunning)
+    #expect(!Files.exists(running.path("user")))
+
+    try await supervisor.start(try running.request(user: nil))
+    #expect(try Files.read(running.path("user")).isEmpty)
+    let line = String(
+      decoding: try Files.read("/proc/\(running.process().identifier)/cmdline"), as: UTF8.self)
+    #expect(line.contains("name=opt/carrel/user,file=\(running.path("user"))"))
+    try await supervisor.identify(office, as: alice)
+    try await supervisor.identify(office, as: alice)
+    #expect(try Files.read(running.path("user")) == Array("alice".utf8))
+
+    try await supervisor.start(try running.request(generation: 2, user: nil))
+    #expect(try Files.read(running.path("user")).isEmpty)
+    try await supervisor.identify(office, as: alice)
+    try await supervisor.discard(office)
+    #expect(!Files.exists(running.path("user")))
+  }
+
   @Test("a guest that ignores the power button is stopped after its time of grace")
   func grace() async throws {
     let running = try RunningSupervisor()

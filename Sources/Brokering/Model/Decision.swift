@@ -64,6 +64,7 @@ public enum Reason: String, Hashable, Codable, Sendable, CaseIterable {
   case desktopSurplus = "desktop-surplus"
   case desktopRemoved = "desktop-removed"
   case desktopReset = "desktop-reset"
+  case desktopUnidentified = "desktop-unidentified"
   // After a restart of carreld
   case recoveredRunning = "recovered-running"
   case recoveredGone = "recovered-gone"

@@ -144,6 +144,7 @@ extension Site {
         show(waitingText(for: viewer), to: viewer)
         continue
       }
+      setKeyboardLayout(policies(of: record).keyboardLayout, of: viewer)
       if record.power == .running {
         attach(viewer, to: record, now: now)
       } else {
@@ -158,6 +159,8 @@ extension Site {
     viewers[viewer.id]?.status = nil
     let phase = record.phase
     desktop(record.id, .viewerAttached, now: now)
+    // A spare was started for nobody, and what was told before may have been lost.
+    actions.append(.identify(record.id, viewer.login.user))
     actions.append(.attach(viewer.id, record.id))
     if phase != .connected {
       note(
@@ -166,6 +169,12 @@ extension Site {
     }
     // A suspended desktop runs on now that somebody looks.
     if record.paused { operate(now: now) }
+  }
+
+  private mutating func setKeyboardLayout(_ layout: String, of viewer: Viewer) {
+    guard viewer.keyboardLayout != layout else { return }
+    viewers[viewer.id]?.keyboardLayout = layout
+    actions.append(.setKeyboardLayout(viewer.id, layout))
   }
 
   private mutating func show(_ text: String, to viewer: Viewer) {

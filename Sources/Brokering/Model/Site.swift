@@ -47,6 +47,8 @@ public struct Viewer: Hashable, Sendable {
   /// Whether it was told to attach to the desktop's present VMM.
   public internal(set) var attached = false
   public internal(set) var status: String?
+  /// The keyboard layout that it was last given.
+  public internal(set) var keyboardLayout: String?
   /// Whether its waiting was already put on record.
   var waitNoted = false
 
@@ -86,6 +88,9 @@ public enum SiteAction: Hashable, Sendable {
   case resume(DesktopID)
   case reset(DesktopID)
   case pressPowerButton(DesktopID)
+  /// Before any viewer of that user is attached.
+  case identify(DesktopID, UserName)
+  case setKeyboardLayout(ConnectionID, String)
   case attach(ConnectionID, DesktopID)
   case detach(ConnectionID)
   case showStatus(ConnectionID, String)

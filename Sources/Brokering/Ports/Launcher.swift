@@ -27,6 +27,11 @@ public protocol Launcher: Sendable {
   /// can be read again.
   func discard(_ desktop: DesktopID) async throws(LaunchError)
 
+  /// Tells the running desktop whose it is, for the guest to show. Idempotent;
+  /// returns when a guest that looks will see it. What a later `start` is told
+  /// replaces it, and `discard` removes it.
+  func identify(_ desktop: DesktopID, as user: UserName) async throws(LaunchError)
+
   /// Presses the power button and returns; the guest decides.
   func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError)
 

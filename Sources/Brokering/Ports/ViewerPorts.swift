@@ -11,6 +11,10 @@ public protocol ViewerConnection: Sendable {
   /// Attaching to the present path again is free; to another leaves the first.
   func attach(displayLink path: String)
 
+  /// How characters that the viewer sends become keys: one of
+  /// `PoolPolicies.keyboardLayouts`. At once, also while attached.
+  func setKeyboardLayout(_ layout: String)
+
   /// Leaves the desktop and shows the status screen.
   func detach()
 

@@ -169,7 +169,7 @@ public actor Broker {
         continue
       }
       postponed.removeFirst()
-      act(on: actions, in: &group)
+      await act(on: actions, in: &group)
     }
   }
 
@@ -184,7 +184,7 @@ public actor Broker {
       } catch {
         throw BrokerError(.storage, "nothing was changed", cause: error)
       }
-      act(on: actions, in: &group)
+      await act(on: actions, in: &group)
       return .success(
         actions.compactMap { if case .report(let decision) = $0 { decision } else { nil } })
     } catch let error as BrokerError {
@@ -235,9 +235,12 @@ public actor Broker {
 
   private func act(
     on actions: [SiteAction], in group: inout ThrowingDiscardingTaskGroup<any Error>
-  ) {
+  ) async {
     for action in actions {
       switch action {
+      case .identify(let desktop, let user): await identify(desktop, as: user)
+      case .setKeyboardLayout(let id, let layout):
+        connections[id]?.setKeyboardLayout(layout)
       case .attach(let id, let desktop):
         connections[id]?.attach(displayLink: launcher.displayLink(of: desktop))
       case .detach(let id): connections[id]?.detach()
@@ -259,6 +262,19 @@ public actor Broker {
           }
         }
       }
+    }
+  }
+
+  /// Waited for, so that nobody sees a desktop that does not know its user. A guest
+  /// that cannot be told is used all the same.
+  private func identify(_ desktop: DesktopID, as user: UserName) async {
+    do {
+      try await launcher.identify(desktop, as: user)
+    } catch {
+      observe(
+        Decision(
+          time: clock.now, reason: .desktopUnidentified, user: user, desktop: desktop,
+          text: "\(desktop) was not told its user: \(error)"))
     }
   }
 
@@ -323,7 +339,8 @@ extension Launcher {
       do { try await reset(id) } catch { return (nil, (id, "\(id): \(error)")) }
     case .pressPowerButton(let id):
       do { try await pressPowerButton(id) } catch { return (nil, (id, "\(id): \(error)")) }
-    case .attach, .detach, .showStatus, .setName, .close, .report: break
+    case .identify, .setKeyboardLayout, .attach, .detach, .showStatus, .setName, .close, .report:
+      break
     }
     return (nil, nil)
   }

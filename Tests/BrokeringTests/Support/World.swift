@@ -35,6 +35,9 @@ struct World {
   var open: [ConnectionID: Login] = [:]
   var shown: [ConnectionID: DesktopID] = [:]
   var told: [ConnectionID: String] = [:]
+  /// Whose name a guest shows if it looks.
+  var names: [DesktopID: UserName] = [:]
+  var layouts: [ConnectionID: String] = [:]
   var decisions: [Decision] = []
   private var lastViewer: UInt64 = 0
 
@@ -105,6 +108,7 @@ struct World {
         overtaken.insert(request)
       }
       traces[id] = nil
+      names[id] = nil
       end(id, .stopped)
       send(.discarded(id))
     case .suspend(let id):
@@ -125,6 +129,7 @@ struct World {
       #expect(traces[id, default: []].isSubset(of: [user]), "\(id) starts for \(user)")
     }
     vmms[id] = VMM(generation: request.generation)
+    names[id] = request.user
     send(.started(id, generation: request.generation))
   }
 
@@ -163,6 +168,8 @@ struct World {
     save()
     for action in actions {
       switch action {
+      case .identify(let desktop, let user): names[desktop] = user
+      case .setKeyboardLayout(let viewer, let layout): layouts[viewer] = layout
       case .attach(let viewer, let desktop): attach(viewer, to: desktop)
       case .detach(let viewer): shown[viewer] = nil
       case .showStatus(let viewer, let text): told[viewer] = text
@@ -183,6 +190,7 @@ struct World {
     #expect(
       traces[desktop, default: []].isSubset(of: [user]),
       "\(user) is shown \(desktop), which holds traces of \(traces[desktop, default: []])")
+    #expect(names[desktop] == user, "\(user) is shown \(desktop), which says another name")
     traces[desktop, default: []].insert(user)
     shown[viewer] = desktop
   }
