@@ -160,7 +160,12 @@ if wholeProject {
       ["SiteConfiguration", "TestSupport", .product(name: "Yams", package: "Yams")]),
     tests("Supervisor", ["Supervisor", "TestSupport"]),
     tests("Gateway", ["Gateway", "Identity", "TestSupport"]),
-    tests("ControlServer", ["ControlServer", "ControlClient", "Store", "TestSupport"]),
+    tests(
+      "ControlServer",
+      [
+        "ControlServer", "ControlClient", "Store", "TestSupport", logging,
+        .product(name: "Yams", package: "Yams"),
+      ]),
   ]
 }
 

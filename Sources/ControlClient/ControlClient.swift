@@ -10,13 +10,18 @@ public struct ControlClient: Sendable {
   /// More than any answer holds; a screenshot is the largest.
   private static let largestAnswer = 64 * 1024 * 1024
 
-  public let socketPath: String
-  private let http: HTTPClient
+  /// One for the process, which never ends it: it holds no connection it must close.
+  private static let http: HTTPClient = {
+    var configuration = HTTPClient.Configuration()
+    // A socket that nobody listens on stays so: say it at once.
+    configuration.connectionPool.retryConnectionEstablishment = false
+    return HTTPClient(
+      eventLoopGroup: HTTPClient.defaultEventLoopGroup, configuration: configuration)
+  }()
 
-  public init(socketPath: String) {
-    self.socketPath = socketPath
-    http = HTTPClient.shared
-  }
+  public let socketPath: String
+
+  public init(socketPath: String) { self.socketPath = socketPath }
 
   // MARK: Requests
 
@@ -78,7 +83,7 @@ public struct ControlClient: Sendable {
     let status: UInt
     let bytes: [UInt8]
     do {
-      let response = try await http.execute(request, timeout: .seconds(60))
+      let response = try await Self.http.execute(request, timeout: .seconds(60))
       status = response.status.code
       bytes = [UInt8](buffer: try await response.body.collect(upTo: Self.largestAnswer))
     } catch {

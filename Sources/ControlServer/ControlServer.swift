@@ -85,8 +85,7 @@ public struct ControlServer: Service {
     return router
   }
 
-  /// Every route as `GET /v1/pools/{name}`, for the test that compares them with
-  /// the OpenAPI document.
+  /// Every route as `GET /v1/pools/{name}`, to be compared with the OpenAPI document.
   package static func routes(of broker: Broker) -> [String] {
     let surroundings = Surroundings(
       version: "", started: WireTime(milliseconds: 0), gateway: { ([], nil) },

@@ -274,6 +274,8 @@ extension Desktop {
       if phase == .suspended { phase = .disconnected }
       let effects = fail(
         reason.description, attempts: attempts, now: now, from: Set(Phase.allCases))
+      // Somebody may be waiting: the first time there is no reason to.
+      if failures == 1, phase != .failed { retryAt = nil }
       return phase == .failed ? effects : [.crashed(reason.description)]
     }
   }

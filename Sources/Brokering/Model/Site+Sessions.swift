@@ -195,7 +195,11 @@ extension Site {
 
 extension Desktop {
   var progressText: String {
-    if failures > 0 { return "\(id) did not start; trying again" }
+    if failures > 0 {
+      // It has a disk of its own once it has run.
+      return disk == .keep
+        ? "\(id) stopped unexpectedly; starting it again" : "\(id) did not start; trying again"
+    }
     return phase == .recycling ? "Preparing \(id)" : "Starting \(id)"
   }
 }

@@ -87,7 +87,8 @@ extension Site {
       let user = try find(name)
       guard !user.disabled else {
         throw BrokerError(
-          .conflict, "user '\(name)' is disabled: enable with 'carrel user disable --undo \(name)'")
+          .conflict,
+          "user '\(name)' is disabled: let them in again with 'carrel user enable \(name)'")
       }
       if let pool { _ = try find(pool) }
       guard seconds > 0 else {

@@ -88,17 +88,31 @@ public actor Broker {
       inbox.finish()
       timer?.cancel()
     }
-    try await withThrowingDiscardingTaskGroup { group in
-      let inbox = self.inbox
-      group.addTask {
-        for await exit in exits { inbox.yield(.event(.exited(exit))) }
+    do {
+      try await withThrowingDiscardingTaskGroup { group in
+        let inbox = self.inbox
+        group.addTask {
+          for await exit in exits { inbox.yield(.event(.exited(exit))) }
+        }
+        try await process(.event(.recovered(survivors)), in: &group)
+        for await message in messages {
+          try await process(message, in: &group)
+        }
+        if settings.stopDesktopsAtEnd { await endDesktops() }
+        group.cancelAll()
       }
-      try await process(.event(.recovered(survivors)), in: &group)
-      for await message in messages {
-        try await process(message, in: &group)
-      }
-      if settings.stopDesktopsAtEnd { await endDesktops() }
-      group.cancelAll()
+    } catch {
+      await refuseCommands(because: error)
+      throw error
+    }
+  }
+
+  /// Nobody is left waiting for an answer.
+  private func refuseCommands(because error: any Error) async {
+    ended = true
+    inbox.finish()
+    for await case .command(_, let reply) in messages {
+      reply(.failure(BrokerError(.storage, "carreld is shutting down", cause: error)))
     }
   }
 

@@ -22,14 +22,30 @@ struct DesktopRelease: Verb {
       APIPath("desktops", id, "release", query: force ? [("force", "true")] : []))
     guard !noWait else { return answer }
     return try await Waiting.until(
-      seconds: 90,
-      ask: { () async throws -> DesktopDocument in try await client.get(APIPath("desktops", id)) },
+      seconds: 90, ask: { () async throws -> DesktopDocument in try await ask(client, answer) },
       problem: startProblem,
       progress: { _ in terminal.showProgress("reverting \(id)") },
-      isDone: { $0.phase == "clean" || $0.phase == "draining" })
+      isDone: { $0.phase == "clean" || $0.phase == "deleted" })
+  }
+
+  /// A pool that has spares enough does not keep it.
+  private func ask(
+    _ client: ControlClient, _ last: DesktopDocument
+  ) async throws -> DesktopDocument {
+    do {
+      return try await client.get(APIPath("desktops", id))
+    } catch {
+      guard error.kind == .refused(.notFound) else { throw error }
+      var gone = last
+      gone.phase = "deleted"
+      gone.power = "off"
+      return gone
+    }
   }
 
   func render(_ answer: DesktopDocument, _ terminal: Terminal) -> String {
-    "Desktop \(id) is \(answer.phase)."
+    answer.phase == "deleted"
+      ? "Desktop \(id) is deleted: its pool has spares enough."
+      : "Desktop \(id) is \(answer.phase)."
   }
 }

@@ -1,0 +1,369 @@
+import ControlAPI
+import Foundation
+import TestSupport
+import Testing
+
+@Suite("carrel and carreld")
+struct CommandLineTests {
+  private let home: Home
+  private let daemon: RunningDaemon
+
+  init() throws {
+    home = try Home()
+    daemon = try RunningDaemon(home)
+  }
+
+  private func makeOffice(_ more: String...) throws {
+    let result = try home.run(
+      "carrel",
+      ["pool", "create", "office", "--image", home.image, "--size", "3", "--spares", "2"] + more)
+    try #require(result.code == 0, "\(result.errors)")
+  }
+
+  @Test("a pool is made, shown, changed and deleted")
+  func pools() throws {
+    try makeOffice("--memory", "1G", "--cpus", "2", "--keyboard-layout", "de")
+    var pool = try home.done("pool", "show", "office", "--json").json(PoolDocument.self)
+    #expect(pool.kind == "floating")
+    #expect(pool.memoryMiB == 1024)
+    #expect(pool.cpus == 2)
+    #expect(pool.image.kind == "kernel")
+    #expect(pool.policies.keyboardLayout == "de")
+    #expect(pool.desktops.clean == 2)
+    #expect(home.running == ["office-1", "office-2"])
+    pool = try home.done("pool", "set", "office", "--spares", "1", "--json").json(PoolDocument.self)
+    #expect(pool.spares == 1)
+    #expect(pool.size == 3)
+    let table = try home.done("pool", "list").output
+    #expect(table.hasPrefix("POOL "))
+    #expect(table.contains("office  floating"))
+    try home.done("pool", "delete", "office")
+    #expect(try home.done("pool", "list", "--json").json([PoolDocument].self).isEmpty)
+    #expect(home.running.isEmpty)
+  }
+
+  @Test("desktops are stopped, started, reset, deleted and photographed")
+  func desktops() throws {
+    try makeOffice()
+    #expect(try home.done("desktop", "stop", "office-1").output == "Desktop office-1 is off.\n")
+    #expect(home.running == ["office-2"])
+    var desktop = try home.done("desktop", "show", "office-1", "--json").json(DesktopDocument.self)
+    #expect(desktop.held)
+    desktop = try home.done("desktop", "start", "office-1", "--json").json(DesktopDocument.self)
+    #expect(desktop.power == "running")
+    #expect(desktop.generation == 2)
+    try home.done("desktop", "reset", "office-1")
+    try home.done("desktop", "screenshot", "office-1", "--output", home.directory.path("shot.png"))
+    #expect(try home.directory.read("shot.png").starts(with: [0x89, 0x50, 0x4E, 0x47]))
+    try home.done("desktop", "delete", "office-1")
+    let left = try home.done("desktop", "list", "--pool", "office", "--json")
+      .json([DesktopDocument].self)
+    #expect(!left.map(\.id).contains("office-1"))
+  }
+
+  @Test("users are added, changed, entitled, disabled and deleted")
+  func users() throws {
+    try makeOffice()
+    try home.done("user", "add", "alice", "--password-stdin", input: "secret\n")
+    try home.done("user", "add", "bob", "--no-password")
+    try home.done("user", "passwd", "bob", "--password-stdin", input: "other\n")
+    try home.done("entitle", "alice", "office")
+    var user = try home.done("user", "show", "alice", "--json").json(UserDocument.self)
+    #expect(user.pools == ["office"])
+    #expect(user.hasPassword)
+    user = try home.done("user", "disable", "alice", "--json").json(UserDocument.self)
+    #expect(user.disabled)
+    try home.done("user", "enable", "alice")
+    try home.done("revoke", "alice", "office")
+    try home.done("user", "delete", "alice")
+    let users = try home.done("user", "list", "--json").json([UserDocument].self)
+    #expect(users.map(\.name) == ["bob"])
+  }
+
+  @Test("a password is on no command line, in no answer and not in the database")
+  func passwords() throws {
+    try home.done("user", "add", "alice", "--password-stdin", input: "Xk7-unmistakable\n")
+    let help = try home.done("user", "add", "--help").output
+    #expect(!help.contains("--password <"))
+    let shown = try home.done("user", "show", "alice", "--json").output
+    #expect(!shown.contains("Xk7"))
+    daemon.stop()
+    let (status, _) = try home.directory.run("grep -r -q Xk7-unmistakable state run")
+    #expect(status == 1)
+  }
+
+  @Test("a desktop is assigned and released")
+  func assign() throws {
+    try home.done(
+      "pool", "create", "office", "--kind", "manual", "--image", home.image, "--size", "1")
+    try home.done("user", "add", "alice", "--no-password")
+    let early = try home.carrel("desktop", "assign", "office-1", "alice")
+    #expect(early.code == 3)
+    #expect(early.errors.contains("'carrel entitle alice office'"))
+    try home.done("entitle", "alice", "office")
+    let desktop = try home.done("desktop", "assign", "office-1", "alice", "--json")
+      .json(DesktopDocument.self)
+    #expect(desktop.owner == "alice")
+    let refused = try home.carrel("pool", "delete", "office")
+    #expect(refused.code == 3)
+    #expect(refused.errors.contains("--force"))
+    let released = try home.done("desktop", "release", "office-1", "--json")
+      .json(DesktopDocument.self)
+    #expect(released.owner == nil)
+    #expect(released.phase == "clean")
+  }
+
+  @Test("a ticket is eight characters, and nobody gets two alike")
+  func tickets() throws {
+    try home.done("user", "add", "alice", "--no-password")
+    let first = try home.done("ticket", "alice").output
+    let second = try home.done("ticket", "alice", "--seconds", "5", "--json")
+      .json(TicketDocument.self)
+    #expect(first.count == 9)
+    #expect(second.ticket.count == 8)
+    #expect(!first.hasPrefix(second.ticket))
+  }
+
+  @Test("explain says what a login would do and why")
+  func explain() throws {
+    try makeOffice()
+    try home.done("user", "add", "alice", "--no-password")
+    var now = try home.done("explain", "user", "alice", "--json").json(ExplanationDocument.self).now
+    #expect(now.map(\.reason) == ["login-refused-not-entitled"])
+    try home.done("entitle", "alice", "office")
+    now = try home.done("explain", "user", "alice", "--json").json(ExplanationDocument.self).now
+    #expect(now.map(\.reason) == ["login-clean-spare", "login-clean-spare"])
+    #expect(now.map(\.pool) == [nil, "office"])
+    now = try home.done("explain", "user", "nobody", "--json").json(ExplanationDocument.self).now
+    #expect(now.map(\.reason) == ["login-refused-unknown-user"])
+  }
+
+  @Test("status and doctor tell how things are")
+  func status() throws {
+    try makeOffice()
+    let status = try home.done("status", "--json").json(StatusDocument.self)
+    #expect(status.processID == Int(daemon.processIdentifier))
+    #expect(status.pools.map(\.name) == ["office"])
+    let report = try home.carrel("doctor", "--json").json(DoctorDocument.self)
+    let names = report.checks.map(\.name)
+    for name in ["carreld", "KVM", "package seabios", "state directory", "disk"] {
+      #expect(names.contains(name))
+    }
+    for check in report.checks where check.state == .failed {
+      #expect(check.remedy != nil, "\(check.name) has no remedy")
+    }
+  }
+
+  @Test("what is not a terminal gets no colours and no progress")
+  func plain() throws {
+    try makeOffice()
+    for arguments in [["status"], ["desktop", "list"], ["pool", "delete", "office"]] {
+      let result = try home.run("carrel", arguments)
+      #expect(!result.output.contains("\u{1B}"))
+      #expect(result.errors.isEmpty)
+    }
+  }
+
+  /// Command lines that fail, with exit code and a part of what is said.
+  static let failures: [(arguments: [String], code: Int32, says: String)] = [
+    (["pool", "show", "nix"], 2, "'carrel pool list'"),
+    (["desktop", "show", "nix-1"], 2, "'carrel desktop list'"),
+    (["desktop", "stop", "nix-1"], 2, "'carrel desktop list'"),
+    (["desktop", "list", "--pool", "nix"], 2, "'carrel pool list'"),
+    (["user", "show", "nix"], 2, "'carrel user list'"),
+    (["user", "passwd", "nix", "--password-stdin"], 2, "'carrel user list'"),
+    (["session", "end", "s9"], 2, "'carrel session list'"),
+    (["entitle", "nix", "nix"], 2, "'carrel user list'"),
+    (["revoke", "nix", "nix"], 2, "'carrel user list'"),
+    (["ticket", "nix"], 2, "'carrel user list'"),
+    (["user", "add", "a/b", "--no-password"], 4, "use letters, digits"),
+    (["pool", "show", ".."], 4, "use letters, digits"),
+    (["pool", "create", "x", "--image", "/nowhere.iso"], 4, "'/nowhere.iso' cannot be found"),
+    (["pool", "create", "x", "--image", "/tmp"], 4, "is not a file"),
+    (["pool", "create", "x", "--image", "odd.raw"], 4, "multiple of 512"),
+    (["pool", "create", "x", "--image", "empty.raw"], 4, "multiple of 512"),
+    (["pool", "create", "x", "--image", "cut.elf"], 4, "truncated"),
+    (["pool", "create", "x", "--image", "cow.qcow2"], 4, "qemu-img convert"),
+    (["pool", "create", "x", "--image", "odd.raw", "--kind", "magic"], 4, "floating, dedicated"),
+    (["pool", "create", "x", "--image", "even.raw", "--size", "0"], 4, "choose 1 to 10000"),
+    (
+      ["pool", "create", "x", "--image", "even.raw", "--size", "1", "--spares", "2"], 4,
+      "choose 0 to 1"
+    ),
+    (
+      ["pool", "create", "x", "--image", "even.raw", "--on-disconnect", "explode"], 4,
+      "keep, suspend, end"
+    ),
+    (
+      ["pool", "create", "x", "--image", "even.raw", "--keyboard-layout", "xx"], 4, "en-us, de, fr"
+    ),
+    (["pool", "create", "x", "--image", "even.raw", "--memory", "much"], 64, "--memory"),
+    (["pool", "create", "x"], 64, "--image"),
+    (["user", "add", "alice"], 64, "--password-stdin"),
+    (["user", "add", "alice", "--password", "secret"], 64, "--password"),
+    (["fly"], 64, "fly"),
+  ]
+
+  @Test("what cannot be done is refused with a code, the reason and what to do next")
+  func failures() throws {
+    try prepareImages()
+    for (arguments, code, says) in Self.failures {
+      let line = Comment(rawValue: arguments.joined(separator: " "))
+      let result = try home.run("carrel", arguments, input: "secret\n")
+      #expect(result.code == code, line)
+      #expect(result.errors.contains(says), line)
+      #expect(result.output.isEmpty, line)
+    }
+    #expect(try home.done("pool", "list", "--json").json([PoolDocument].self).isEmpty)
+    #expect(try home.done("user", "list", "--json").json([UserDocument].self).isEmpty)
+  }
+
+  @Test("with --json, errors are JSON too")
+  func jsonFailures() throws {
+    struct Failure: Decodable {
+      let error: String
+      let code: Int32
+    }
+    let result = try home.carrel("pool", "show", "nix", "--json")
+    let failure = try JSONDecoder().decode(Failure.self, from: Data(result.errors.utf8))
+    #expect(failure.code == 2)
+    #expect(failure.error.contains("there is no pool 'nix'"))
+  }
+
+  private func prepareImages() throws {
+    _ = try home.directory.write([UInt8](repeating: 0, count: 1000), to: "odd.raw")
+    _ = try home.directory.write([UInt8](repeating: 0, count: 1024), to: "even.raw")
+    _ = try home.directory.write([UInt8](), to: "empty.raw")
+    _ = try home.directory.write([UInt8]("QFI\u{0}".utf8.dropLast()) + [0xFB], to: "cow.qcow2")
+    let (status, _) = try home.directory.run("head -c 5000 '\(home.image)' > cut.elf")
+    #expect(status == 0)
+  }
+
+  @Test("things of the same name are refused, and the old ones stay")
+  func twice() throws {
+    try makeOffice()
+    let pool = try home.carrel("pool", "create", "office", "--image", home.image)
+    #expect(pool.code == 3)
+    #expect(pool.errors.contains("'carrel pool set office'"))
+    try home.done("user", "add", "alice", "--password-stdin", input: "one\n")
+    let user = try home.carrel("user", "add", "alice", "--password-stdin", input: "two\n")
+    #expect(user.code == 3)
+    #expect(user.errors.contains("'carrel user passwd alice'"))
+  }
+
+  @Test("exit codes and completion are there to be read")
+  func help() throws {
+    let codes = try home.done("help", "exit-codes").output
+    for code in ["0", "2", "3", "4", "5", "6", "7", "64", "69"] {
+      #expect(codes.contains("  \(code)"), "code \(code) is not explained")
+    }
+    for shell in ["bash", "zsh", "fish"] {
+      let script = try home.done("--generate-completion-script", shell).output
+      #expect(script.contains("entitle"))
+    }
+  }
+}
+
+@Suite("carreld starting and ending")
+struct DaemonTests {
+  private let home: Home
+
+  init() throws { home = try Home() }
+
+  /// Runs carreld to its end, which has to come by itself.
+  private func refusal(_ arguments: [String]) throws -> Home.Result {
+    try home.run("carreld", arguments)
+  }
+
+  @Test("directories, socket and database are the owner's alone, and the socket goes at the end")
+  func permissions() throws {
+    let daemon = try RunningDaemon(home)
+    let (_, modes) = try home.directory.run(
+      "stat -c %a state run run/control.sock state/carrel.db")
+    #expect(modes.split(separator: "\n") == ["700", "700", "600", "600"])
+    #expect(daemon.stop() == 0)
+    #expect(access(home.socket, F_OK) != 0)
+  }
+
+  @Test("without carreld, carrel says so and how to start it")
+  func unreachable() throws {
+    let result = try home.carrel("status")
+    #expect(result.code == 69)
+    #expect(result.errors.contains("Start it with 'carreld'"))
+    #expect(result.errors.contains(home.socket))
+    let report = try home.carrel("doctor", "--json")
+    #expect(report.code == 7)
+    let checks = try report.json(DoctorDocument.self).checks
+    #expect(checks.first?.name == "carreld")
+    #expect(checks.first?.state == .failed)
+    #expect(checks.contains { $0.name == "KVM" })
+  }
+
+  @Test("a second carreld on the same records is refused and names the first")
+  func second() throws {
+    let first = try RunningDaemon(home)
+    let result = try refusal(home.daemonArguments)
+    #expect(result.code == 1)
+    #expect(result.errors.contains("process \(first.processIdentifier)"))
+    #expect(try home.carrel("status").code == 0)
+  }
+
+  @Test("a wrong configuration is refused with file, line and suggestion")
+  func configuration() throws {
+    let file = try home.directory.write(
+      [UInt8]("gateway:\n  web_tsl: false\n".utf8), to: "carrel.yaml")
+    for verb in [[], ["check"], ["doctor"]] {
+      let result = try refusal(verb + ["--config", file])
+      #expect(result.code == 78)
+      #expect(result.errors.contains("\(file):2: "))
+      #expect(result.errors.contains("did you mean 'gateway.web_tls'?"))
+    }
+    #expect(access(home.state, F_OK) != 0)
+  }
+
+  @Test("a file that is no database is refused and left alone")
+  func noDatabase() throws {
+    _ = try home.directory.run("mkdir -m 700 state && head -c 4000 /dev/urandom > state/carrel.db")
+    let before = try home.directory.read("state/carrel.db")
+    let result = try refusal(home.daemonArguments)
+    #expect(result.code == 1)
+    #expect(result.errors.contains("not a usable database"))
+    #expect(try home.directory.read("state/carrel.db") == before)
+  }
+
+  @Test("a state directory that cannot be made is refused with a remedy")
+  func noDirectory() throws {
+    _ = try home.directory.write([1], to: "file")
+    let result = try refusal([
+      "--simulate", "--state-directory", home.directory.path("file/state"), "--runtime-directory",
+      home.runtime,
+    ])
+    #expect(result.code == 1)
+    #expect(result.errors.contains("--state-directory"))
+  }
+
+  @Test(
+    "with a full disk a pool is refused, nothing is half made, and it works once there is room",
+    .enabled(if: SmallDisk.isPossible, "needs root, to mount a small tmpfs"))
+  func fullDisk() throws {
+    let disk = try SmallDisk(kibibytes: 512)
+    let home = try Home(state: disk.path + "/state")
+    let daemon = try RunningDaemon(home)
+    try disk.fill()
+    // The log has room for a few records more.
+    var refused: Home.Result?
+    for number in 0..<200 where refused == nil {
+      let result = try home.carrel(
+        "pool", "create", "office\(number)", "--image", home.image, "--no-wait")
+      if result.code != 0 { refused = result }
+    }
+    #expect(refused?.code == 5)
+    #expect(refused?.errors.contains("full") == true)
+    let before = try home.done("pool", "list", "--json").output
+    try disk.empty()
+    let after = try home.done("pool", "list", "--json").json([PoolDocument].self).count
+    #expect(try JSONDecoder().decode([PoolDocument].self, from: Data(before.utf8)).count == after)
+    try home.done("pool", "create", "later", "--image", home.image)
+    daemon.stop()
+  }
+}

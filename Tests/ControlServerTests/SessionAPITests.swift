@@ -1,0 +1,124 @@
+import Brokering
+import ControlAPI
+import ControlClient
+import ControlServer
+import Foundation
+import Testing
+import Yams
+
+@Suite("The control API with viewers")
+struct SessionAPITests {
+  private let site: InProcess
+
+  init() throws { site = try InProcess() }
+
+  @Test("a session is listed while it lasts, and ending it says goodbye to the viewer")
+  func sessions() async throws {
+    try await site.serving { client in
+      let alice = UserName(rawValue: "alice")
+      try await prepare(client)
+      let viewer = TestViewer(await site.broker.nextConnectionID())
+      await site.broker.viewerArrived(
+        viewer, login: Login(user: alice, pool: nil, peer: PeerAddress("10.1.2.3")))
+      while viewer.link == nil { await Task.yield() }
+
+      let sessions: [SessionDocument] = try await client.get(APIPath("sessions"))
+      let session = try #require(sessions.first)
+      #expect(session.user == "alice")
+      #expect(session.desktop == "office-1")
+      #expect(session.state == "connected")
+      #expect(session.peer == "10.1.2.3")
+      let desktop: DesktopDocument = try await client.get(APIPath("desktops", "office-1"))
+      #expect(desktop.viewer == "10.1.2.3")
+      #expect(desktop.displayLink == viewer.link)
+      let status: StatusDocument = try await client.get(APIPath("status"))
+      #expect(status.viewers == 1)
+      #expect(status.addresses == ["vnc://here"])
+
+      try await client.delete(APIPath("sessions", session.id))
+      #expect(viewer.farewell == "Your session was ended.")
+      let left: [SessionDocument] = try await client.get(APIPath("sessions"))
+      #expect(left.isEmpty)
+      let explanation: ExplanationDocument = try await client.get(
+        APIPath("users", "alice", "explanation"))
+      #expect(
+        explanation.history.map(\.reason) == [
+          "login-clean-spare", "session-connected", "session-ended-by-administrator",
+        ])
+    }
+  }
+
+  @Test("a desktop in use is stopped and released by force only")
+  func force() async throws {
+    try await site.serving { client in
+      try await prepare(client)
+      let viewer = TestViewer(await site.broker.nextConnectionID())
+      await site.broker.viewerArrived(
+        viewer,
+        login: Login(user: UserName(rawValue: "alice"), pool: nil, peer: PeerAddress("10.1.2.3")))
+      while viewer.link == nil { await Task.yield() }
+      for verb in ["stop", "release"] {
+        let error = await #expect(throws: ControlClientError.self) {
+          let _: DesktopDocument = try await client.post(APIPath("desktops", "office-1", verb))
+        }
+        #expect(error?.kind == .refused(.conflict))
+        #expect(error?.context.contains("--force") == true)
+      }
+      let _: DesktopDocument = try await client.post(
+        APIPath("desktops", "office-1", "stop", query: [("force", "true")]))
+      #expect(viewer.farewell == "Your desktop was switched off by the administrator.")
+    }
+  }
+
+  @Test("a desktop that gives no screenshot is an error of the host")
+  func screenshot() async throws {
+    try await site.serving { client in
+      try await prepare(client)
+      let error = await #expect(throws: ControlClientError.self) {
+        try await client.bytes(APIPath("desktops", "office-1", "screenshot"))
+      }
+      #expect(error?.kind == .refused(.host))
+      #expect(error?.context.contains("does not answer: reset it") == true)
+    }
+  }
+
+  @Test("bodies that cannot be read, and paths that do not exist, are errors")
+  func garbage() async throws {
+    try await site.serving { client in
+      let body = await #expect(throws: ControlClientError.self) {
+        try await client.send(.POST, APIPath("pools"), ["name": "x"])
+      }
+      #expect(body?.kind == .refused(.invalid))
+      let path = await #expect(throws: ControlClientError.self) {
+        try await client.bytes(APIPath("planets"))
+      }
+      #expect(path?.kind == .refused(.notFound))
+    }
+  }
+
+  @Test("the OpenAPI document describes every route that there is, and no other")
+  func openAPI() throws {
+    let path = #filePath.components(separatedBy: "/Tests/")[0] + "/config/openapi.yaml"
+    let text = try String(contentsOfFile: path, encoding: .utf8)
+    let document = try #require(try Yams.compose(yaml: text))
+    var documented: [String] = []
+    for (path, methods) in try #require(document["paths"]?.mapping) {
+      for (method, _) in try #require(methods.mapping) where method.string != "parameters" {
+        documented.append("\((method.string ?? "").uppercased()) \(path.string ?? "")")
+      }
+    }
+    #expect(documented.sorted() == ControlServer.routes(of: site.broker).sorted())
+  }
+
+  /// A pool with a clean desktop, and Alice who may use it.
+  private func prepare(_ client: ControlClient) async throws {
+    var creation = PoolCreation(
+      name: "office", kind: "floating", image: ImageDocument(path: try Home.program("carrel")))
+    creation.size = 1
+    let _: PoolDocument = try await client.send(.POST, APIPath("pools"), creation)
+    let _: UserDocument = try await client.send(
+      .POST, APIPath("users"), UserCreation(name: "alice", password: nil))
+    let _: UserDocument = try await client.put(APIPath("users", "alice", "pools", "office"))
+    while await site.broker.snapshot.desktops.values.first?.phase != .clean { await Task.yield() }
+  }
+}

@@ -1,0 +1,95 @@
+import Brokering
+import ControlAPI
+import ControlClient
+import ControlServer
+import Foundation
+import Logging
+import Store
+import Synchronization
+import TestSupport
+
+/// Broker and control API in this process, for what needs a viewer: the viewer is
+/// the test's, the store and the socket are real.
+struct InProcess: Sendable {
+  let directory: TemporaryDirectory
+  let broker: Broker
+  let server: ControlServer
+
+  init() throws {
+    directory = try TemporaryDirectory()
+    broker = Broker(
+      store: try SQLiteStore(path: directory.path("db")), coding: JSONRecordCoding(),
+      launcher: ReadyLauncher(), authenticator: NoAuthenticator(), clock: HostClock())
+    server = ControlServer(
+      broker: broker, socketPath: directory.path("control.sock"),
+      surroundings: .init(
+        version: "test", started: WireTime(milliseconds: 0), gateway: { (["vnc://here"], "AB:CD") },
+        doctor: { DoctorDocument(checks: []) }),
+      logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
+  }
+
+  /// Serves while `body` runs.
+  func serving(_ body: (ControlClient) async throws -> Void) async throws {
+    try await broker.load()
+    try await withThrowingTaskGroup { group in
+      group.addTask { try await broker.run() }
+      group.addTask { try await server.run() }
+      let client = ControlClient(socketPath: directory.path("control.sock"))
+      while access(client.socketPath, F_OK) != 0 { await Task.yield() }
+      defer { group.cancelAll() }
+      try await body(client)
+      await broker.stop()
+    }
+  }
+}
+
+private struct ReadyLauncher: Launcher {
+  let exits: AsyncStream<DesktopExit> = AsyncStream { _ in }
+
+  func start(_ request: LaunchRequest) async throws(LaunchError) {}
+  func stop(_ desktop: DesktopID, graceSeconds: Int?) async throws(LaunchError) {}
+  func discard(_ desktop: DesktopID) async throws(LaunchError) {}
+  func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {}
+  func reset(_ desktop: DesktopID) async throws(LaunchError) {}
+  func suspend(_ desktop: DesktopID) async throws(LaunchError) {}
+  func resume(_ desktop: DesktopID) async throws(LaunchError) {}
+  func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8] {
+    throw LaunchError(.unresponsive, "desktop '\(desktop)' does not answer: reset it")
+  }
+  func survey() async throws(LaunchError) -> [Survivor] { [] }
+  func displayLink(of desktop: DesktopID) -> String { "/run/\(desktop)" }
+}
+
+private struct NoAuthenticator: Authenticator {
+  func makeVerifier(of password: [UInt8]) async throws -> String { "v" }
+  func verify(_ password: [UInt8], against verifier: String?) async -> Bool { false }
+  func makeTicketSecret() throws -> String { "abcdefgh" }
+  func ticket(_ secret: String, answers challenge: [UInt8], with response: [UInt8]) -> Bool {
+    false
+  }
+}
+
+private struct HostClock: BrokerClock {
+  var now: Timestamp { .now }
+  func sleep(until deadline: Timestamp) async {
+    let span = deadline.milliseconds - now.milliseconds
+    if span > 0 { try? await Task.sleep(for: .milliseconds(span)) }
+  }
+}
+
+/// A viewer that remembers what it was told last.
+final class TestViewer: ViewerConnection {
+  let id: ConnectionID
+  private let state = Mutex<(link: String?, farewell: String?)>((nil, nil))
+
+  init(_ id: ConnectionID) { self.id = id }
+
+  var link: String? { state.withLock { $0.link } }
+  var farewell: String? { state.withLock { $0.farewell } }
+
+  func attach(displayLink path: String) { state.withLock { $0.link = path } }
+  func detach() { state.withLock { $0.link = nil } }
+  func showStatus(_ text: String, percent: Int?) {}
+  func setName(_ name: String) {}
+  func close(telling text: String) { state.withLock { $0.farewell = text } }
+}
