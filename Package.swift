@@ -166,6 +166,8 @@ if wholeProject {
         "ControlServer", "ControlClient", "Store", "TestSupport", logging,
         .product(name: "Yams", package: "Yams"),
       ]),
+    // Drives the built programs from outside.
+    tests("EndToEnd", ["CNettle", "TestSupport"]),
   ]
 }
 

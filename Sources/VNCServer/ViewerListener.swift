@@ -114,7 +114,10 @@ public final class ViewerListener: Sendable {
     var on: Int32 = 1
     setsockopt(raw, SOL_SOCKET, SO_REUSEADDR, &on, 4)
     guard bind(raw, first.ai_addr, first.ai_addrlen) == 0, Glibc.listen(raw, 16) == 0 else {
-      throw SystemError(code: errno, "listen for viewers at \(address)")
+      let code = errno
+      let remedy = " (choose another port, or end what uses this one: 'ss -ltnp' shows it)"
+      throw SystemError(
+        code: code, "listen for viewers at \(address)" + (code == EADDRINUSE ? remedy : ""))
     }
     return (descriptor, port(of: raw))
   }

@@ -10,6 +10,7 @@ import Supervisor
 struct FrontDoor {
   let gateway: Gateway
   let fingerprint: String
+  private let webScheme: String
 
   init(
     configuration: CarrelConfiguration, directory: SiteDirectory, broker: any SessionBroker,
@@ -17,6 +18,7 @@ struct FrontDoor {
   ) throws {
     let (files, fingerprint) = try Self.certificate(configuration.gateway, directory, logger)
     self.fingerprint = fingerprint
+    webScheme = configuration.gateway.webTLS ? "https" : "http"
     gateway = try Gateway(
       configuration: try GatewayConfiguration(configuration.gateway, tls: files),
       broker: broker, displays: displays, cryptography: SystemCryptography(), logger: logger)
@@ -25,8 +27,9 @@ struct FrontDoor {
   /// What `carrel status` shows.
   func describe() -> (addresses: [String], fingerprint: String?) {
     let listening = gateway.listening
-    let all = (listening?.viewers ?? []) + (listening?.web ?? [])
-    return (all.map(\.description), fingerprint)
+    let viewers = (listening?.viewers ?? []).map { "vnc://\($0)" }
+    let web = (listening?.web ?? []).map { "\(webScheme)://\($0)/" }
+    return (viewers + web, fingerprint)
   }
 
   /// The site's own certificate, or one issued here.

@@ -1,0 +1,53 @@
+// What `carrel --json` prints, as far as the tests read it.
+
+struct StatusAnswer: Decodable {
+  let addresses: [String]
+}
+
+struct PoolAnswer: Decodable {
+  struct Counts: Decodable {
+    let total: Int
+    let clean: Int
+    let assigned: Int
+    let connected: Int
+    let preparing: Int
+    let failed: Int
+  }
+
+  let name: String
+  let spares: Int
+  let desktops: Counts
+  let problem: String?
+}
+
+struct DesktopAnswer: Decodable {
+  let id: String
+  let phase: String
+  let power: String
+  let owner: String?
+}
+
+struct SessionAnswer: Decodable {
+  let id: String
+  let user: String
+  let desktop: String
+  let state: String
+}
+
+struct TicketAnswer: Decodable {
+  let ticket: String
+}
+
+struct ExplanationAnswer: Decodable {
+  struct Decision: Decodable {
+    let reason: String
+    let text: String
+  }
+
+  let history: [Decision]
+}
+
+struct ExitAnswer: Decodable {
+  let reason: String
+  let detail: String
+}
