@@ -108,7 +108,7 @@ struct BrokerTests {
     await #expect(throws: StoreError.self) { try await task.value }
   }
 
-  @Test("a viewer is attached to its desktop and named after it")
+  @Test("a viewer is attached to its desktop and named after it, once the desktop knows its user")
   func attach() async throws {
     let broker = broker(MemoryStore())
     try await running(broker) {
@@ -118,6 +118,9 @@ struct BrokerTests {
       await journal.wait(for: "viewer 1 attach /run/office-1")
     }
     #expect(journal.lines.contains("viewer 1 name office-1"))
+    let identified = try #require(journal.lines.firstIndex(of: "identify office-1 alice"))
+    let attached = try #require(journal.lines.firstIndex(of: "viewer 1 attach /run/office-1"))
+    #expect(identified < attached)
   }
 
   @Test("what was stored is there for the next broker")

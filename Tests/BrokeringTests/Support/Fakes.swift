@@ -112,6 +112,9 @@ struct InstantLauncher: Launcher {
   func discard(_ desktop: DesktopID) async throws(LaunchError) {
     journal.add("discard \(desktop)")
   }
+  func identify(_ desktop: DesktopID, as user: UserName) async throws(LaunchError) {
+    journal.add("identify \(desktop) \(user)")
+  }
   func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {}
   func reset(_ desktop: DesktopID) async throws(LaunchError) { journal.add("reset \(desktop)") }
   func suspend(_ desktop: DesktopID) async throws(LaunchError) {}
@@ -154,6 +157,7 @@ struct JournalViewer: ViewerConnection {
   let journal: Journal
 
   func attach(displayLink path: String) { journal.add("\(id) attach \(path)") }
+  func setKeyboardLayout(_ layout: String) { journal.add("\(id) layout \(layout)") }
   func detach() { journal.add("\(id) detach") }
   func showStatus(_ text: String, percent: Int?) { journal.add("\(id) status \(text)") }
   func setKeyboardLayout(_ layout: String) {}

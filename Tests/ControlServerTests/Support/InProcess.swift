@@ -50,6 +50,7 @@ private struct ReadyLauncher: Launcher {
   func start(_ request: LaunchRequest) async throws(LaunchError) {}
   func stop(_ desktop: DesktopID, graceSeconds: Int?) async throws(LaunchError) {}
   func discard(_ desktop: DesktopID) async throws(LaunchError) {}
+  func identify(_ desktop: DesktopID, as user: UserName) async throws(LaunchError) {}
   func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {}
   func reset(_ desktop: DesktopID) async throws(LaunchError) {}
   func suspend(_ desktop: DesktopID) async throws(LaunchError) {}
@@ -90,6 +91,7 @@ final class TestViewer: ViewerConnection {
   var farewell: String? { state.withLock { $0.farewell } }
 
   func attach(displayLink path: String) { state.withLock { $0.link = path } }
+  func setKeyboardLayout(_ layout: String) {}
   func detach() { state.withLock { $0.link = nil } }
   func showStatus(_ text: String, percent: Int?) {}
   func setName(_ name: String) {}
