@@ -122,7 +122,6 @@ struct InstantLauncher: Launcher {
   func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8] { [1, 2, 3] }
   func survey() async throws(LaunchError) -> [Survivor] { survivors }
   func displayLink(of desktop: DesktopID) -> String { "/run/\(desktop)" }
-  func identify(_ desktop: DesktopID, as user: UserName) async throws(LaunchError) {}
 }
 
 /// Passwords are their own verifiers; a ticket answers with itself.
@@ -160,7 +159,6 @@ struct JournalViewer: ViewerConnection {
   func setKeyboardLayout(_ layout: String) { journal.add("\(id) layout \(layout)") }
   func detach() { journal.add("\(id) detach") }
   func showStatus(_ text: String, percent: Int?) { journal.add("\(id) status \(text)") }
-  func setKeyboardLayout(_ layout: String) {}
   func setName(_ name: String) { journal.add("\(id) name \(name)") }
   func close(telling text: String) { journal.add("\(id) close \(text)") }
 }

@@ -44,7 +44,6 @@ struct InProcess: Sendable {
 }
 
 private struct ReadyLauncher: Launcher {
-  func identify(_ desktop: DesktopID, as user: UserName) async throws(LaunchError) {}
   let exits: AsyncStream<DesktopExit> = AsyncStream { _ in }
 
   func start(_ request: LaunchRequest) async throws(LaunchError) {}
@@ -81,7 +80,6 @@ private struct HostClock: BrokerClock {
 
 /// A viewer that remembers what it was told last.
 final class TestViewer: ViewerConnection {
-  func setKeyboardLayout(_ layout: String) {}
   let id: ConnectionID
   private let state = Mutex<(link: String?, farewell: String?)>((nil, nil))
 
