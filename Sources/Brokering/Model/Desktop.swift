@@ -148,7 +148,7 @@ extension Desktop {
     case .viewerAttached, .viewerLeft, .suspendWanted: moveSession(event)
     case .sessionEnded(let keep): endSession(keep: keep)
     case .released: if owner != nil, phase != .draining { becomeDirty() }
-    case .drained: phase = .draining
+    case .drained: drain()
     case .recycleBegan: if phase == .dirty { phase = .recycling }
     case .discarded: discardDone()
     case .discardFailed(let text):
@@ -212,6 +212,13 @@ extension Desktop {
     phase = .dirty
     owner = nil
     held = false
+    forgive()
+  }
+
+  /// What failed before must not keep it from going.
+  private mutating func drain() {
+    guard phase != .draining else { return }
+    phase = .draining
     forgive()
   }
 
