@@ -165,8 +165,8 @@ extension Site {
 }
 
 extension Desktop {
-  /// Never started, or reverted: nothing on the host belongs to it.
-  var isBlank: Bool { power == .off && disk == .fresh && !touched }
+  /// Never started: nothing on the host belongs to it. A start that failed leaves files.
+  var isBlank: Bool { power == .off && generation == 0 && !touched }
 
   func launchRequest(in pool: Pool) -> LaunchRequest {
     LaunchRequest(
