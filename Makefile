@@ -27,7 +27,7 @@ demo: build ## run pools of demo desktops and a GRUB CD; Ctrl-C ends it
 demo-smoke: build ## the demo, driven by real viewers; pictures end up in build/smoke
 	@assets/demo/smoke
 
-test: build ## every test (those that need /dev/kvm are counted when it is missing)
+test: deps desktop ## every test (those that need /dev/kvm are counted when it is missing)
 	@.ci/test
 
 check: deps format-check lint layering safety ## format, layering and SAFETY lines

@@ -129,9 +129,9 @@ class DemoSite:
             self.carrel("entitle", name, pool)
         self.passwords[name] = password
 
-    def desktop_of(self, user):
+    def desktop_of(self, user, pool=None):
         for session in self.carrel("session", "list"):
-            if session["user"] == user:
+            if session["user"] == user and pool in (None, session["pool"]):
                 return session["desktop"]
         raise DemoError(f"{user} has no session")
 

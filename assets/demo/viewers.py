@@ -16,7 +16,7 @@ class ViewerError(Exception):
 
 def run(*arguments, **options):
     """Runs a command and returns what it printed; its failure is an error."""
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, **options)
+    done = subprocess.run([str(word) for word in arguments], capture_output=True, text=True, timeout=60, **options)
     if done.returncode != 0:
         raise ViewerError(f"{' '.join(map(str, arguments))}: {done.stderr.strip()}")
     return done.stdout
@@ -88,7 +88,7 @@ class TigerVNC:
             if self.process.poll() is not None:
                 raise ViewerError("vncviewer ended: " + self.process.stdout.read()[-400:])
             found = subprocess.run(
-                ["xdotool", "search", "--onlyvisible", "--class", "vncviewer"],
+                ["xdotool", "search", "--onlyvisible", "--name", "TigerVNC"],
                 env=self.screen.environment, capture_output=True, text=True)
             return found.stdout.split()
         return until("the viewer's window", window)[-1]
