@@ -354,8 +354,11 @@ final class ViewerOutput {
     if extensions.hasPending {
       _ = viewer.write(extensions.pendingRects(leds: leds))
     }
+    let isWanted = mayStart(client)
     while !isFinished && mayStart(client) && update(client) {}
-    if !hasAsked && isAttached && surface != nil && mayStart(client) {
+    // Also when that answered the request: a viewer that asks for the whole screen
+    // each time is answered at once, and must not see the same picture for ever.
+    if !hasAsked && isAttached && surface != nil && isWanted {
       hasAsked = true
       link?.requestDamage()
     }
