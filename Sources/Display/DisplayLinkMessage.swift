@@ -62,6 +62,9 @@ public enum DisplayLinkMessage: Hashable, Sendable {
   public static let maximumRects = 512
   /// No text is longer, in UTF-8.
   public static let maximumText = 64 * 1024
+
+  /// The most bytes of a desktop's name.
+  public static let maximumName = 256
   /// No picture is wider or higher.
   public static let maximumSide = 8192
 
@@ -123,7 +126,7 @@ extension DisplayLinkMessage {
       writer.write(Code.hello.rawValue)
       writer.write(Self.magic)
       writer.write(version)
-      writer.write(Self.bounded(name, limit: 256))
+      writer.write(Self.bounded(name, limit: Self.maximumName))
     case .surface(let scanout):
       writer.write(Code.surface.rawValue)
       Self.write(scanout, to: &writer)
@@ -144,7 +147,7 @@ extension DisplayLinkMessage {
       writer.write(Code.bell.rawValue)
     case .name(let name):
       writer.write(Code.name.rawValue)
-      writer.write(Self.bounded(name, limit: 256))
+      writer.write(Self.bounded(name, limit: Self.maximumName))
     default:
       encodeInput(to: &writer)
     }
@@ -230,13 +233,14 @@ extension DisplayLinkMessage {
       guard try reader.read(count: 4) == magic else {
         throw DisplayLinkError(.malformed, "display link: the peer is no display link")
       }
-      return .hello(version: try reader.read(), name: try reader.readText())
+      return .hello(
+        version: try reader.read(), name: try reader.readText(limit: maximumName))
     case .surface: return .surface(try readScanout(&reader))
     case .damage: return try readDamage(&reader)
     case .cursor: return .cursor(try readCursor(&reader))
     case .audio, .bell: return .bell
     case .leds: return .leds(KeyboardLEDs(rawValue: try reader.read(UInt8.self) & 7))
-    case .name: return .name(try reader.readText())
+    case .name: return .name(try reader.readText(limit: maximumName))
     case .key:
       return .key(KeyCode(try reader.read()), pressed: try reader.read(UInt8.self) != 0)
     case .pointer:
@@ -246,11 +250,7 @@ extension DisplayLinkMessage {
         wheel: try reader.read(), horizontalWheel: try reader.read())
     case .resize:
       return .resize(width: try readSide(&reader), height: try readSide(&reader))
-    case .clipboard:
-      guard reader.remaining <= maximumText else {
-        throw DisplayLinkError(.malformed, "display link: a clipboard text is too long")
-      }
-      return .clipboard(try reader.readText())
+    case .clipboard: return .clipboard(try reader.readText(limit: maximumText))
     case .power:
       guard let request = PowerRequest(rawValue: try reader.read()) else {
         throw DisplayLinkError(.malformed, "display link: unknown power request")

@@ -49,7 +49,12 @@ struct LinkReader {
     return Array(rest.prefix(count))
   }
 
-  mutating func readText() throws(DisplayLinkError) -> String {
+  /// The rest of the packet as UTF-8 of at most `limit` bytes.
+  mutating func readText(limit: Int) throws(DisplayLinkError) -> String {
+    guard rest.count <= limit else {
+      throw DisplayLinkError(
+        .malformed, "display link: a text of \(rest.count) bytes, at most \(limit) are allowed")
+    }
     let bytes = try read(count: rest.count)
     guard let text = String(validating: bytes, as: UTF8.self) else {
       throw DisplayLinkError(.malformed, "display link: a text is not UTF-8")

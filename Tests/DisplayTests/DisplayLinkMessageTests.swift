@@ -118,4 +118,13 @@ struct DisplayLinkMessageTests {
     #expect(text.hasPrefix(cut))
     #expect(cut.utf8.count > DisplayLinkMessage.maximumText - 4)
   }
+
+  @Test("a name longer than any desktop's is refused")
+  func longNames() {
+    var bytes = DisplayLinkMessage.name("").encoded()
+    bytes += Array(repeating: UInt8(ascii: "n"), count: DisplayLinkMessage.maximumName)
+    #expect(throws: Never.self) { try DisplayLinkMessage(decoding: bytes) }
+    bytes.append(UInt8(ascii: "n"))
+    #expect(throws: DisplayLinkError.self) { try DisplayLinkMessage(decoding: bytes) }
+  }
 }
