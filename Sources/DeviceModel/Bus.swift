@@ -89,11 +89,11 @@ public final class Bus {
   public func read(address: UInt64, width: Int) -> UInt64 {
     guard let mapping = mapping(at: address) else { return allOnes(width) }
     let part = min(mapping.target.maximumAccessWidth, width)
-    if part == width && address + UInt64(width - 1) <= mapping.last {
+    if part == width && mapping.last - address >= UInt64(width - 1) {
       return mapping.target.read(offset: address - mapping.base, width: width) & allOnes(width)
     }
     // Crossing into another range is split to bytes, as the bus cycles would be.
-    let step = address + UInt64(width - 1) <= mapping.last ? part : 1
+    let step = mapping.last - address >= UInt64(width - 1) ? part : 1
     var value: UInt64 = 0
     for index in stride(from: 0, to: width, by: step) {
       value |= read(address: address &+ UInt64(index), width: step) << UInt64(index * 8)
@@ -112,12 +112,12 @@ public final class Bus {
       return
     }
     let part = min(mapping.target.maximumAccessWidth, width)
-    if part == width && address + UInt64(width - 1) <= mapping.last {
+    if part == width && mapping.last - address >= UInt64(width - 1) {
       mapping.target.write(
         offset: address - mapping.base, width: width, value: value & allOnes(width))
       return
     }
-    let step = address + UInt64(width - 1) <= mapping.last ? part : 1
+    let step = mapping.last - address >= UInt64(width - 1) ? part : 1
     for index in stride(from: 0, to: width, by: step) {
       write(address: address &+ UInt64(index), width: step, value: value >> UInt64(index * 8))
     }
