@@ -124,10 +124,19 @@ int ckvm_ioeventfd(
   return call(vm, KVM_IOEVENTFD, &request);
 }
 
-int ckvm_register_coalesced(int vm, uint64_t address, uint32_t size, int is_port) {
+static int coalesced_zone(
+  int vm, unsigned long request, uint64_t address, uint32_t size, int is_port) {
   struct kvm_coalesced_mmio_zone zone = {
     .addr = address, .size = size, .pio = (uint32_t)is_port};
-  return call(vm, KVM_REGISTER_COALESCED_MMIO, &zone);
+  return call(vm, request, &zone);
+}
+
+int ckvm_register_coalesced(int vm, uint64_t address, uint32_t size, int is_port) {
+  return coalesced_zone(vm, KVM_REGISTER_COALESCED_MMIO, address, size, is_port);
+}
+
+int ckvm_unregister_coalesced(int vm, uint64_t address, uint32_t size, int is_port) {
+  return coalesced_zone(vm, KVM_UNREGISTER_COALESCED_MMIO, address, size, is_port);
 }
 
 int ckvm_create_vcpu(int vm, uint32_t identifier) {

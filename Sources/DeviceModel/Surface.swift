@@ -112,4 +112,16 @@ public protocol DisplayAdapter: AnyObject {
   /// - Returns: the present scan-out and its damage, in which an unchanged
   ///   picture has no rectangles.
   func refresh(dirtyVideoMemory: DirtyPages) -> ScanoutUpdate
+
+  /// Called at the next access that may change the picture in another way than by
+  /// a write through the linear frame buffer, then forgotten. Device lock held, on
+  /// the accessing vCPU's thread; must not block.
+  var onNextAccess: ((DisplayAccess) -> Void)? { get set }
+}
+
+/// How a guest changes a picture without writing VRAM through the linear frame buffer.
+public enum DisplayAccess: Sendable {
+  case register
+  /// The legacy window at A0000h.
+  case window
 }

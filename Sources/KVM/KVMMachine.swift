@@ -165,6 +165,13 @@ public final class KVMMachine: Sendable {
       "coalesce writes at 0x\(String(address, radix: 16))")
   }
 
+  /// Takes that back. What has piled up stays to be drained.
+  public func stopCoalescingWrites(at address: UInt64, size: UInt32) throws(KVMError) {
+    try checked(
+      ckvm_unregister_coalesced(descriptor.raw, address, size, 0),
+      "stop coalescing writes at 0x\(String(address, radix: 16))")
+  }
+
   /// Whether failed emulation at CPL 3 exits, too, instead of `#UD` in the guest.
   public func setExitsOnEmulationFailure() throws(KVMError) {
     try checked(

@@ -64,6 +64,20 @@ struct PollScheduleTests {
     #expect(schedule.next(after: over) - over > PollSchedule.afterInput)
   }
 
+  @Test("a picture is still once nothing changed for a while and nobody typed")
+  func still() {
+    var schedule = PollSchedule()
+    var now: UInt64 = 1_000_000_000
+    schedule.inputArrived(at: now)
+    for _ in 0..<20 { schedule.looked(at: now, sawChange: false) }
+    #expect(!schedule.isStill(at: now))
+    now += PollSchedule.inputWindow
+    #expect(schedule.isStill(at: now))
+    schedule.changeBegan(at: now)
+    #expect(!schedule.isStill(at: now))
+    #expect(schedule.next(after: now) - now == PollSchedule.whileChanging)
+  }
+
   @Test("a picture that nobody looked at for long is stale")
   func stale() {
     var schedule = PollSchedule()

@@ -35,6 +35,7 @@ int ckvm_ioeventfd(
   int vm, int fd, uint64_t address, uint32_t length, int is_port, int match, uint64_t value,
   int assign);
 int ckvm_register_coalesced(int vm, uint64_t address, uint32_t size, int is_port);
+int ckvm_unregister_coalesced(int vm, uint64_t address, uint32_t size, int is_port);
 int ckvm_create_vcpu(int vm, uint32_t identifier);
 int ckvm_get_irqchip(int vm, struct kvm_irqchip *state);
 int ckvm_set_irqchip(int vm, const struct kvm_irqchip *state);

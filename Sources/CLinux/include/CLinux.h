@@ -21,6 +21,14 @@ int clinux_copy_sparse(int source, int target, int64_t size);
 /// Takes an OFD lock on the whole file without waiting; -EAGAIN when another holds one.
 int clinux_ofd_lock(int fd, int exclusive);
 int clinux_ofd_unlock(int fd);
+/// A non-blocking userfaultfd that can report writes to shared memory.
+int clinux_userfaultfd(void);
+/// Makes `fd` the one that is told of writes to these pages while they are protected.
+int clinux_userfaultfd_watch(int fd, void *start, size_t length);
+/// `on` 0 lets writers go on that were stopped.
+int clinux_userfaultfd_protect(int fd, void *start, size_t length, int on);
+/// Takes all reports; returns how many there were.
+int clinux_userfaultfd_drain(int fd);
 
 // Readiness.
 int clinux_eventfd(unsigned initial);

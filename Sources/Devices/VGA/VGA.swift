@@ -83,6 +83,11 @@ package final class VGA: DisplayAdapter, StatefulDevice {
   package func refresh(dirtyVideoMemory: DirtyPages) -> ScanoutUpdate {
     core.refresh(dirtyVideoMemory: dirtyVideoMemory)
   }
+
+  package var onNextAccess: ((DisplayAccess) -> Void)? {
+    get { core.onNextAccess }
+    set { core.onNextAccess = newValue }
+  }
 }
 
 /// Why a display adapter could not be built.

@@ -8,7 +8,7 @@ final class VGACore {
   private var registers: VGARegisters
   private var vbe: BochsVBE
   /// The guest asked for big-endian true colour (extended register 604h).
-  var isBigEndian: Bool
+  var isBigEndian: Bool { didSet { accessed(.register) } }
   private var memory: VideoMemory
   private let surface: RenderedSurface
   private let clock: any DeviceClock
@@ -21,6 +21,9 @@ final class VGACore {
   private var kind: Kind?
 
   private enum Kind { case blank, text, indexed, linear }
+
+  /// See `DisplayAdapter`.
+  var onNextAccess: ((DisplayAccess) -> Void)?
 
   init(
     memory: VideoMemory, surface: RenderedSurface, clock: any DeviceClock,
@@ -45,6 +48,13 @@ final class VGACore {
     vbe = BochsVBE()
     isBigEndian = false
     kind = nil
+    accessed(.register)
+  }
+
+  private func accessed(_ access: DisplayAccess) {
+    guard let tell = onNextAccess else { return }
+    onNextAccess = nil
+    tell(access)
   }
 
   // MARK: Ports
@@ -59,6 +69,7 @@ final class VGACore {
   }
 
   func writePort(offset: UInt16, value: UInt8) {
+    accessed(.register)
     registers.write(offset: offset, value: value)
     if vbe.isEnabled { programGraphicsMode() }
   }
@@ -73,6 +84,7 @@ final class VGACore {
   }
 
   func writeVBE(_ register: UInt16, value: UInt16) {
+    accessed(.register)
     let effect = vbe.write(register, value: value, videoMemorySize: memory.count)
     if register == BochsVBE.Index.enable {
       registers.dac.has8Bits = value & BochsVBE.Enable.dac8Bits != 0
@@ -113,6 +125,7 @@ final class VGACore {
   }
 
   func writeWindow(offset: Int, value: UInt8) {
+    accessed(.window)
     LegacyWindow.write(
       offset: offset, value: value, registers: registers, vbe: vbe, memory: &memory)
   }

@@ -37,6 +37,7 @@ final class Board {
   /// Timers that press and release keys; each goes when it has fired.
   private var pendingActions: [ObjectIdentifier: any DeviceTimer] = [:]
   private var keysBusyUntil: UInt64 = 0
+  private var coalescesWindowWrites = false
   /// What never changes: states of vCPUs and kernel devices at power-on.
   private let powerOn: PowerOnState
 
@@ -76,10 +77,6 @@ final class Board {
     try kvm.makeInterruptControllers()
     try kvm.setRouting(InterruptInput.routes)
     try kvm.makeTimer()
-    if kvm.canCoalesceWrites {
-      try kvm.coalesceWrites(
-        at: PhysicalMap.legacyVideo, size: UInt32(PhysicalMap.legacyVideoSize))
-    }
     cpus = try Self.makeCPUs(configuration.processors, kvm, system)
     powerOn = try PowerOnState(kvm, cpus)
     clock = MachineClock(lock: lock, now: livedNanoseconds)
@@ -189,6 +186,7 @@ final class Board {
       BoardPart("ide", ide),
     ]
     if let display { parts.append(BoardPart("vga", display)) }
+    try coalesceWindowWrites(true)
   }
 
   private static func makeCPUs(_ count: Int, _ kvm: KVMMachine, _ system: KVMSystem)
@@ -228,6 +226,19 @@ final class Board {
     var archive = BoardArchive()
     for part in parts { try part.save(&archive) }
     return archive
+  }
+
+  /// Whether writes to the legacy video window may pile up in KVM until somebody
+  /// looks, rather than leave guest mode one by one. They may from the start.
+  func coalesceWindowWrites(_ on: Bool) throws(KVMError) {
+    guard kvm.canCoalesceWrites, on != coalescesWindowWrites else { return }
+    let (start, size) = (PhysicalMap.legacyVideo, UInt32(PhysicalMap.legacyVideoSize))
+    if on {
+      try kvm.coalesceWrites(at: start, size: size)
+    } else {
+      try kvm.stopCoalescingWrites(at: start, size: size)
+    }
+    coalescesWindowWrites = on
   }
 
   /// Carries out writes that KVM let pile up.

@@ -7,7 +7,7 @@ import LinuxSystem
 /// A machine's screen for displays: watches the picture on a thread of its own
 /// while some display waits for changes, and takes displays' input.
 public final class DisplayOutput: @unchecked Sendable {
-  // SAFETY: `schedule` belongs to the thread, `shown` to `looking`; the adapter is
+  // SAFETY: `schedule` and `rest` belong to the thread, `shown` to `looking`; the adapter is
   // used under the board's lock; all else is immutable or thread-safe itself.
   private let machine: Machine
   private let adapter: VGA
@@ -17,6 +17,8 @@ public final class DisplayOutput: @unchecked Sendable {
   private let poller: Poller
   private let ending: EventDescriptor
   private var schedule = PollSchedule()
+  /// `nil` where the host cannot tell of writes.
+  private let rest: RestingScreen?
   private var thread: Thread?
   /// Held while the picture is looked at, so that damage is published in order.
   private let looking = Lock()
@@ -41,6 +43,8 @@ public final class DisplayOutput: @unchecked Sendable {
     ending = try EventDescriptor()
     try poller.add(link.descriptor, token: 0)
     try poller.add(ending.descriptor, token: 1)
+    rest = try? RestingScreen(machine.board, adapter, video)
+    for descriptor in rest?.descriptors ?? [] { try poller.add(descriptor, token: 2) }
     machine.board.lock.withLock {
       machine.board.keyboardController.onLEDs = { [link] in link.publish(leds: $0) }
       machine.board.tone.onTone = { [link] in if $0 != nil { link.ringBell() } }
@@ -49,7 +53,9 @@ public final class DisplayOutput: @unchecked Sendable {
     look()
     let output = Unsynchronized(Weak(self))
     let poller = poller
+    let rest = Unsynchronized(rest)
     thread = try Thread(name: "display") {
+      defer { _ = rest.value?.end() }
       while let timeout = output.value.object?.timeout() {
         guard let events = try? poller.wait(milliseconds: timeout) else { return }
         output.value.object?.handle(events)
@@ -72,7 +78,11 @@ public final class DisplayOutput: @unchecked Sendable {
   /// How many displays are connected.
   public var displayCount: Int { link.displayCount }
 
+  /// Whether nobody looks at the picture until the guest does something to it.
+  package var isResting: Bool { rest?.isResting == true }
+
   private func handle(_ events: [Poller.Event]) {
+    if rest?.end() == true { schedule.changeBegan(at: MonotonicClock.now) }
     if !events.isEmpty {
       // A display that comes now should not be shown how it looked when the last left.
       if schedule.isStale(at: MonotonicClock.now) { look() }
@@ -80,13 +90,15 @@ public final class DisplayOutput: @unchecked Sendable {
     }
     let now = MonotonicClock.now
     if link.wantsDamage && schedule.next(after: now) <= now {
-      schedule.looked(at: now, sawChange: look())
+      let sawChange = look(resting: schedule.isStill(at: now))
+      schedule.looked(at: now, sawChange: sawChange)
+      if sawChange { _ = rest?.end() }
     }
   }
 
   /// Until the next look, or for ever while nobody waits for one.
   private func timeout() -> Int32 {
-    guard link.wantsDamage else { return -1 }
+    guard link.wantsDamage, !isResting else { return -1 }
     let now = MonotonicClock.now
     let next = schedule.next(after: now)
     return next <= now ? 0 : Int32(clamping: (next - now + 999_999) / 1_000_000)
@@ -94,16 +106,20 @@ public final class DisplayOutput: @unchecked Sendable {
 
   /// Brings the picture up to date and tells displays. Any thread.
   ///
+  /// - Parameter resting: let the picture rest if it has not changed; display thread.
   /// - Returns: whether anything had changed.
   @discardableResult
-  private func look() -> Bool {
+  private func look(resting: Bool = false) -> Bool {
     looking.withLock {
       let update = machine.board.lock.withLock { () -> ScanoutUpdate in
+        // Before the look, so that no change falls between the two.
+        if resting, let shown { rest?.begin(shown) }
         let update = adapter.refresh(dirtyVideoMemory: machine.board.takeDirtyVideoMemory())
         if update.scanout != shown {
           machine.board.keyboardController.setScanoutSize(
             width: update.scanout.width, height: update.scanout.height)
         }
+        if update.scanout.source == .rendered { try? machine.board.coalesceWindowWrites(true) }
         return update
       }
       if update.scanout != shown {

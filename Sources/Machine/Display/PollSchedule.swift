@@ -1,5 +1,6 @@
 /// When to look at the guest's screen next: at once and often after input, fast
-/// while the picture changes, ever more slowly while it does not.
+/// while the picture changes, ever more slowly while it does not, and not at all
+/// once it stands still and something else tells of the next change.
 ///
 /// Times are nanoseconds of the monotonic clock.
 package struct PollSchedule {
@@ -19,6 +20,16 @@ package struct PollSchedule {
     inputEnds = now &+ Self.inputWindow
     interval = Self.whileChanging
   }
+
+  /// The guest began to change the picture of its own accord.
+  package mutating func changeBegan(at now: UInt64) {
+    lastLook = now
+    interval = Self.whileChanging
+  }
+
+  /// Whether the picture has stood still for so long that it is cheaper to be told
+  /// of the next change than to look for it.
+  package func isStill(at now: UInt64) -> Bool { interval == Self.slowest && now >= inputEnds }
 
   package mutating func looked(at now: UInt64, sawChange: Bool) {
     lastLook = now

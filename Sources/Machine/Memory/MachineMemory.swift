@@ -19,6 +19,9 @@ final class MappedMemory: SharedBytes {
   }
 
   var bytes: UnsafeMutableRawBufferPointer { mapping.bytes }
+
+  /// Something that tells of writes through this mapping, the guest's included.
+  func makeWriteWatch() throws(SystemError) -> WriteWatch { try WriteWatch(mapping) }
 }
 
 /// The machine's RAM, its memory slots, and bus masters' access to it.
