@@ -1,14 +1,27 @@
 import Foundation
 
-/// The two ways of running the same ELF that are measured side by side.
+/// The ways of running the same ELF that are measured side by side.
 enum Server: String, CaseIterable {
-  case carrel, qemu
+  /// One guest, one command: `carrel-vmm run --vnc`.
+  case carrel
+  /// A desktop of a pool, reached through carreld and shown by carrel-display.
+  case site
+  case qemu
+
+  /// How a row of the report names it.
+  var title: String {
+    switch self {
+    case .carrel: "carrel-vmm"
+    case .site: "site"
+    case .qemu: "QEMU"
+    }
+  }
 
   /// The command line for the demo desktop in `scene`, served at `port`.
   func command(_ settings: Settings, scene: String, port: Int) -> [String] {
     let file = "name=opt/carrel/scene,string=\(scene)"
     switch self {
-    case .carrel:
+    case .carrel, .site:
       return [
         settings.vmm, "run", "--memory", "256M", "--kernel", settings.elf, "--fw-cfg", file,
         "--vnc", "127.0.0.1:\(port)", "--serial", "stdio",
@@ -27,27 +40,39 @@ enum Server: String, CaseIterable {
     _ scene: String, _ settings: Settings, encoding: VNCPeer.Encoding,
     _ body: (Subject, VNCPeer) throws -> Result
   ) throws -> Result {
+    guard self != .site else {
+      let site = try Site(settings, scene: scene)
+      defer { site.stop() }
+      let viewer = try site.connect(encoding)
+      try Self.awaitScene(scene, viewer)
+      return try body(site.daemon, viewer)
+    }
     let port = try freePort()
     let subject = try Subject(name: rawValue, command(settings, scene: scene, port: port))
     defer { subject.stop() }
     try subject.awaitOutput(containing: settings.readyLine, seconds: 60)
     let viewer = try VNCPeer(host: "127.0.0.1", port: port, encoding: encoding)
+    try Self.awaitScene(scene, viewer)
+    return try body(subject, viewer)
+  }
+
+  static func awaitScene(_ scene: String, _ viewer: VNCPeer) throws {
     try viewer.pump(until: "the \(scene) scene at 1024x768") {
       viewer.updates > 0 && viewer.width == 1024 && viewer.height == 768
     }
-    return try body(subject, viewer)
   }
 }
 
 /// Where things are and how long to measure.
 struct Settings {
-  var vmm = ".build/release/carrel-vmm"
-  var display = ".build/release/carrel-display"
+  var programs = ".build/release"
   var elf = "build/demo-desktop/carrel-demo.elf"
   /// What the demo desktop writes to COM1 when its first frame is on the screen.
   var readyLine = "carrel: ready"
   var rounds = 3
   var secondsPerRound = 5.0
+
+  var vmm: String { "\(programs)/carrel-vmm" }
 }
 
 /// A TCP port of 127.0.0.1 above 5900 that nothing listens on at present.
@@ -71,13 +96,13 @@ func freePort() throws -> Int {
 }
 
 extension Subject {
-  /// Reads the process's standard output until it holds `text`; returns when.
+  /// Reads the process's standard output until it has held `text`; returns when.
   @discardableResult
   func awaitOutput(containing text: String, seconds: Double) throws -> Double {
     let descriptor = output.fileHandleForReading.fileDescriptor
     let deadline = Clock.seconds + seconds
-    var collected: [UInt8] = []
     let wanted = Array(text.utf8)
+    if collected.firstRange(of: wanted) != nil { return Clock.seconds }
     while Clock.seconds < deadline {
       var poller = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
       guard poll(&poller, 1, 200) > 0 else { continue }

@@ -70,7 +70,7 @@ struct Comparison: Codable {
 
   var line: String {
     func number(_ value: Double) -> String { String(format: value < 10 ? "%.3f" : "%.1f", value) }
-    var text = "  " + name.padding(toLength: 46, withPad: " ", startingAt: 0)
+    var text = "  " + name.padding(toLength: 58, withPad: " ", startingAt: 0)
     text += " \(number(ours)) \(unit)"
     if let peer { text += "   peer \(number(peer)) \(unit)" }
     if let ratio { text += "   ratio " + String(format: "%.3f", ratio) }

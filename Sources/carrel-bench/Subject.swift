@@ -6,6 +6,8 @@ final class Subject {
   let name: String
   let process: Process
   let output: Pipe
+  /// What was read of it so far.
+  var collected: [UInt8] = []
 
   /// Starts `arguments[0]`, found on PATH unless it is a path.
   init(name: String, _ arguments: [String]) throws {

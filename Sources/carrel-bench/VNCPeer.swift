@@ -29,7 +29,11 @@ final class VNCPeer {
     client.pointee.format.redShift = 16
     client.pointee.format.greenShift = 8
     client.pointee.format.blueShift = 0
-    if let ticket { Self.password = ticket }
+    if let ticket {
+      Self.password = ticket
+      var schemes = [UInt32(rfbVncAuth)]
+      SetClientAuthSchemes(client, &schemes, 1)
+    }
     client.pointee.GetPassword = { _ in strdup(VNCPeer.password) }
     client.pointee.FinishedFrameBufferUpdate = { client in
       VNCPeer.peer(of: client)?.updates += 1

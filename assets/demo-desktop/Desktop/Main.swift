@@ -24,7 +24,9 @@ func desktopMain() -> Never {
     serial: serial, configuration: configuration, controller: controller, session: session,
     power: Power(rootPointer: boot.rootPointer), absolutePointer: absolutePointer,
     layout: .named(Decoding.text(configuration.text("opt/carrel/keyboard") ?? [])))
-  if let scene = configuration.text("opt/carrel/scene") { loop.play(Decoding.text(scene)) }
+  if let scene = configuration.text("opt/carrel/scene") ?? boot.value(of: "scene") {
+    loop.play(Decoding.text(scene))
+  }
   let kind = absolutePointer == nil ? "relative" : "absolute"
   serial.report("ready \(adapter.screen.width)x\(adapter.screen.height) pointer \(kind)")
   loop.run()

@@ -24,6 +24,9 @@
 pvh_start:
         cli
         cld
+        movw    $0x3F8, %dx                     // COM1: a first sign of life
+        movb    $0x0A, %al
+        outb    %al, %dx
         movl    %ebx, start_info
         movl    $kernel_stack_top, %esp
         movl    $0x620, %eax                    // PAE, OSFXSR, OSXMMEXCPT

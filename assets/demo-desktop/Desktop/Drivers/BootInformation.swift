@@ -7,6 +7,8 @@ struct BootInformation {
   let rootPointer: UInt64
   /// The end of the RAM range that holds the image.
   let memoryEnd: UInt64
+  /// Where the kernel's command line is; there is no heap to keep it in yet.
+  private let commandLine: UInt64
 
   private static let magic: UInt32 = 0x336E_C578
 
@@ -17,9 +19,11 @@ struct BootInformation {
     guard PhysicalMemory.read(info, as: UInt32.self) == Self.magic else {
       rootPointer = 0
       memoryEnd = end
+      commandLine = 0
       return
     }
     rootPointer = PhysicalMemory.read(info + 32, as: UInt64.self)
+    commandLine = PhysicalMemory.read(info + 24, as: UInt64.self)
     if PhysicalMemory.read(info + 4, as: UInt32.self) >= 1 {
       let map = PhysicalMemory.read(info + 40, as: UInt64.self)
       let entries = min(PhysicalMemory.read(info + 48, as: UInt32.self), 64)
@@ -32,5 +36,25 @@ struct BootInformation {
       }
     }
     memoryEnd = end
+  }
+
+  /// What follows `name=` in a word of the kernel's command line.
+  func value(of name: StaticString) -> [UInt8]? {
+    let prefix = name.withUTF8Buffer { Array($0) } + [UInt8(ascii: "=")]
+    for word in Self.string(at: commandLine).split(separator: UInt8(ascii: " ")) where word.starts(with: prefix) {
+      return Array(word.dropFirst(prefix.count))
+    }
+    return nil
+  }
+
+  private static func string(at address: UInt64) -> [UInt8] {
+    var bytes: [UInt8] = []
+    guard address != 0 else { return bytes }
+    while bytes.count < 4096 {
+      let byte = PhysicalMemory.read(address + UInt64(bytes.count), as: UInt8.self)
+      guard byte != 0 else { break }
+      bytes.append(byte)
+    }
+    return bytes
   }
 }
