@@ -41,7 +41,8 @@ struct BootInformation {
   /// What follows `name=` in a word of the kernel's command line.
   func value(of name: StaticString) -> [UInt8]? {
     let prefix = name.withUTF8Buffer { Array($0) } + [UInt8(ascii: "=")]
-    for word in Self.string(at: commandLine).split(separator: UInt8(ascii: " ")) where word.starts(with: prefix) {
+    for word in Self.string(at: commandLine).split(separator: UInt8(ascii: " "))
+    where word.starts(with: prefix) {
       return Array(word.dropFirst(prefix.count))
     }
     return nil
