@@ -66,9 +66,9 @@ extension EndToEnd {
       try Self.expectNothingLeft(outcome, in: directory)
     }
 
-    @Test("without KVM there is no machine: missing, or something else in its place")
+    @Test(
+      "without KVM there is no machine: missing, or something else in its place", .needsRoot)
     func withoutKVM() async throws {
-      try #require(geteuid() == 0, "a mount namespace needs root")
       let kernel = try DemoDesktop.path()
       for (mount, words) in [
         ("mount -t tmpfs none /dev", ["there is no /dev/kvm", "load the kvm_intel or kvm_amd"]),

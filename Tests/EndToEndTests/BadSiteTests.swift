@@ -40,7 +40,7 @@ extension EndToEnd {
 
     @Test(
       "a disk that is full while a pool is made is named; with room again the pool completes",
-      .enabled(if: SmallDisk.isPossible, "mounting needs root"))
+      .needsRoot)
     func fullDisk() async throws {
       let disk = try SmallDisk(kibibytes: 6 << 10)
       try await Site.open(state: disk.path + "/state") { site in
@@ -66,7 +66,7 @@ extension EndToEnd {
 
     @Test(
       "a record that does not fit on the disk is refused, and nothing is changed",
-      .enabled(if: SmallDisk.isPossible, "mounting needs root"))
+      .needsRoot)
     func fullStore() async throws {
       let disk = try SmallDisk(kibibytes: 2 << 10)
       try await Site.open(state: disk.path + "/state") { site in
