@@ -74,8 +74,8 @@ public struct ControlServer: Service {
 
   static func makeRouter(
     broker: Broker, surroundings: Surroundings
-  ) -> Router<BasicRequestContext> {
-    let router = Router(context: BasicRequestContext.self)
+  ) -> Router<ControlContext> {
+    let router = Router(context: ControlContext.self)
     router.add(middleware: ErrorAnswers())
     addSystemRoutes(to: router, broker, surroundings)
     addPoolRoutes(to: router, broker)

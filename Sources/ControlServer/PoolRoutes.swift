@@ -4,7 +4,7 @@ import Foundation
 import Hummingbird
 
 extension ControlServer {
-  static func addPoolRoutes(to router: Router<BasicRequestContext>, _ broker: Broker) {
+  static func addPoolRoutes(to router: Router<ControlContext>, _ broker: Broker) {
     router.get("/v1/pools") { _, _ in
       let site = await broker.snapshot
       return answer(site.pools.sorted.map(site.document(of:)))

@@ -3,6 +3,7 @@ import ControlAPI
 import ControlClient
 import ControlServer
 import Foundation
+import LinuxSystem
 import Logging
 import Store
 import Synchronization
@@ -39,6 +40,29 @@ struct InProcess: Sendable {
       defer { group.cancelAll() }
       try await body(client)
       await broker.stop()
+    }
+  }
+}
+
+/// Bytes of HTTP as a client that knows none sends them.
+enum RawExchange {
+  /// Everything that is answered until the server closes its side.
+  static func send(_ text: String, to path: String) async throws -> String {
+    let socket = try UnixSocket.connect(to: path, kind: .stream)
+    var rest = Array(text.utf8)[...]
+    while !rest.isEmpty { rest.removeFirst(try socket.send(Array(rest))) }
+    return try await withCheckedThrowingContinuation { continuation in
+      Thread.detachNewThread {
+        continuation.resume(
+          with: Result {
+            var answer: [UInt8] = []
+            while true {
+              let message = try socket.receive()
+              if message.isEnd { return String(decoding: answer, as: UTF8.self) }
+              answer += message.bytes
+            }
+          })
+      }
     }
   }
 }
