@@ -159,7 +159,12 @@ if wholeProject {
       "SiteConfiguration",
       ["SiteConfiguration", "TestSupport", .product(name: "Yams", package: "Yams")]),
     tests("Supervisor", ["Supervisor", "TestSupport"]),
-    tests("Gateway", ["Gateway", "Identity", "TestSupport"]),
+    tests(
+      "Gateway",
+      nio + [
+        "Gateway", "Identity", "TestSupport", .product(name: "NIOEmbedded", package: "swift-nio"),
+        .product(name: "NIOWebSocket", package: "swift-nio"),
+      ]),
     tests(
       "ControlServer",
       [
