@@ -10,9 +10,6 @@ struct Launching: Sendable {
   let program: String
   let failpoints: Failpoints
 
-  /// A log that grew beyond this begins anew.
-  private static let logLimit: UInt64 = 1 << 20
-
   func prepare() throws {
     guard access(request.image.path, R_OK) == 0 else {
       throw LaunchError(
@@ -47,11 +44,7 @@ struct Launching: Sendable {
 
   /// Starts the VMM in a session of its own: it lives on when `carreld` does not.
   func spawn() throws -> ChildProcess {
-    var options: FileDescriptor.Options = [.writeOnly, .create, .append]
-    if let log = try? FileDescriptor.open(directory.log), try log.size() > Self.logLimit {
-      options.insert(.truncate)
-    }
-    let log = try FileDescriptor.open(directory.log, options)
+    let log = try LogFile.open(directory.log)
     var child = ChildProcess.Request(
       program, VMMCommand(request, in: directory).arguments)
     child.environment = ["PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"]

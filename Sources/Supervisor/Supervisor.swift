@@ -46,7 +46,7 @@ public actor Supervisor: Launcher {
   let settings: Settings
   let failpoints: Failpoints
   let logger: Logger
-  let watcher: ProcessWatcher
+  package nonisolated let watcher: ProcessWatcher
   private let exitsContinuation: AsyncStream<DesktopExit>.Continuation
   private var machines: [DesktopID: Machine] = [:]
   private var nextToken: UInt64 = 1
@@ -127,9 +127,17 @@ extension Supervisor {
       }
       let child = try await offPool { try launching.spawn() }
       machines[request.desktop]?.process = child.handle
-      try watcher.watch(child) { [weak self] exit in
-        guard let self else { return }
-        Task { await self.processEnded(request.desktop, token, exit) }
+      do {
+        try watcher.watch(child) { [weak self] exit in
+          guard let self else { return }
+          Task { await self.processEnded(request.desktop, token, exit) }
+        }
+      } catch {
+        // What cannot be watched must not run, and nobody else reaps it.
+        try? child.handle.send(.kill)
+        _ = try? await offPool { try child.wait() }
+        machines[request.desktop]?.ended = .stopped
+        throw error
       }
     } catch let error as LaunchError {
       throw error
