@@ -9,6 +9,8 @@ struct Launching: Sendable {
   let directory: DesktopDirectory
   let program: String
   let failpoints: Failpoints
+  /// Told what this start has come to; must not block.
+  let progress: @Sendable (StartProgress.Step) -> Void
 
   func prepare() throws {
     guard access(request.image.path, R_OK) == 0 else {
@@ -39,7 +41,8 @@ struct Launching: Sendable {
     if request.disk == .fresh || request.image.kind != .disk { try Files.remove(directory.disk) }
     guard request.image.kind == .disk, !Files.exists(directory.disk) else { return }
     try DiskCopy.make(
-      from: request.image.path, to: directory.disk, draft: directory.diskDraft)
+      from: request.image.path, to: directory.disk, draft: directory.diskDraft
+    ) { progress(.copyingDisk(percent: $0)) }
   }
 
   /// Starts the VMM in a session of its own: it lives on when `carreld` does not.
@@ -54,6 +57,7 @@ struct Launching: Sendable {
     failpoints.hit("supervisor.spawn.before")
     let process = try ChildProcess(child)
     failpoints.hit("supervisor.spawn.after")
+    progress(.switchingOn)
     return process
   }
 
