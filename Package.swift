@@ -148,7 +148,7 @@ if wholeProject {
       [
         "Store", "Supervisor", "Gateway", "ControlServer", "Identity", "SiteConfiguration",
         arguments,
-        services, logging,
+        services, logging, .product(name: "NIOSSL", package: "swift-nio-ssl"),
       ]),
     program("carrel", ["ControlClient", arguments]),
     tests("ControlAPI", ["ControlAPI"]),

@@ -46,7 +46,7 @@ struct Daemon {
       surroundings: .init(
         version: Carreld.version, started: WireTime(clock.now),
         gateway: { door?.describe() ?? ([], nil) },
-        doctor: { HostChecks(configuration, running: true).report() }),
+        doctor: { await HostChecks(configuration, running: true).reportAside() }),
       logger: logger)
     services = [BrokerService(broker: broker), control] + (door.map { [$0.gateway] } ?? [])
   }
