@@ -23,9 +23,7 @@ struct DoctorCommand: AsyncParsableCommand {
     let report = await examine()
     terminal.endProgress()
     if options.json {
-      let encoder = JSONEncoder()
-      encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-      print(String(decoding: try encoder.encode(report), as: UTF8.self))
+      print(try printedJSON(report))
     } else {
       print(Self.render(report, terminal))
     }

@@ -45,7 +45,7 @@ extension Verb {
     do {
       let answer = try await call(ControlClient(socketPath: options.socketPath), terminal)
       terminal.endProgress()
-      let text = options.json ? try Self.json(answer) : render(answer, terminal)
+      let text = options.json ? try printedJSON(answer) : render(answer, terminal)
       if !text.isEmpty { print(text) }
     } catch let error as ControlClientError {
       terminal.endProgress()
@@ -55,12 +55,13 @@ extension Verb {
       throw terminal.fail(failure.message, failure.code, json: options.json)
     }
   }
+}
 
-  static func json(_ answer: Answer) throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
-    return String(decoding: try encoder.encode(answer), as: UTF8.self)
-  }
+/// JSON as `--json` prints it.
+func printedJSON(_ answer: some Encodable) throws -> String {
+  let encoder = JSONEncoder()
+  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
+  return String(decoding: try encoder.encode(answer), as: UTF8.self)
 }
 
 /// A command that ends with a message and a code of its own.
