@@ -179,7 +179,7 @@ if wholeProject {
       [
         "Store", "Supervisor", "Gateway", "ControlServer", "Identity", "SiteConfiguration",
         arguments,
-        services, logging,
+        services, logging, .product(name: "NIOSSL", package: "swift-nio-ssl"),
       ]),
     program("carrel", ["ControlClient", arguments]),
     tests("ControlAPI", ["ControlAPI"]),
@@ -190,7 +190,12 @@ if wholeProject {
       "SiteConfiguration",
       ["SiteConfiguration", "TestSupport", .product(name: "Yams", package: "Yams")]),
     tests("Supervisor", ["Supervisor", "TestSupport"]),
-    tests("Gateway", ["Gateway", "Identity", "TestSupport"]),
+    tests(
+      "Gateway",
+      nio + [
+        "Gateway", "Identity", "TestSupport", .product(name: "NIOEmbedded", package: "swift-nio"),
+        .product(name: "NIOWebSocket", package: "swift-nio"),
+      ]),
     tests(
       "ControlServer",
       [

@@ -71,15 +71,15 @@ static ssize_t copy_some(int source, int target, off_t position, size_t count) {
   return sendfile(target, source, &from, count);
 }
 
-int clinux_copy_sparse(int source, int target, int64_t size) {
-  off_t position = 0;
-  while (position < size) {
+int clinux_copy_sparse(int source, int target, int64_t start, int64_t limit) {
+  off_t position = start;
+  while (position < limit) {
     off_t data = lseek(source, position, SEEK_DATA);
     if (data < 0 && errno == ENXIO) return 0;
     // A file system that knows no holes has data from here on.
     if (data >= 0) position = data;
     off_t end = lseek(source, position, SEEK_HOLE);
-    if (end < 0 || end > size) end = size;
+    if (end < 0 || end > limit) end = limit;
     while (position < end) {
       ssize_t copied = copy_some(source, target, position, (size_t)(end - position));
       if (copied < 0 && errno == EINTR) continue;

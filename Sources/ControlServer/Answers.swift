@@ -29,7 +29,7 @@ func answer<Value: Encodable & Sendable>(
 
 /// Turns errors into `ErrorDocument`s with the status that fits.
 struct ErrorAnswers: RouterMiddleware {
-  typealias Context = BasicRequestContext
+  typealias Context = ControlContext
 
   func handle(
     _ request: Request, context: Context,
@@ -38,6 +38,8 @@ struct ErrorAnswers: RouterMiddleware {
     do {
       return try await next(request, context)
     } catch let error as BrokerError {
+      return try answer(error, to: request, context)
+    } catch let error as OversizedBody {
       return try answer(error, to: request, context)
     } catch let error as HTTPError where error.status == .notFound {
       return try answer(
@@ -55,6 +57,26 @@ struct ErrorAnswers: RouterMiddleware {
     let document = ErrorDocument(kind: error.kind.wire, message: error.description)
     return try JSONAnswer(value: document, status: error.kind.status)
       .response(from: request, context: context)
+  }
+
+  /// The rest of the body is not worth waiting for: the connection ends with the answer.
+  private func answer(
+    _ error: OversizedBody, to request: Request, _ context: Context
+  ) throws -> Response {
+    let document = ErrorDocument(
+      kind: .invalid,
+      message: "the body of \(request.method) \(request.uri.path) is larger than "
+        + "\(error.limit / 1024) KiB: send less")
+    var response = try JSONAnswer(value: document, status: .contentTooLarge)
+      .response(from: request, context: context)
+    response.headers[.connection] = "close"
+    let body = response.body
+    response.body = ResponseBody(contentLength: body.contentLength) { writer in
+      try await body.write(writer)
+      // Only this direction: who is still sending reads the answer before the end.
+      try await context.channel.close(mode: .output)
+    }
+    return response
   }
 }
 
@@ -80,28 +102,5 @@ extension BrokerError.Kind {
     case .storage: .init(code: 507, reasonPhrase: "Insufficient Storage")
     case .host: .badGateway
     }
-  }
-}
-
-extension Request {
-  /// The JSON body.
-  func body<Value: Decodable>(as type: Value.Type) async throws -> Value {
-    let bytes = try await body.collect(upTo: ControlServer.largestBody)
-    do {
-      return try JSONDecoder().decode(type, from: Data(buffer: bytes))
-    } catch {
-      throw BrokerError(.invalid, "the body is not what \(method) \(uri.path) takes", cause: error)
-    }
-  }
-
-  /// `?force=true`.
-  var force: Bool { uri.queryParameters["force"] == "true" }
-}
-
-extension BasicRequestContext {
-  /// A checked name out of the path.
-  func name<Name: Identifier>(_ key: String, as type: Name.Type) throws -> Name {
-    let text = try parameters.require(key)
-    return try Name(checking: text.removingPercentEncoding ?? text)
   }
 }

@@ -15,16 +15,23 @@ public struct ControlServer: Service {
     /// Where viewers connect, and the certificate they see.
     public var gateway: @Sendable () async -> (addresses: [String], fingerprint: String?)
     public var doctor: @Sendable () async -> DoctorDocument
+    /// Where desktops' disks are made.
+    public var datastore: String
+    /// Why no desktop can be started on this host, with the remedy, if that is so.
+    public var obstacle: @Sendable () async -> String?
 
     public init(
       version: String, started: WireTime,
       gateway: @escaping @Sendable () async -> (addresses: [String], fingerprint: String?),
-      doctor: @escaping @Sendable () async -> DoctorDocument
+      doctor: @escaping @Sendable () async -> DoctorDocument, datastore: String,
+      obstacle: @escaping @Sendable () async -> String? = { nil }
     ) {
       self.version = version
       self.started = started
       self.gateway = gateway
       self.doctor = doctor
+      self.datastore = datastore
+      self.obstacle = obstacle
     }
   }
 
@@ -74,11 +81,11 @@ public struct ControlServer: Service {
 
   static func makeRouter(
     broker: Broker, surroundings: Surroundings
-  ) -> Router<BasicRequestContext> {
-    let router = Router(context: BasicRequestContext.self)
+  ) -> Router<ControlContext> {
+    let router = Router(context: ControlContext.self)
     router.add(middleware: ErrorAnswers())
     addSystemRoutes(to: router, broker, surroundings)
-    addPoolRoutes(to: router, broker)
+    addPoolRoutes(to: router, broker, surroundings)
     addDesktopRoutes(to: router, broker)
     addUserRoutes(to: router, broker)
     addSessionRoutes(to: router, broker)
@@ -89,7 +96,7 @@ public struct ControlServer: Service {
   package static func routes(of broker: Broker) -> [String] {
     let surroundings = Surroundings(
       version: "", started: WireTime(milliseconds: 0), gateway: { ([], nil) },
-      doctor: { DoctorDocument(checks: []) })
+      doctor: { DoctorDocument(checks: []) }, datastore: "/")
     return makeRouter(broker: broker, surroundings: surroundings).routes.map {
       "\($0.method.rawValue) \($0.path.description)"
     }

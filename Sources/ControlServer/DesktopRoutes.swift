@@ -4,7 +4,7 @@ import Hummingbird
 import NIOCore
 
 extension ControlServer {
-  static func addDesktopRoutes(to router: Router<BasicRequestContext>, _ broker: Broker) {
+  static func addDesktopRoutes(to router: Router<ControlContext>, _ broker: Broker) {
     router.get("/v1/desktops") { request, _ in
       let site = await broker.snapshot
       let pool = request.uri.queryParameters["pool"].map { PoolName(rawValue: String($0)) }
@@ -39,7 +39,7 @@ extension ControlServer {
     }
   }
 
-  private static func addPowerRoutes(to router: Router<BasicRequestContext>, _ broker: Broker) {
+  private static func addPowerRoutes(to router: Router<ControlContext>, _ broker: Broker) {
     let commands: [(String, @Sendable (DesktopID, Bool) -> AdminCommand)] = [
       ("start", { id, _ in .startDesktop(id) }),
       ("stop", { id, force in .stopDesktop(id, force: force) }),

@@ -5,13 +5,16 @@ import Foundation
 /// Looks at an image before a pool is made of it, so that a wrong path is an error
 /// at the command line and not of every desktop later.
 enum ImageInspector {
-  static func inspect(_ document: ImageDocument) throws(BrokerError) -> Image {
+  /// Checks that desktops with so much memory can start from it.
+  static func inspect(
+    _ document: ImageDocument, memoryMiB: Int
+  ) throws(BrokerError) -> Image {
     let path = document.path
     guard path.hasPrefix("/") else {
       throw BrokerError(
         .invalid, "image '\(path)' is not an absolute path: give the whole path on carreld's host")
     }
-    let found = try kind(of: path)
+    let found = try kind(of: path, memoryMiB: memoryMiB)
     if let wanted = document.kind, wanted != found.rawValue {
       throw BrokerError(
         .invalid, "image '\(path)' is no \(wanted): it looks like a \(found.rawValue)")
@@ -19,12 +22,14 @@ enum ImageInspector {
     return Image(kind: found, path: path, arguments: document.arguments ?? "")
   }
 
-  private static func kind(of path: String) throws(BrokerError) -> Image.Kind {
+  private static func kind(
+    of path: String, memoryMiB: Int
+  ) throws(BrokerError) -> Image.Kind {
     let (file, size) = try open(path)
     defer { try? file.close() }
     let head = bytes(of: file, at: 0, count: 64)
     if head.starts(with: [0x7F, UInt8(ascii: "E"), UInt8(ascii: "L"), UInt8(ascii: "F")]) {
-      try checkELF(file, head, path: path, size: size)
+      try checkELF(file, head, path: path, size: size, memoryMiB: memoryMiB)
       return .kernel
     }
     if bytes(of: file, at: 32_769, count: 5) == [UInt8]("CD001".utf8) { return .iso }
@@ -69,7 +74,7 @@ enum ImageInspector {
 
   /// ELF header and program headers: everything that is to be loaded must be there.
   private static func checkELF(
-    _ file: FileHandle, _ head: [UInt8], path: String, size: UInt64
+    _ file: FileHandle, _ head: [UInt8], path: String, size: UInt64, memoryMiB: Int
   ) throws(BrokerError) {
     guard head.count == 64, head[4] == 1 || head[4] == 2, head[5] == 1 else {
       throw BrokerError(.invalid, "image '\(path)' is a truncated or big-endian ELF file")
@@ -100,7 +105,29 @@ enum ImageInspector {
           "image '\(path)' is truncated: segment \(index) ends at \(end), the file at "
             + "\(size): copy it again")
       }
+      let address = value(entry, wide ? 24 : 12, wide ? 8 : 4) ?? .max
+      let wanted = value(entry, wide ? 40 : 20, wide ? 8 : 4) ?? .max
+      guard wanted == 0 || isMemory(address, count: wanted, of: memoryMiB) else {
+        throw BrokerError(
+          .invalid,
+          "image '\(path)' wants \(wanted) bytes at 0x\(String(address, radix: 16)), which are "
+            + "not memory of a desktop of \(memoryMiB) MiB: give the pool more with --memory, or "
+            + "link the kernel elsewhere")
+      }
     }
+  }
+
+  /// Whether a desktop of that size has memory there: up to 3 GiB, and what is left
+  /// of it from 4 GiB on, as on every PC.
+  private static func isMemory(_ address: UInt64, count: UInt64, of memoryMiB: Int) -> Bool {
+    let total = UInt64(clamping: memoryMiB).multipliedReportingOverflow(by: 1 << 20)
+    guard !total.overflow else { return true }
+    let (gap, fourGiB): (UInt64, UInt64) = (3 << 30, 4 << 30)
+    let low = min(total.partialValue, gap)
+    let (end, overflow) = address.addingReportingOverflow(count)
+    guard !overflow else { return false }
+    if end <= low { return true }
+    return address >= fourGiB && end - fourGiB <= total.partialValue - low
   }
 
   private static func value(_ bytes: [UInt8], _ offset: Int, _ count: Int) -> UInt64? {

@@ -4,7 +4,10 @@ import Foundation
 import Hummingbird
 
 extension ControlServer {
-  static func addPoolRoutes(to router: Router<BasicRequestContext>, _ broker: Broker) {
+  static func addPoolRoutes(
+    to router: Router<ControlContext>, _ broker: Broker, _ surroundings: Surroundings
+  ) {
+    let datastore = Datastore(path: surroundings.datastore)
     router.get("/v1/pools") { _, _ in
       let site = await broker.snapshot
       return answer(site.pools.sorted.map(site.document(of:)))
@@ -14,6 +17,13 @@ extension ControlServer {
     }
     router.post("/v1/pools") { request, _ in
       let pool = try Pool(try await request.body(as: PoolCreation.self))
+      // That there is one of that name already is for the broker to say.
+      if await broker.snapshot.pools[pool.name] == nil {
+        try datastore.check(roomFor: pool.spares, of: pool.image, pool: pool.name)
+        if let obstacle = await surroundings.obstacle() {
+          throw BrokerError(.host, "pool '\(pool.name)' cannot have desktops: \(obstacle)")
+        }
+      }
       try await broker.perform(.createPool(pool))
       return try await show(pool.name, broker, .created)
     }
@@ -21,6 +31,7 @@ extension ControlServer {
       let name = try context.name("name", as: PoolName.self)
       let present = try await broker.snapshot.find(name)
       let change = try PoolChange(try await request.body(as: PoolUpdate.self), of: present)
+      try await datastore.check(roomFor: change, of: present, in: broker.snapshot)
       try await broker.perform(.updatePool(name, change))
       return try await show(name, broker)
     }
@@ -44,11 +55,12 @@ extension Pool {
   init(_ creation: PoolCreation) throws(BrokerError) {
     let kind: PoolKind = try choice(creation.kind, "pool kind") ?? .floating
     let size = creation.size ?? 4
+    let memory = creation.memoryMiB ?? 512
     let policies = try (creation.policies ?? PolicyDocument()).applied(to: PoolPolicies())
     self.init(
       name: try PoolName(checking: creation.name), kind: kind,
-      image: try ImageInspector.inspect(creation.image),
-      memoryMiB: creation.memoryMiB ?? 512, cpus: creation.cpus ?? 1, size: size,
+      image: try ImageInspector.inspect(creation.image, memoryMiB: memory),
+      memoryMiB: memory, cpus: creation.cpus ?? 1, size: size,
       spares: creation.spares ?? min(1, size), policies: policies, created: .now)
     try check()
   }
@@ -57,12 +69,34 @@ extension Pool {
 extension PoolChange {
   init(_ update: PoolUpdate, of pool: Pool) throws(BrokerError) {
     self.init()
-    if let image = update.image { self.image = try ImageInspector.inspect(image) }
+    let memory = update.memoryMiB ?? pool.memoryMiB
+    if let image = update.image {
+      self.image = try ImageInspector.inspect(image, memoryMiB: memory)
+    } else if memory != pool.memoryMiB, pool.image.kind == .kernel {
+      _ = try ImageInspector.inspect(ImageDocument(path: pool.image.path), memoryMiB: memory)
+    }
     memoryMiB = update.memoryMiB
     cpus = update.cpus
     size = update.size
     spares = update.spares
     policies = try update.policies?.applied(to: pool.policies)
+  }
+}
+
+extension Datastore {
+  /// The same for a change, which may replace the spares that there are.
+  fileprivate func check(
+    roomFor change: PoolChange, of pool: Pool, in site: Site
+  ) throws(BrokerError) {
+    let image = change.image ?? pool.image
+    let spares = change.spares ?? pool.spares
+    let present = site.desktops(of: pool.name).count { $0.owner == nil }
+    if image == pool.image {
+      try check(roomFor: spares - present, of: image, pool: pool.name)
+    } else {
+      let freed = (cost(of: pool.image) ?? 0).multipliedReportingOverflow(by: UInt64(present))
+      try check(roomFor: spares, of: image, freed: freed.partialValue, pool: pool.name)
+    }
   }
 }
 

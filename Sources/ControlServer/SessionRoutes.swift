@@ -4,7 +4,7 @@ import Foundation
 import Hummingbird
 
 extension ControlServer {
-  static func addSessionRoutes(to router: Router<BasicRequestContext>, _ broker: Broker) {
+  static func addSessionRoutes(to router: Router<ControlContext>, _ broker: Broker) {
     router.get("/v1/sessions") { _, _ in
       let site = await broker.snapshot
       return answer(site.sessions.sorted.map(site.document(of:)))
@@ -20,7 +20,7 @@ extension ControlServer {
   }
 
   static func addSystemRoutes(
-    to router: Router<BasicRequestContext>, _ broker: Broker, _ surroundings: Surroundings
+    to router: Router<ControlContext>, _ broker: Broker, _ surroundings: Surroundings
   ) {
     router.get("/v1/status") { _, _ in
       let site = await broker.snapshot

@@ -3,7 +3,7 @@ import ControlAPI
 import Hummingbird
 
 extension ControlServer {
-  static func addUserRoutes(to router: Router<BasicRequestContext>, _ broker: Broker) {
+  static func addUserRoutes(to router: Router<ControlContext>, _ broker: Broker) {
     router.get("/v1/users") { _, _ in
       let site = await broker.snapshot
       return answer(site.users.sorted.map(site.document(of:)))
@@ -39,7 +39,7 @@ extension ControlServer {
   }
 
   private static func addEntitlementRoutes(
-    to router: Router<BasicRequestContext>, _ broker: Broker
+    to router: Router<ControlContext>, _ broker: Broker
   ) {
     router.put("/v1/users/{name}/pools/{pool}") { _, context in
       let user = try context.name("name", as: UserName.self)
@@ -54,7 +54,7 @@ extension ControlServer {
   }
 
   private static func addLoginRoutes(
-    to router: Router<BasicRequestContext>, _ broker: Broker
+    to router: Router<ControlContext>, _ broker: Broker
   ) {
     router.post("/v1/users/{name}/tickets") { request, context in
       let user = try context.name("name", as: UserName.self)

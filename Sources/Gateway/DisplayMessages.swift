@@ -23,8 +23,7 @@ enum DisplayMessage: Hashable, Sendable {
       case .name(let name): "name \(name)"
       case .end(let text): "end \(text)"
       }
-    // A message is a line.
-    return Array(String(text.map { $0.isNewline ? " " : $0 }).utf8.prefix(Self.limit))
+    return Array(text.onOneLine.utf8.prefix(Self.limit))
   }
 }
 
@@ -37,7 +36,8 @@ enum DisplayReport: Hashable, Sendable {
   case closed(reason: String)
 
   init?(packet: [UInt8]) {
-    let text = String(decoding: packet, as: UTF8.self)
+    // What it says ends up in logs.
+    let text = String(decoding: packet, as: UTF8.self).onOneLine
     let words = text.split(separator: " ", maxSplits: 1)
     let rest = words.count > 1 ? String(words[1]) : ""
     switch words.first {
@@ -49,5 +49,19 @@ enum DisplayReport: Hashable, Sendable {
     case "closed": self = .closed(reason: rest)
     default: return nil
     }
+  }
+}
+
+extension String {
+  /// With spaces for everything that moves a terminal's cursor.
+  fileprivate var onOneLine: String {
+    var line = UnicodeScalarView()
+    for scalar in unicodeScalars {
+      switch scalar.properties.generalCategory {
+      case .control, .lineSeparator, .paragraphSeparator: line.append(" ")
+      default: line.append(scalar)
+      }
+    }
+    return String(line)
   }
 }

@@ -106,6 +106,11 @@ extension Gateway {
   ) async throws -> GatewayConfiguration.Endpoint {
     do {
       let channel = try await ServerBootstrap(group: group)
+        .serverChannelInitializer { [logger = desk.logger] channel in
+          channel.eventLoop.makeCompletedFuture {
+            try channel.pipeline.syncOperations.addHandler(AcceptPause(whom, logger))
+          }
+        }
         .serverChannelOption(.backlog, value: 256)
         .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
         .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)

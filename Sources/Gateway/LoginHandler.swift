@@ -31,6 +31,9 @@ final class LoginHandler: ChannelDuplexHandler, RemovableChannelHandler {
   private var deadline: Scheduled<Void>?
   private var admitted: (login: Login, display: DisplayConnection)?
   private var wantsRead = false
+  /// Whether this connection holds one of the places for strangers. Whoever is refused
+  /// holds it until the connection is gone.
+  private var holdsPlace = true
 
   init(desk: LoginDesk, peer: Peer, transport: Transport) {
     self.desk = desk
@@ -84,7 +87,7 @@ final class LoginHandler: ChannelDuplexHandler, RemovableChannelHandler {
     deadline?.cancel()
     if case .handshaking = state { log(.info, "viewer left before login", [:]) }
     if case .verifying(let task) = state { task.cancel() }
-    if !isFinished { desk.release(peer) }
+    releasePlace()
     state = .finished
     context.fireChannelInactive()
   }
@@ -93,8 +96,10 @@ final class LoginHandler: ChannelDuplexHandler, RemovableChannelHandler {
 // MARK: - Handshake
 
 extension LoginHandler {
-  private var isFinished: Bool {
-    if case .finished = state { true } else { false }
+  private func releasePlace() {
+    guard holdsPlace else { return }
+    holdsPlace = false
+    desk.release(peer)
   }
 
   private func start(_ context: ChannelHandlerContext) {
@@ -150,7 +155,6 @@ extension LoginHandler {
     log(.notice, "viewer refused", ["reason": "\(error)", "kind": "\(error.kind)"])
     deadline?.cancel()
     state = .lingering
-    desk.release(peer)
     let isolated = context.eventLoop.assumeIsolated()
     isolated.scheduleTask(in: TimeAmount(desk.limits.linger)) { context.close(promise: nil) }
     if wantsRead { context.read() }
@@ -196,7 +200,7 @@ extension LoginHandler {
     guard let (login, display) = admitted else { return context.close(promise: nil) }
     state = .finished
     deadline?.cancel()
-    desk.release(peer)
+    releasePlace()
     log(.info, "viewer logged in", ["user": "\(login.user)", "connection": "\(display.id)"])
     let session = ViewerSession(desk: desk, login: login, display: display, peer: peer)
     do {

@@ -7,6 +7,9 @@ final class SiteHandler: ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart
 
+  /// How much of a page is on its way at once.
+  private static let portion = 64 << 10
+
   private let site: StaticSite
   private let desk: LoginDesk
   private let peer: Peer
@@ -51,7 +54,8 @@ final class SiteHandler: ChannelInboundHandler, RemovableChannelHandler {
     }
   }
 
-  /// A connection that asks for nothing is closed, one that reads files may go on.
+  /// A connection that asks for nothing, or does not take what it asked for, is
+  /// closed; one that reads files may go on.
   private func armDeadline(_ context: ChannelHandlerContext) {
     deadline?.cancel()
     let limit = TimeAmount(desk.limits.handshake)
@@ -61,7 +65,6 @@ final class SiteHandler: ChannelInboundHandler, RemovableChannelHandler {
   }
 
   private func answer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
-    armDeadline(context)
     let path = head.uri.prefix { $0 != "?" }
     switch head.method {
     case .GET, .HEAD:
@@ -82,7 +85,7 @@ final class SiteHandler: ChannelInboundHandler, RemovableChannelHandler {
   }
 
   private func plain(_ text: String) -> StaticSite.Page {
-    StaticSite.Page(type: "text/plain; charset=utf-8", bytes: Array((text + "\n").utf8))
+    StaticSite.Page(type: "text/plain; charset=utf-8", bytes: ByteBuffer(string: text + "\n"))
   }
 
   private func respond(
@@ -90,7 +93,7 @@ final class SiteHandler: ChannelInboundHandler, RemovableChannelHandler {
     to head: HTTPRequestHead, _ context: ChannelHandlerContext
   ) {
     var headers = extra
-    headers.add(name: "Content-Length", value: String(page?.bytes.count ?? 0))
+    headers.add(name: "Content-Length", value: String(page?.bytes.readableBytes ?? 0))
     if let page { headers.add(name: "Content-Type", value: page.type) }
     headers.add(name: "X-Content-Type-Options", value: "nosniff")
     headers.add(name: "X-Frame-Options", value: "DENY")
@@ -98,13 +101,37 @@ final class SiteHandler: ChannelInboundHandler, RemovableChannelHandler {
     headers.add(name: "Cache-Control", value: "no-cache")
     if !head.isKeepAlive { headers.add(name: "Connection", value: "close") }
     let response = HTTPResponseHead(version: head.version, status: status, headers: headers)
-    context.write(wrapOutboundOut(.head(response)), promise: nil)
-    if let page, head.method != .HEAD {
-      context.write(
-        wrapOutboundOut(.body(.byteBuffer(ByteBuffer(bytes: page.bytes)))), promise: nil)
+    let body = head.method == .HEAD ? nil : page?.bytes
+    send(.head(response), then: body ?? ByteBuffer(), isLast: !head.isKeepAlive, context)
+  }
+
+  /// Sends one part and, once it is written, what follows. The answer's end is what lets
+  /// the pipeline take the next request, so a client that asks without reading makes
+  /// one portion wait and no more.
+  private func send(
+    _ part: HTTPServerResponsePart, then rest: ByteBuffer, isLast: Bool,
+    _ context: ChannelHandlerContext
+  ) {
+    armDeadline(context)
+    let written = context.eventLoop.makePromise(of: Void.self)
+    let isolated = context.eventLoop.assumeIsolated()
+    written.futureResult.assumeIsolated().whenSuccess {
+      // Many requests may wait: not one inside the other.
+      isolated.execute { self.proceed(with: rest, isLast: isLast, context) }
+    }
+    context.writeAndFlush(wrapOutboundOut(part), promise: written)
+  }
+
+  private func proceed(with rest: ByteBuffer, isLast: Bool, _ context: ChannelHandlerContext) {
+    guard context.channel.isActive else { return }
+    var rest = rest
+    if let portion = rest.readSlice(length: min(Self.portion, rest.readableBytes)),
+      portion.readableBytes > 0
+    {
+      return send(.body(.byteBuffer(portion)), then: rest, isLast: isLast, context)
     }
     let sent = context.eventLoop.makePromise(of: Void.self)
-    if !head.isKeepAlive {
+    if isLast {
       sent.futureResult.assumeIsolated().whenComplete { _ in context.close(promise: nil) }
     }
     context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: sent)

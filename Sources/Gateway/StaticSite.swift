@@ -1,11 +1,13 @@
 import Foundation
+import NIOCore
 
 /// The files of noVNC, held in memory under the names that browsers ask for. What
 /// was not there at the start is not served: no name leads out of the directory.
 struct StaticSite: Sendable {
   struct Page: Sendable {
     let type: String
-    let bytes: [UInt8]
+    /// Shared by all that it is being sent to.
+    let bytes: ByteBuffer
   }
 
   /// Debian's noVNC takes 2 MB.
@@ -26,7 +28,7 @@ struct StaticSite: Sendable {
       let file = root.appending(path: name)
       guard let data = try? Data(contentsOf: file), data.count <= room else { continue }
       room -= data.count
-      pages["/" + name] = Page(type: type, bytes: Array(data))
+      pages["/" + name] = Page(type: type, bytes: ByteBuffer(bytes: data))
     }
     guard pages[Self.startPage] != nil else {
       throw GatewayError(

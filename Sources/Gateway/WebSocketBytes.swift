@@ -2,16 +2,20 @@ import NIOCore
 import NIOWebSocket
 
 /// Turns websocket frames into the byte stream that RFB is, and back.
-final class WebSocketBytes: ChannelDuplexHandler {
-  typealias InboundIn = WebSocketFrame
-  typealias InboundOut = ByteBuffer
-  typealias OutboundIn = ByteBuffer
-  typealias OutboundOut = WebSocketFrame
+package final class WebSocketBytes: ChannelDuplexHandler {
+  package typealias InboundIn = WebSocketFrame
+  package typealias InboundOut = ByteBuffer
+  package typealias OutboundIn = ByteBuffer
+  package typealias OutboundOut = WebSocketFrame
 
   private var saidGoodbye = false
   private var messageIsBinary = false
+  /// The latest ping that came while nothing could be sent; only that one needs an answer.
+  private var unansweredPing: ByteBuffer?
 
-  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+  package init() {}
+
+  package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     let frame = unwrapInboundIn(data)
     switch frame.opcode {
     case .binary:
@@ -20,8 +24,8 @@ final class WebSocketBytes: ChannelDuplexHandler {
     case .continuation where messageIsBinary:
       context.fireChannelRead(wrapInboundOut(frame.unmaskedData))
     case .ping:
-      let pong = WebSocketFrame(fin: true, opcode: .pong, data: frame.unmaskedData)
-      context.writeAndFlush(wrapOutboundOut(pong), promise: nil)
+      unansweredPing = frame.unmaskedData
+      answerPing(context)
     case .pong:
       break
     case .connectionClose:
@@ -34,12 +38,25 @@ final class WebSocketBytes: ChannelDuplexHandler {
     }
   }
 
-  func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+  package func channelWritabilityChanged(context: ChannelHandlerContext) {
+    answerPing(context)
+    context.fireChannelWritabilityChanged()
+  }
+
+  private func answerPing(_ context: ChannelHandlerContext) {
+    guard context.channel.isWritable, let data = unansweredPing else { return }
+    unansweredPing = nil
+    let pong = WebSocketFrame(fin: true, opcode: .pong, data: data)
+    context.writeAndFlush(wrapOutboundOut(pong), promise: nil)
+  }
+
+  package func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?)
+  {
     let frame = WebSocketFrame(fin: true, opcode: .binary, data: unwrapOutboundIn(data))
     context.write(wrapOutboundOut(frame), promise: promise)
   }
 
-  func close(
+  package func close(
     context: ChannelHandlerContext, mode: CloseMode, promise: EventLoopPromise<Void>?
   ) {
     goodbye(.normalClosure, context)

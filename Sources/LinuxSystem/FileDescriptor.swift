@@ -141,11 +141,24 @@ public final class FileDescriptor: Sendable {
   }
 
   /// Makes the empty file `target` a copy of this one's first `size` bytes, without
-  /// its holes and sharing storage where the file system can.
-  public func copySparse(to target: FileDescriptor, size: UInt64) throws(SystemError) {
+  /// its holes and sharing storage where the file system can. `progress` is told how
+  /// many bytes are done, now and then and at the end.
+  public func copySparse(
+    to target: FileDescriptor, size: UInt64, progress: (UInt64) -> Void = { _ in }
+  ) throws(SystemError) {
     try target.setSize(size)
-    try check(clinux_copy_sparse(raw, target.raw, Int64(clamping: size)), "copy a file")
+    var done: UInt64 = 0
+    while done < size {
+      let limit = min(size, done + Self.copyPortion)
+      try check(
+        clinux_copy_sparse(raw, target.raw, Int64(clamping: done), Int64(clamping: limit)),
+        "copy a file")
+      done = limit
+      progress(done)
+    }
   }
+
+  private static let copyPortion: UInt64 = 32 << 20
 
   /// Forces data (and the size) to the medium.
   public func synchronize() throws(SystemError) {

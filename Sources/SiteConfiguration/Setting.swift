@@ -92,7 +92,8 @@ struct Setting: Sendable {
     .directory("gateway.novnc_directory", \.gateway.novncDirectory),
     .integer("gateway.handshake_seconds", 1...600, \.gateway.handshakeSeconds),
     .integer("gateway.login_seconds", 1...3600, \.gateway.loginSeconds),
-    .integer("gateway.stall_seconds", 1...600, \.gateway.stallSeconds),
+    // The display process waits 2 s, and no longer.
+    .integer("gateway.stall_seconds", 1...2, \.gateway.stallSeconds),
     .integer("gateway.connections_before_login", 1...100_000, \.gateway.strangers),
     .integer(
       "gateway.connections_before_login_per_address", 1...100_000, \.gateway.strangersPerAddress),

@@ -5,11 +5,22 @@ import LinuxSystem
 /// the file system can, and has its holes.
 enum DiskCopy {
   /// Copies `source` to `target` by way of `draft`: `target` is whole or not there.
-  static func make(from source: String, to target: String, draft: String) throws(SystemError) {
+  /// `progress` is told each percent that is reached.
+  static func make(
+    from source: String, to target: String, draft: String, progress: (Int) -> Void
+  ) throws(SystemError) {
     do {
       let image = try FileDescriptor.open(source)
       let copy = try FileDescriptor.open(draft, [.writable, .create, .truncate])
-      try image.copySparse(to: copy, size: try image.size())
+      let size = try image.size()
+      var told = 0
+      progress(told)
+      try image.copySparse(to: copy, size: size) { done in
+        let percent = Int(done / max(1, size / 100))
+        guard percent > told else { return }
+        told = min(100, percent)
+        progress(told)
+      }
       try copy.synchronize()
     } catch {
       unlink(draft)

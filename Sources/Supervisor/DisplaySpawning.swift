@@ -25,8 +25,7 @@ extension Supervisor {
     let (viewer, client) = try UnixSocket.pair(kind: .stream)
     let (control, controlled) = try UnixSocket.pair(kind: .packets)
     try Files.makeDirectory(settings.runtimeDirectory)
-    let log = try FileDescriptor.open(
-      settings.runtimeDirectory + "/displays.log", [.writeOnly, .create, .append])
+    let log = try LogFile.open(settings.runtimeDirectory + "/displays.log")
     var request = ChildProcess.Request(
       settings.display,
       [
@@ -44,10 +43,17 @@ extension Supervisor {
     let child = try ChildProcess(request)
     failpoints.hit("supervisor.display.after")
     let logger = self.logger
-    try watcher.watch(child) { exit in
-      guard let exit, exit != .exited(0) else { return }
-      logger.warning(
-        "display process ended", metadata: ["connection": "\(id)", "exit": "\(exit)"])
+    do {
+      try watcher.watch(child) { exit in
+        guard let exit, exit != .exited(0) else { return }
+        logger.warning(
+          "display process ended", metadata: ["connection": "\(id)", "exit": "\(exit)"])
+      }
+    } catch {
+      // Nobody else would reap it.
+      try? child.handle.send(.kill)
+      _ = try? child.wait()
+      throw error
     }
     return SpawnedDisplay(viewer: viewer.descriptor, control: control, process: child.handle)
   }

@@ -9,9 +9,8 @@ struct Launching: Sendable {
   let directory: DesktopDirectory
   let program: String
   let failpoints: Failpoints
-
-  /// A log that grew beyond this begins anew.
-  private static let logLimit: UInt64 = 1 << 20
+  /// Told what this start has come to; must not block.
+  let progress: @Sendable (StartProgress.Step) -> Void
 
   func prepare() throws {
     guard access(request.image.path, R_OK) == 0 else {
@@ -42,16 +41,13 @@ struct Launching: Sendable {
     if request.disk == .fresh || request.image.kind != .disk { try Files.remove(directory.disk) }
     guard request.image.kind == .disk, !Files.exists(directory.disk) else { return }
     try DiskCopy.make(
-      from: request.image.path, to: directory.disk, draft: directory.diskDraft)
+      from: request.image.path, to: directory.disk, draft: directory.diskDraft
+    ) { progress(.copyingDisk(percent: $0)) }
   }
 
   /// Starts the VMM in a session of its own: it lives on when `carreld` does not.
   func spawn() throws -> ChildProcess {
-    var options: FileDescriptor.Options = [.writeOnly, .create, .append]
-    if let log = try? FileDescriptor.open(directory.log), try log.size() > Self.logLimit {
-      options.insert(.truncate)
-    }
-    let log = try FileDescriptor.open(directory.log, options)
+    let log = try LogFile.open(directory.log)
     var child = ChildProcess.Request(
       program, VMMCommand(request, in: directory).arguments)
     child.environment = ["PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"]
@@ -61,6 +57,7 @@ struct Launching: Sendable {
     failpoints.hit("supervisor.spawn.before")
     let process = try ChildProcess(child)
     failpoints.hit("supervisor.spawn.after")
+    progress(.switchingOn)
     return process
   }
 

@@ -1,9 +1,10 @@
+import Glibc
 import LinuxSystem
 import Logging
 
 /// Notices the end of processes, at once and without polling: one thread that waits
 /// on pidfds, for children and for processes that an earlier `carreld` started.
-final class ProcessWatcher: Sendable {
+package final class ProcessWatcher: Sendable {
   /// How a process ended; `nil` for one that is not our child, whose parent knows.
   typealias Handler = @Sendable (ChildProcess.Exit?) -> Void
 
@@ -37,13 +38,13 @@ final class ProcessWatcher: Sendable {
   deinit { stop() }
 
   /// Ends the thread. Processes run on, unwatched.
-  func stop() {
+  package func stop() {
     state.withLock { $0.isStopped = true }
     wake.signal()
   }
 
   /// Calls `handler` once, on the watcher's thread, when the child has ended and was
-  /// reaped.
+  /// reaped. Throws when it cannot, or was stopped; the child is the caller's then.
   func watch(_ child: ChildProcess, _ handler: @escaping Handler) throws(SystemError) {
     try add(Watch(process: child.handle, child: child, handler: handler))
   }
@@ -54,7 +55,10 @@ final class ProcessWatcher: Sendable {
   }
 
   private func add(_ watch: Watch) throws(SystemError) {
-    let token = state.withLock { state in
+    let token = try state.withLock { state throws(SystemError) in
+      guard !state.isStopped else {
+        throw SystemError(code: ESHUTDOWN, "watch process \(watch.process.identifier)")
+      }
       defer { state.nextToken += 1 }
       state.watches[state.nextToken] = watch
       return state.nextToken
@@ -69,7 +73,9 @@ final class ProcessWatcher: Sendable {
 
   private static func run(_ poller: Poller, _ wake: EventDescriptor, _ state: Guarded<State>) {
     while !state.withLock({ $0.isStopped }) {
-      guard let events = try? poller.wait() else { return }
+      guard let events = try? poller.wait() else {
+        return state.withLock { $0.isStopped = true }
+      }
       for event in events {
         if event.token == wakeToken {
           wake.drain()

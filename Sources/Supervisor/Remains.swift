@@ -34,4 +34,21 @@ struct Remains: Sendable {
       try? await Task.sleep(for: .milliseconds(20))
     }
   }
+
+  /// The desktops whose VMMs run in a runtime directory, whoever started them.
+  static func running(in runtimeDirectory: String) async throws(SystemError) -> [DesktopID] {
+    let found = try DesktopDirectory.all(
+      runtimeRoot: runtimeDirectory, stateRoot: runtimeDirectory)
+    return await withTaskGroup(of: DesktopID?.self) { group in
+      for desktop in found {
+        let directory = DesktopDirectory(
+          desktop: desktop, runtimeRoot: runtimeDirectory, stateRoot: runtimeDirectory)
+        group.addTask {
+          let isRunning = await of(directory).process != nil || directory.isLocked
+          return isRunning ? desktop : nil
+        }
+      }
+      return await group.reduce(into: []) { if let desktop = $1 { $0.append(desktop) } }.sorted()
+    }
+  }
 }

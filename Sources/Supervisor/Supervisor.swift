@@ -43,11 +43,13 @@ public actor Supervisor: Launcher {
   }
 
   public nonisolated let exits: AsyncStream<DesktopExit>
+  public nonisolated let progress: AsyncStream<StartProgress>
   let settings: Settings
   let failpoints: Failpoints
   let logger: Logger
-  let watcher: ProcessWatcher
+  package nonisolated let watcher: ProcessWatcher
   private let exitsContinuation: AsyncStream<DesktopExit>.Continuation
+  private let progressContinuation: AsyncStream<StartProgress>.Continuation
   private var machines: [DesktopID: Machine] = [:]
   private var nextToken: UInt64 = 1
   private var departures = Departures()
@@ -73,6 +75,9 @@ public actor Supervisor: Launcher {
       throw LaunchError(.startFailed, "processes cannot be watched", cause: error)
     }
     (exits, exitsContinuation) = AsyncStream.makeStream()
+    // Old news may be lost when nobody listens.
+    (progress, progressContinuation) = AsyncStream.makeStream(
+      bufferingPolicy: .bufferingNewest(1000))
   }
 
   public nonisolated func displayLink(of desktop: DesktopID) -> String {
@@ -119,7 +124,11 @@ extension Supervisor {
   private func launch(_ request: LaunchRequest, _ token: UInt64) async throws(LaunchError) {
     let directory = directory(of: request.desktop)
     let launching = Launching(
-      request: request, directory: directory, program: settings.vmm, failpoints: failpoints)
+      request: request, directory: directory, program: settings.vmm, failpoints: failpoints
+    ) { [progressContinuation] step in
+      progressContinuation.yield(
+        StartProgress(desktop: request.desktop, generation: request.generation, step: step))
+    }
     do {
       try await offPool { try launching.prepare() }
       guard machines[request.desktop]?.isUnwanted == false else {
@@ -127,9 +136,17 @@ extension Supervisor {
       }
       let child = try await offPool { try launching.spawn() }
       machines[request.desktop]?.process = child.handle
-      try watcher.watch(child) { [weak self] exit in
-        guard let self else { return }
-        Task { await self.processEnded(request.desktop, token, exit) }
+      do {
+        try watcher.watch(child) { [weak self] exit in
+          guard let self else { return }
+          Task { await self.processEnded(request.desktop, token, exit) }
+        }
+      } catch {
+        // What cannot be watched must not run, and nobody else reaps it.
+        try? child.handle.send(.kill)
+        _ = try? await offPool { try child.wait() }
+        machines[request.desktop]?.ended = .stopped
+        throw error
       }
     } catch let error as LaunchError {
       throw error

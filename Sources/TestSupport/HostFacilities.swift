@@ -1,7 +1,7 @@
 import Glibc
 
-/// What this host offers to tests. A test that needs more than plain Linux names
-/// it with `.enabled(if:)`, so that a host without it says what was left out.
+/// What this host offers to tests. A test that needs more than plain Linux says so
+/// with a trait such as `.needsKVM`, so that a host without it says what was left out.
 public enum HostFacilities {
   /// Whether /dev/kvm opens. `CARREL_REQUIRE_KVM=1` makes tests run, and fail,
   /// where it does not.

@@ -3,12 +3,10 @@ import LinuxSystem
 
 /// A disk of a few hundred KiB, to find out what happens when it is full.
 public final class SmallDisk: Sendable {
-  public static let isPossible = geteuid() == 0
-
   private let directory: TemporaryDirectory
   public let path: String
 
-  /// Needs root.
+  /// For tests that say `.needsRoot`.
   public init(kibibytes: Int) throws {
     directory = try TemporaryDirectory()
     path = directory.path("disk")

@@ -46,7 +46,11 @@ struct Daemon {
       surroundings: .init(
         version: Carreld.version, started: WireTime(clock.now),
         gateway: { door?.describe() ?? ([], nil) },
-        doctor: { HostChecks(configuration, running: true).report() }),
+        doctor: { await HostChecks(configuration, running: true).reportAside() },
+        datastore: directory.state,
+        obstacle: {
+          simulate ? nil : await HostChecks(configuration, running: true).obstacle()
+        }),
       logger: logger)
     services = [BrokerService(broker: broker), control] + (door.map { [$0.gateway] } ?? [])
   }

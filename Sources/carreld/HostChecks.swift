@@ -1,10 +1,18 @@
 import ControlAPI
 import Foundation
+import Identity
+import NIOSSL
 import SiteConfiguration
 
 /// What `carrel doctor` looks at.
 struct HostChecks {
-  private typealias Check = DoctorDocument.Check
+  typealias Check = DoctorDocument.Check
+
+  /// What carreld holds open for a viewer: the viewer, and the display process with
+  /// the sockets to it.
+  private static let descriptorsPerViewer = 5
+  /// Listeners, the store, desktops, programs that are being started.
+  private static let otherDescriptors = 250
 
   private let configuration: CarrelConfiguration
   private let directory: SiteDirectory
@@ -18,42 +26,51 @@ struct HostChecks {
   }
 
   func report() -> DoctorDocument {
-    var checks = [kvm()]
+    var checks = kvm()
     checks += [program("carrel-vmm", configuration.programs.vmm)]
     checks += [program("carrel-display", configuration.programs.display)]
     checks += packages()
     checks += [access("state directory", directory.state)]
     checks += [access("runtime directory", directory.runtime), socketPaths()]
-    checks += [disk(), memory()]
+    checks += [disk(), memory(), openFiles()]
     if !running { checks += ports() }
+    checks += [certificate()]
     checks += security()
     return DoctorDocument(checks: checks)
   }
 
+  /// The report, made on a thread of its own: programs are run for it.
+  func reportAside() async -> DoctorDocument {
+    await aside { $0.report() }
+  }
+
+  /// Why no desktop can be started here, with the remedy; `nil` if nothing is known
+  /// against it.
+  func obstacle() async -> String? {
+    await aside { checks in
+      checks.kvm().first { $0.state == .failed && $0.name == "KVM" }.map {
+        $0.detail + ($0.remedy.map { ": \($0)" } ?? "")
+      }
+    }
+  }
+
+  private func aside<Answer: Sendable>(
+    _ body: @escaping @Sendable (HostChecks) -> Answer
+  ) async -> Answer {
+    await withCheckedContinuation { continuation in
+      Thread.detachNewThread { continuation.resume(returning: body(self)) }
+    }
+  }
+
   // MARK: The host
 
-  private func kvm() -> Check {
-    let descriptor = open("/dev/kvm", O_RDWR | O_CLOEXEC)
-    guard descriptor < 0 else {
-      close(descriptor)
-      return Check(name: "KVM", state: .ok, detail: "/dev/kvm opens")
+  /// The VMM knows what it needs of KVM; where it cannot be asked, whether there is any.
+  private func kvm() -> [Check] {
+    let device = KVMDevice.check()
+    guard device.state == .ok, let path = Places.program(configuration.programs.vmm) else {
+      return [device]
     }
-    switch errno {
-    case ENOENT:
-      return Check(
-        name: "KVM", state: .failed, detail: "there is no /dev/kvm",
-        remedy: "enable virtualization in the firmware (or nesting in the hypervisor above), then "
-          + "'modprobe kvm_intel' or 'modprobe kvm_amd'")
-    case EACCES, EPERM:
-      return Check(
-        name: "KVM", state: .failed, detail: "/dev/kvm may not be opened by \(NSUserName())",
-        remedy: "usermod -aG kvm \(NSUserName()), then log in again")
-    default:
-      return Check(
-        name: "KVM", state: .failed,
-        detail: "/dev/kvm does not open: \(String(cString: strerror(errno)))",
-        remedy: "look into 'dmesg | grep kvm'")
-    }
+    return MachineProbe.checks(of: path, device: device)
   }
 
   private func program(_ name: String, _ configured: String) -> Check {
@@ -69,8 +86,8 @@ struct HostChecks {
   private func packages() -> [Check] {
     var checks = [
       package(
-        "seabios", "/usr/share/seabios/bios-256k.bin", missing: .warning,
-        "only kernels can be booted, no ISO and no disk")
+        "seabios", "/usr/share/seabios/bios-256k.bin", "/usr/share/seabios/vgabios-stdvga.bin",
+        missing: .warning, "only kernels can be booted, no ISO and no disk")
     ]
     if !configuration.gateway.web.isEmpty {
       checks.append(
@@ -82,10 +99,11 @@ struct HostChecks {
   }
 
   private func package(
-    _ name: String, _ file: String, missing: Check.State, _ consequence: String
+    _ name: String, _ files: String..., missing: Check.State, _ consequence: String
   ) -> Check {
-    guard Foundation.access(file, R_OK) != 0 else {
-      return Check(name: "package \(name)", state: .ok, detail: file)
+    guard let file = files.first(where: { Foundation.access($0, R_OK) != 0 }) else {
+      return Check(
+        name: "package \(name)", state: .ok, detail: files.joined(separator: ", "))
     }
     return Check(
       name: "package \(name)", state: missing, detail: "\(file) is missing: \(consequence)",
@@ -175,6 +193,26 @@ struct HostChecks {
       remedy: mebibytes < 512 ? "end something, or make pools smaller" : nil)
   }
 
+  /// carreld takes what the hard limit allows.
+  private func openFiles() -> Check {
+    var limit = rlimit()
+    // SAFETY: getrlimit fills the structure given or fails.
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
+      return Check(name: "open files", state: .warning, detail: "the limit cannot be found out")
+    }
+    let gateway = configuration.gateway
+    let wanted =
+      gateway.viewers * Self.descriptorsPerViewer + gateway.strangers + Self.otherDescriptors
+    let detail = "\(limit.rlim_max) at once, \(gateway.viewers) viewers may need \(wanted)"
+    guard limit.rlim_max < rlim_t(wanted) else {
+      return Check(name: "open files", state: .ok, detail: detail)
+    }
+    return Check(
+      name: "open files", state: .warning, detail: detail,
+      remedy: "set LimitNOFILE=\(wanted) in carreld's unit ('ulimit -Hn' in a shell), or a lower "
+        + "gateway.viewers")
+  }
+
   private func ports() -> [Check] {
     (configuration.gateway.listen + configuration.gateway.web).filter { $0.port != 0 }.map {
       endpoint in
@@ -185,6 +223,57 @@ struct HostChecks {
       return Check(
         name: name, state: .failed, detail: "\(endpoint) cannot be listened on: \(error)",
         remedy: "'ss -ltnp' shows who uses it; or choose another in the configuration")
+    }
+  }
+
+  // MARK: Security
+
+  private func certificate() -> Check {
+    let issued = CertificateDirectory(path: directory.certificates)
+    let isIssued = configuration.gateway.certificate.isEmpty
+    let file = isIssued ? issued.certificatePath : configuration.gateway.certificate
+    let key = isIssued ? issued.keyPath : configuration.gateway.key
+    if isIssued, Foundation.access(file, F_OK) != 0 {
+      return Check(name: "certificate", state: .ok, detail: "\(file), issued at first start")
+    }
+    for path in [file, key] where Foundation.access(path, R_OK) != 0 {
+      return Check(
+        name: "certificate", state: .failed, detail: "\(path) cannot be read by \(NSUserName())",
+        remedy: "put it there and let \(NSUserName()) read it, or name another in the configuration"
+      )
+    }
+    do {
+      let chain = try NIOSSLCertificate.fromPEMFile(file)
+      guard let own = chain.first else { throw NIOSSLError.failedToLoadCertificate }
+      _ = try NIOSSLContext(
+        configuration: .makeServerConfiguration(
+          certificateChain: chain.map { .certificate($0) },
+          privateKey: .privateKey(try NIOSSLPrivateKey(file: key, format: .pem))))
+      return expiry(of: file, at: own.notValidAfter, isIssued: isIssued)
+    } catch {
+      return Check(
+        name: "certificate", state: .failed,
+        detail: "\(file) and \(key) are not a certificate and its key in PEM",
+        remedy: isIssued
+          ? "remove both, and carreld issues new ones" : "name files that belong together")
+    }
+  }
+
+  private func expiry(of file: String, at end: time_t, isIssued: Bool) -> Check {
+    let (days, remedy) = (
+      (end - time(nil)) / 86_400,
+      isIssued ? "start carreld anew: it issues another" : "renew it, then start carreld anew"
+    )
+    return switch end - time(nil) {
+    case ..<0:
+      Check(
+        name: "certificate", state: .failed, detail: "\(file) has expired", remedy: remedy)
+    case ..<(30 * 86_400):
+      Check(
+        name: "certificate", state: .warning, detail: "\(file) expires in \(days) day(s)",
+        remedy: remedy)
+    default:
+      Check(name: "certificate", state: .ok, detail: "\(file), good for \(days) days")
     }
   }
 

@@ -15,7 +15,8 @@ enum Places {
 
   static var runtime: String {
     if getuid() == 0 { return "/run/carrel" }
-    return (variable("XDG_RUNTIME_DIR") ?? "/tmp/carrel-\(getuid())") + "/carrel"
+    // Not a directory inside one in /tmp: `prepare` makes sure of the last one only.
+    return variable("XDG_RUNTIME_DIR").map { $0 + "/carrel" } ?? "/tmp/carrel-\(getuid())"
   }
 
   static func absolute(_ path: String) -> String {
@@ -52,7 +53,6 @@ struct SiteDirectory {
   }
 
   var database: String { state + "/carrel.db" }
-  var lock: String { state + "/carreld.lock" }
   var certificates: String { state + "/gateway" }
   var controlSocket: String { runtime + "/control.sock" }
   var simulation: String { runtime + "/simulated" }

@@ -9,6 +9,7 @@ import Logging
 import ServiceLifecycle
 import SiteConfiguration
 import Store
+import Supervisor
 
 struct RunCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -33,11 +34,14 @@ struct RunCommand: AsyncParsableCommand {
     let logger = Self.makeLogger(configuration)
     let directory = SiteDirectory(configuration)
     try directory.prepare()
-    let lock = try InstanceLock(path: directory.lock)
+    let limit = OpenFiles.raiseLimit()
+    logger.info("open files", metadata: ["limit": "\(limit)"])
+    let claim = try await SiteClaim(
+      stateDirectory: directory.state, runtimeDirectory: directory.runtime)
     let daemon = try await Daemon(
       configuration: configuration, directory: directory, simulate: simulate, logger: logger)
     try await daemon.serve()
-    _ = consume lock
+    withExtendedLifetime(claim) {}
   }
 
   private static func makeLogger(_ configuration: CarrelConfiguration) -> Logger {

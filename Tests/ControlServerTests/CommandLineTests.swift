@@ -344,7 +344,7 @@ struct DaemonTests {
 
   @Test(
     "with a full disk a pool is refused, nothing is half made, and it works once there is room",
-    .enabled(if: SmallDisk.isPossible, "needs root, to mount a small tmpfs"))
+    .needsRoot)
   func fullDisk() throws {
     let disk = try SmallDisk(kibibytes: 512)
     let home = try Home(state: disk.path + "/state")

@@ -96,6 +96,32 @@ struct SessionAPITests {
     }
   }
 
+  @Test("a body that is too large is refused as JSON, and only that request suffers")
+  func oversized() async throws {
+    try await site.serving { client in
+      let creation = UserCreation(name: "alice", password: String(repeating: "x", count: 200_000))
+      let error = await #expect(throws: ControlClientError.self) {
+        try await client.send(.POST, APIPath("users"), creation)
+      }
+      #expect(error?.kind == .refused(.invalid))
+      #expect(error?.context.contains("POST /v1/users is larger than 64 KiB: send less") == true)
+      let users: [UserDocument] = try await client.get(APIPath("users"))
+      #expect(users.isEmpty)
+    }
+  }
+
+  @Test("the connection of a body that is too large ends with the answer")
+  func oversizedConnection() async throws {
+    try await site.serving { client in
+      let answer = try await RawExchange.send(
+        "POST /v1/users HTTP/1.1\r\nHost: carreld\r\nContent-Length: 1000000\r\n\r\n"
+          + String(repeating: " ", count: 70_000), to: client.socketPath)
+      #expect(answer.hasPrefix("HTTP/1.1 413 "))
+      #expect(answer.lowercased().contains("connection: close"))
+      #expect(answer.contains(#""kind":"invalid""#))
+    }
+  }
+
   @Test("the OpenAPI document describes every route that there is, and no other")
   func openAPI() throws {
     let path = #filePath.components(separatedBy: "/Tests/")[0] + "/config/openapi.yaml"

@@ -211,7 +211,7 @@ extension Result where Failure == BlockError {
     #expect(bytes == [UInt8](repeating: 9, count: 488) + [UInt8](repeating: 0, count: 536))
   }
 
-  @Test("a full file system is told from a bad medium", .enabled(if: geteuid() == 0))
+  @Test("a full file system is told from a bad medium", .needsRoot)
   func full() throws {
     let bench = try Bench()
     let directory = "\(bench.directory)/small"

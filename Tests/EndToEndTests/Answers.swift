@@ -2,6 +2,7 @@
 
 struct StatusAnswer: Decodable {
   let addresses: [String]
+  let fingerprint: String?
 }
 
 struct PoolAnswer: Decodable {
@@ -36,6 +37,7 @@ struct SessionAnswer: Decodable {
 
 struct TicketAnswer: Decodable {
   let ticket: String
+  let expires: String
 }
 
 struct ExplanationAnswer: Decodable {

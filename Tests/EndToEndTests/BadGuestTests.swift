@@ -1,5 +1,4 @@
 import Foundation
-import Glibc
 import LinuxSystem
 import TestSupport
 import Testing
@@ -25,7 +24,8 @@ struct BadGuest: CustomTestStringConvertible, Sendable {
       what: "a truncated ELF", arguments: ["--kernel", "@"], file: { Array($0.prefix(3000)) },
       says: ["@ is truncated", "copy it again"]),
     BadGuest(
-      what: "a segment outside RAM", arguments: ["--kernel", "@"], file: moved,
+      what: "a segment outside RAM", arguments: ["--kernel", "@"],
+      file: { moved($0, to: 0x10_0000_0000) },
       says: ["@ wants", "at 0x1000000000", "give it more memory or link the kernel elsewhere"]),
     BadGuest(
       what: "an ISO that is not there", arguments: ["--cdrom", "@"], file: { _ in nil },
@@ -36,13 +36,14 @@ struct BadGuest: CustomTestStringConvertible, Sendable {
       says: ["@ has 700 bytes", "copy it again or convert it"]),
   ]
 
-  /// The kernel with its first loaded segment at 64 GiB (ELF-64: e_phoff at 32, p_paddr
-  /// at 24 of a program header of 56 bytes).
-  @Sendable private static func moved(_ kernel: [UInt8]) -> [UInt8]? {
+  /// The kernel with its first loaded segment at another address (ELF-64: e_phoff at 32,
+  /// p_paddr at 24 of a program header of 56 bytes).
+  static func moved(_ kernel: [UInt8], to address: UInt64) -> [UInt8] {
     var kernel = kernel
     var header = Int(kernel[32]) | Int(kernel[33]) << 8
     while kernel[header] != 1 { header += 56 }
-    kernel.replaceSubrange(header + 24..<header + 32, with: [0, 0, 0, 0, 0x10, 0, 0, 0])
+    let bytes = (0..<8).map { UInt8(truncatingIfNeeded: address >> ($0 * 8)) }
+    kernel.replaceSubrange(header + 24..<header + 32, with: bytes)
     return kernel
   }
 }
@@ -66,9 +67,9 @@ extension EndToEnd {
       try Self.expectNothingLeft(outcome, in: directory)
     }
 
-    @Test("without KVM there is no machine: missing, or something else in its place")
+    @Test(
+      "without KVM there is no machine: missing, or something else in its place", .needsRoot)
     func withoutKVM() async throws {
-      try #require(geteuid() == 0, "a mount namespace needs root")
       let kernel = try DemoDesktop.path()
       for (mount, words) in [
         ("mount -t tmpfs none /dev", ["there is no /dev/kvm", "load the kvm_intel or kvm_amd"]),
@@ -149,30 +150,5 @@ extension EndToEnd {
       #expect(record.reason == "startup-failed")
       #expect(outcome.complaint.contains(record.detail))
     }
-  }
-}
-
-/// A port on loopback that somebody listens at.
-final class TakenPort: Sendable {
-  let number: UInt16
-  private let descriptor: LinuxSystem.FileDescriptor
-
-  init() throws {
-    descriptor = LinuxSystem.FileDescriptor(
-      owning: socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0))
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let raw = descriptor.raw
-    // SAFETY: the address is rebound for these calls alone, which get its own size.
-    let result = withUnsafeMutablePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-        bind(raw, address, length) == 0 && listen(raw, 1) == 0
-          && getsockname(raw, address, &length) == 0
-      }
-    }
-    guard result else { throw SystemError(code: errno, "take a port") }
-    number = address.sin_port.bigEndian
   }
 }

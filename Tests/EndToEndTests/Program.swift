@@ -4,7 +4,7 @@ import Testing
 
 /// The suites of this target, one test at a time: each starts whole machines.
 @Suite(
-  .serialized, .enabled(if: HostFacilities.kvm, "needs /dev/kvm: see 'carreld doctor'"))
+  .serialized, .needsKVM)
 enum EndToEnd {}
 
 /// The guest.

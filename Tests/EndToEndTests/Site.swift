@@ -24,38 +24,55 @@ final class Site: Sendable {
   let state: String
   private let daemon = Guarded<ChildProcess?>(nil)
   private let count = Guarded(0)
+  private let before: String?
 
   var runtime: String { directory.path("run") }
   private var log: String { directory.path("carreld.log") }
   private var control: String { runtime + "/control.sock" }
 
-  private init(settings: String, state: String?) throws {
+  /// What the configuration says, and what carreld is started through.
+  struct Settings: Sendable {
+    /// Values by key in the section `gateway`, over those that tests want.
+    var gateway: [String: String] = [:]
+    var programs: [String: String] = [:]
+    /// Other sections.
+    var more = ""
+    /// Shell commands before carreld, in a mount namespace of its own.
+    var before: String?
+  }
+
+  private init(_ settings: Settings, state: String?) throws {
     directory = try TemporaryDirectory()
     self.state = state ?? directory.path("state")
-    let configuration = """
-      state_directory: \(self.state)
-      runtime_directory: \(directory.path("run"))
-      gateway:
-        listen: ["127.0.0.1:0"]
-        web: ["127.0.0.1:0"]
-        web_tls: false
-        handshake_seconds: 2
-      programs:
-        vmm: \(Programs.built("carrel-vmm"))
-        display: \(Programs.built("carrel-display"))
-      \(settings)
+    before = settings.before
+    try configure(settings)
+  }
 
-      """
+  /// Writes the configuration for the next start.
+  func configure(_ settings: Settings) throws {
+    let gateway = [
+      "listen": "[\"127.0.0.1:0\"]", "web": "[\"127.0.0.1:0\"]", "web_tls": "false",
+      "handshake_seconds": "2",
+    ].merging(settings.gateway) { $1 }
+    let programs = [
+      "vmm": Programs.built("carrel-vmm"), "display": Programs.built("carrel-display"),
+    ].merging(settings.programs) { $1 }
+    func section(_ name: String, _ values: [String: String]) -> String {
+      "\(name):\n" + values.map { "  \($0): \($1)\n" }.sorted().joined()
+    }
+    let configuration =
+      "state_directory: \(state)\nruntime_directory: \(runtime)\n"
+      + section("gateway", gateway) + section("programs", programs) + settings.more + "\n"
     try directory.write(Array(configuration.utf8), to: "carrel.yaml")
   }
 
   /// Gives `body` a site, and leaves no process of it behind. What carreld logged is
   /// told with what `body` throws.
   static func open(
-    failpoint: String? = nil, settings: String = "", state: String? = nil,
+    failpoint: String? = nil, _ settings: Settings = Settings(), state: String? = nil,
     _ body: (Site) async throws -> Void
   ) async throws {
-    let site = try Site(settings: settings, state: state)
+    let site = try Site(settings, state: state)
     defer { site.endAll() }
     do {
       try await site.start(failpoint: failpoint)
@@ -81,8 +98,12 @@ extension Site {
   /// Starts carreld; returns when it answers, or when it died at `failpoint`.
   func start(failpoint: String? = nil) async throws {
     let log = try FileDescriptor.open(self.log, [.writeOnly, .create, .append])
-    var request = ChildProcess.Request(
-      Programs.built("carreld"), ["--config", directory.path("carrel.yaml")])
+    let words = [Programs.built("carreld"), "--config", directory.path("carrel.yaml")]
+    var request = ChildProcess.Request(words[0], Array(words.dropFirst()))
+    if let before {
+      request = ChildProcess.Request(
+        "/usr/bin/unshare", ["-m", "/bin/sh", "-c", "\(before) && exec \"$@\"", "sh"] + words)
+    }
     request.environment = ["PATH": "/usr/bin:/bin", "CARREL_FAILPOINT": failpoint ?? ""]
     request.descriptors = [1: log, 2: log]
     request.newSession = true
@@ -98,6 +119,12 @@ extension Site {
   var daemonNumber: Int32? { daemon.withLock { $0?.handle.identifier } }
 
   var isRunning: Bool { daemon.withLock { $0?.handle.isRunning ?? false } }
+
+  /// Ends carreld as `systemctl stop` does.
+  func stop() async throws {
+    try daemon.withLock { $0 }?.handle.send(.terminate)
+    _ = try await daemonEnd()
+  }
 
   /// Ends carreld as the kernel would.
   func kill() async throws {
@@ -122,6 +149,10 @@ extension Site {
 
 extension Site {
   func carrel(_ arguments: String..., input: String = "") async throws -> Outcome {
+    try await carrel(arguments, input: input)
+  }
+
+  func carrel(_ arguments: [String], input: String = "") async throws -> Outcome {
     try await run(
       Programs.built("carrel"), arguments + ["--socket", control], input: input)
   }
@@ -204,9 +235,9 @@ extension Site {
   }
 
   /// Logs the user in by ticket and waits until the desktop is theirs.
-  func logIn(_ user: String = "alice") async throws -> Viewer {
+  func logIn(_ user: String = "alice", room: Int32? = nil) async throws -> Viewer {
     let ticket = try await ask(TicketAnswer.self, "ticket", user).ticket
-    let viewer = try Viewer(port: try await port("vnc"))
+    let viewer = try Viewer(port: try await port("vnc"), room: room)
     try await viewer.logIn(ticket: ticket)
     try await eventually("\(user) is connected") {
       try await self.session(of: user)?.state == "connected"

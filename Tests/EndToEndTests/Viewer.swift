@@ -7,23 +7,43 @@ final class Connection: Sendable {
   private let socket: UnixSocket
   private let received = Guarded<[UInt8]>([])
 
-  init(port: UInt16) throws {
+  /// Connects to `port` at an address of this host, from another of them.
+  ///
+  /// - Parameter room: what the kernel takes before it is read, at most.
+  init(
+    port: UInt16, at host: String = "127.0.0.1", from source: String? = nil, room: Int32? = nil
+  ) throws {
     let raw = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     guard raw >= 0 else { throw SystemError(code: errno, "make a socket") }
     socket = UnixSocket(LinuxSystem.FileDescriptor(owning: raw))
     var limit = timeval(tv_sec: 20, tv_usec: 0)
     setsockopt(raw, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+    if var room {
+      setsockopt(raw, SOL_SOCKET, SO_RCVBUF, &room, socklen_t(MemoryLayout<Int32>.size))
+    }
+    if let source {
+      guard Self.with(address: source, port: 0, { bind(raw, $0, $1) }) == 0 else {
+        throw SystemError(code: errno, "be at \(source)")
+      }
+    }
+    guard Self.with(address: host, port: port, { connect(raw, $0, $1) }) == 0 else {
+      throw SystemError(code: errno, "connect to \(host), port \(port)")
+    }
+  }
+
+  private static func with(
+    address text: String, port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+  ) -> Int32 {
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
     address.sin_port = port.bigEndian
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+    inet_pton(AF_INET, text, &address.sin_addr)
     // SAFETY: the address is rebound for the one call that reads it, with its own size.
-    let result = withUnsafePointer(to: &address) { pointer in
+    return withUnsafePointer(to: &address) { pointer in
       pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        connect(raw, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+        body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
       }
     }
-    guard result == 0 else { throw SystemError(code: errno, "connect to port \(port)") }
   }
 
   func send(_ bytes: [UInt8]) throws {
@@ -75,12 +95,27 @@ final class Viewer: Sendable {
   let connection: Connection
   private let size = Guarded((width: 0, height: 0))
 
-  init(port: UInt16) throws { connection = try Connection(port: port) }
+  init(
+    port: UInt16, at host: String = "127.0.0.1", from source: String? = nil, room: Int32? = nil
+  ) throws {
+    connection = try Connection(port: port, at: host, from: source, room: room)
+  }
 
   func logIn(ticket: String) async throws {
     if let refusal = try await answer(ticket: ticket) { throw SiteError("refused: \(refusal)") }
+    try await begin()
+  }
+
+  /// Security type None, among the types that were offered.
+  func logInWithoutPassword() async throws {
     try connection.send([1])
-    size.withLock { $0 = (0, 0) }
+    if let refusal = try await takeVerdict() { throw SiteError("refused: \(refusal)") }
+    try await begin()
+  }
+
+  /// The session, once logged in.
+  private func begin() async throws {
+    try connection.send([1])
     let (width, height) = (try await connection.takeNumber(2), try await connection.takeNumber(2))
     size.withLock { $0 = (width, height) }
     _ = try await connection.take(16)
@@ -89,16 +124,31 @@ final class Viewer: Sendable {
     try connection.send([2, 0, 0, 2, 0xFF, 0xFF, 0xFF, 0x21, 0, 0, 0, 0])
   }
 
-  /// VNC authentication with a ticket; why it was refused, if it was.
-  func answer(ticket: String) async throws -> String? {
+  /// Greets the server and learns its security types.
+  func offeredTypes() async throws -> [UInt8] {
     _ = try await connection.take(12)
     try connection.send("RFB 003.008\n")
-    let types = try await connection.take(try await connection.takeNumber(1))
+    return try await connection.take(try await connection.takeNumber(1))
+  }
+
+  /// VNC authentication with a ticket; why it was refused, if it was.
+  func answer(ticket: String) async throws -> String? {
+    let types = try await offeredTypes()
     guard types.contains(2) else { throw SiteError("no VNC authentication among \(types)") }
-    try connection.send([2])
-    let challenge = try await connection.take(16)
+    let challenge = try await askForTicket()
     try connection.send(Self.response(to: challenge, password: Array(ticket.utf8)))
-    return try await connection.takeNumber(4) == 0 ? nil : try await connection.takeText()
+    return try await takeVerdict()
+  }
+
+  /// Chooses VNC authentication; the server waits for an answer to its challenge then.
+  @discardableResult
+  func askForTicket() async throws -> [UInt8] {
+    try connection.send([2])
+    return try await connection.take(16)
+  }
+
+  private func takeVerdict() async throws -> String? {
+    try await connection.takeNumber(4) == 0 ? nil : try await connection.takeText()
   }
 
   /// DES with the password's bits mirrored, as VNC authentication has them.
@@ -114,9 +164,10 @@ final class Viewer: Sendable {
     return response
   }
 
-  /// Asks for the screen.
-  func request(incremental: Bool = false) throws {
-    let (width, height) = size.withLock { $0 }
+  /// Asks for the screen, or for its first lines.
+  func request(incremental: Bool = false, lines: Int? = nil) throws {
+    let (width, whole) = size.withLock { $0 }
+    let height = lines ?? whole
     try connection.send(
       [3, incremental ? 1 : 0, 0, 0, 0, 0] + [width, height].flatMap { Self.twoBytes($0) })
   }

@@ -135,6 +135,27 @@ struct HostileClientTests {
     }
   }
 
+  @Test("garbage takes a place until it is closed, and nobody else's")
+  func garbageAndPlaces() async throws {
+    try await withGateway { running in
+      var guests: [RawClient] = []
+      for _ in 0..<3 { guests.append(try await running.guest()) }
+      for _ in 0..<2 {
+        let client = try await running.guest()
+        try client.send([UInt8](repeating: 0xFF, count: 64))
+        #expect(await client.takeRest() == [])
+      }
+      guests.append(try await running.guest())
+      for _ in 0..<2 {
+        let beyond = try RawClient(port: running.port)
+        #expect(await beyond.takeRest() == [], "all four places are taken")
+      }
+    } configure: {
+      $0.limits.strangersPerPeer = 4
+      $0.limits.linger = .milliseconds(20)
+    }
+  }
+
   @Test("a viewer that stops reading is shed, and others do not notice")
   func stalled() async throws {
     try await withGateway(displays: StubDisplay(.floods)) { running in
@@ -173,6 +194,24 @@ struct HostileClientTests {
         #expect(running.broker.record.withLock { $0.arrived.isEmpty })
       } configure: {
         $0.limits.display = .milliseconds(300)
+      }
+    }
+  }
+}
+
+extension RunningGateway {
+  /// A client that was greeted: it holds a place. One that was given free a moment ago
+  /// may take another moment to be offered.
+  fileprivate func guest() async throws -> RawClient {
+    var attempts = 0
+    while true {
+      let client = try RawClient(port: port)
+      attempts += 1
+      do {
+        _ = try await client.take(12)
+        return client
+      } catch  where attempts < 200 {
+        await Task.yield()
       }
     }
   }

@@ -46,11 +46,11 @@ struct LoginTests {
           "end You logged in elsewhere.",
         ])
       try display.control.send(Array("power reboot".utf8))
-      try display.control.send(Array("closed told to".utf8))
+      try display.control.send(Array("closed told\nto\u{1B}[2J".utf8))
       try await blocking { running.broker.record.wait(until: { !$0.power.isEmpty }) { _ in } }
       display.endClient()
       _ = await viewer.takeRest()
-      #expect(try await running.broker.departure(0).reason == "told to")
+      #expect(try await running.broker.departure(0).reason == "told to [2J")
       #expect(running.broker.record.withLock { $0.power } == [.reboot])
     }
   }

@@ -67,6 +67,9 @@ final class RawClient: Sendable {
 
   func close() { socket.shutDown() }
 
+  /// Whatever comes next; nothing at the end. Blocks.
+  func nextBytes() -> [UInt8] { (try? socket.receive().bytes) ?? [] }
+
   private func receive() async throws -> UnixSocket.Message {
     let socket = self.socket
     return try await blocking { try socket.receive() }

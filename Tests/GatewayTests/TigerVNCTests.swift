@@ -5,8 +5,7 @@ import Testing
 
 @Suite(
   "TigerVNC's viewer",
-  .enabled(if: HostFacilities.executable("xtigervncviewer") != nil),
-  .enabled(if: HostFacilities.executable("Xvfb") != nil), .serialized)
+  .needs("xtigervncviewer", "Xvfb"), .serialized)
 struct TigerVNCTests {
   @Test("logs in over VeNCrypt X509Plain, shows the screen and types")
   func x509Plain() async throws {

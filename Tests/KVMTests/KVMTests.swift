@@ -19,7 +19,7 @@ struct MissingKVMTests {
   }
 }
 
-@Suite("KVM", .enabled(if: HostFacilities.kvm))
+@Suite("KVM", .needsKVM)
 struct KVMTests {
   @Test("a missing capability is named, with the remedy")
   func missingCapability() {

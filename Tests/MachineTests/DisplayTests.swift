@@ -6,7 +6,7 @@ import Machine
 import TestSupport
 import Testing
 
-@Suite("A machine's screen", .enabled(if: HostFacilities.kvm))
+@Suite("A machine's screen", .needsKVM)
 struct DisplayTests {
   /// A mode of 64 × 48 in 32 bits, one pixel, and another for each key event.
   private var program: GuestProgram {
@@ -108,7 +108,7 @@ struct DisplayTests {
   }
 }
 
-@Suite("Firmware", .enabled(if: HostFacilities.kvm))
+@Suite("Firmware", .needsKVM)
 struct FirmwareTests {
   @Test("SeaBIOS finds the disk and runs its boot sector")
   func bootSector() throws {

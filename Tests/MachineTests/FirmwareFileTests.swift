@@ -3,7 +3,7 @@ import Machine
 import TestSupport
 import Testing
 
-@Suite("Files that a guest is given", .enabled(if: HostFacilities.kvm))
+@Suite("Files that a guest is given", .needsKVM)
 struct FirmwareFileTests {
   @Test("a guest that looks again sees what was written meanwhile, and keeps what was deleted")
   func rewritten() throws {

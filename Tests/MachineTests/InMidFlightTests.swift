@@ -27,7 +27,7 @@ private struct SerialPeer {
   }
 }
 
-@Suite("Saving a machine while devices are busy", .enabled(if: HostFacilities.kvm))
+@Suite("Saving a machine while devices are busy", .needsKVM)
 struct InMidFlightTests {
   private func configure(
     _ configuration: inout MachineConfiguration, _ directory: TemporaryDirectory

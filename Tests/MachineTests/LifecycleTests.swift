@@ -3,7 +3,7 @@ import Machine
 import TestSupport
 import Testing
 
-@Suite("A machine's life", .enabled(if: HostFacilities.kvm))
+@Suite("A machine's life", .needsKVM)
 struct LifecycleTests {
   @Test("a program at the reset vector writes to the serial port and switches off")
   func romGuest() throws {

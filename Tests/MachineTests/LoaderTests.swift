@@ -3,7 +3,7 @@ import Machine
 import TestSupport
 import Testing
 
-@Suite("Kernel images", .enabled(if: HostFacilities.kvm))
+@Suite("Kernel images", .needsKVM)
 struct LoaderTests {
   private func failure(_ bytes: [UInt8], memory: UInt64 = 16 << 20) throws -> MachineError? {
     let directory = try TemporaryDirectory()

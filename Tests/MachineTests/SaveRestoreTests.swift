@@ -3,7 +3,7 @@ import Machine
 import TestSupport
 import Testing
 
-@Suite("Saving and restoring a machine", .enabled(if: HostFacilities.kvm))
+@Suite("Saving and restoring a machine", .needsKVM)
 struct SaveRestoreTests {
   /// Computes a checksum over many steps, with a byte on the serial port every now
   /// and then, and ends with its four bytes.

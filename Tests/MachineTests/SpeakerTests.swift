@@ -4,7 +4,7 @@ import Machine
 import TestSupport
 import Testing
 
-@Suite("speaker", .enabled(if: HostFacilities.kvm, "needs /dev/kvm"))
+@Suite("speaker", .needsKVM)
 struct SpeakerTests {
   /// Real-mode code at the start of a ROM: sounds 1 kHz, waits for OUT2 to be high and
   /// then low, falls silent, and resets the machine.

@@ -2,11 +2,11 @@ import LinuxSystem
 import TestSupport
 import Testing
 
-@Suite("control socket of a real machine", .enabled(if: HostFacilities.kvm, "needs /dev/kvm"))
+@Suite("control socket of a real machine", .needsKVM)
 struct ControlSocketTests {
   @Test(
     "QEMU's own client library drives it",
-    .enabled(if: Programs.python != nil, "no build/venv with qemu.qmp; `make deps` makes it"))
+    .needsPython)
   func pythonLibrary() throws {
     let python = try #require(Programs.python)
     let directory = try TemporaryDirectory()

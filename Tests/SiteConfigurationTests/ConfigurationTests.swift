@@ -51,7 +51,7 @@ struct ConfigurationTests {
     "gateway.novnc_directory": ("/opt/novnc", "novnc"),
     "gateway.handshake_seconds": ("5", "0"),
     "gateway.login_seconds": ("60", "soon"),
-    "gateway.stall_seconds": ("3", "-1"),
+    "gateway.stall_seconds": ("1", "3"),
     "gateway.connections_before_login": ("10", "0"),
     "gateway.connections_before_login_per_address": ("3", "0"),
     "gateway.viewers": ("5", "0"),

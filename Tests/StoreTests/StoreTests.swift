@@ -204,7 +204,7 @@ struct BadDatabaseTests {
 struct FullDiskTests {
   @Test(
     "a commit that finds the disk full writes nothing, and works again once there is room",
-    .enabled(if: SmallDisk.isPossible, "needs root, to mount a small tmpfs"))
+    .needsRoot)
   func full() async throws {
     let disk = try SmallDisk(kibibytes: 512)
     let store = try SQLiteStore(path: disk.path + "/carrel.db")

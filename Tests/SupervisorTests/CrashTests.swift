@@ -6,7 +6,7 @@ import Testing
 
 private let office = DesktopID(rawValue: "office-1")
 
-@Suite("What a supervisor leaves, and finds", .enabled(if: HostFacilities.kvm), .serialized)
+@Suite("What a supervisor leaves, and finds", .needsKVM, .serialized)
 struct CrashTests {
   @Test("a running desktop is found again, with its generation, and can be ended")
   func adoption() async throws {

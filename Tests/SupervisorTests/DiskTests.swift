@@ -5,7 +5,7 @@ import Supervisor
 import TestSupport
 import Testing
 
-@Suite("A desktop's own disk", .enabled(if: HostFacilities.kvm), .serialized)
+@Suite("A desktop's own disk", .needsKVM, .serialized)
 struct DiskTests {
   @Test("is a sparse copy of the image, kept or made afresh as asked")
   func copies() async throws {
@@ -44,7 +44,7 @@ struct DiskTests {
 
   @Test(
     "that does not fit is refused as such and leaves nothing half-made",
-    .enabled(if: SmallDisk.isPossible))
+    .needsRoot)
   func full() async throws {
     let small = try SmallDisk(kibibytes: 1024)
     let running = try RunningSupervisor { $0.stateDirectory = small.path }

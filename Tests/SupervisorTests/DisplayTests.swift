@@ -18,6 +18,19 @@ struct DisplayTests {
     #expect(end.isEnd)
   }
 
+  @Test("their common log begins anew when it has grown long")
+  func log() async throws {
+    let running = try RunningSupervisor()
+    let path = running.settings.runtimeDirectory + "/displays.log"
+    for (size, isKept) in [(1 << 20, true), ((1 << 20) + 1, false)] {
+      try Files.replace(path, with: [UInt8](repeating: 0x2E, count: size))
+      let display = try await running.supervisor.spawnDisplay(for: ConnectionID(1))
+      display.control.shutDown()
+      let grown = try FileDescriptor.open(path).size()
+      #expect(isKept ? grown >= UInt64(size) : grown < 1 << 16)
+    }
+  }
+
   @Test("a missing program is named")
   func missing() async throws {
     let running = try RunningSupervisor { $0.display = "/nowhere/carrel-display" }

@@ -7,7 +7,7 @@ import Testing
 
 private let office = DesktopID(rawValue: "office-1")
 
-@Suite("The supervisor and real VMMs", .enabled(if: HostFacilities.kvm), .serialized)
+@Suite("The supervisor and real VMMs", .needsKVM, .serialized)
 struct SupervisorTests {
   @Test("a desktop starts, obeys, is photographed and stops; its end is reported once")
   func lifecycle() async throws {

@@ -47,9 +47,6 @@ private func waitUntil(_ seconds: UInt64 = 20, _ condition: () throws -> Bool) r
 
 @Suite("Stock viewers", .timeLimit(.minutes(2)), .serialized)
 struct RealViewerTests {
-  private static let hasTigerVNC =
-    ["vncviewer", "Xvfb", "xdotool", "import"].allSatisfy { HostFacilities.executable($0) != nil }
-
   private func listener(_ machine: FakeMachine) throws -> ViewerListener {
     let server = machine.server
     return try ViewerListener(at: "127.0.0.1:0", configuration: ViewerConfiguration()) {
@@ -59,7 +56,7 @@ struct RealViewerTests {
 
   @Test(
     "TigerVNC shows the picture, types every key and follows a mode change",
-    .enabled(if: hasTigerVNC, "needs TigerVNC, Xvfb, xdotool and ImageMagick"))
+    .needs("vncviewer", "Xvfb", "xdotool", "import"))
   func tigerVNC() throws {
     let machine = try FakeMachine()
     let size = scanout(800, 600)
@@ -124,7 +121,7 @@ struct RealViewerTests {
 
   @Test(
     "vncdotool types and takes the exact picture",
-    .enabled(if: Programs.python != nil, "needs vncdotool, which `make deps` installs"))
+    .needsPython)
   func vncdotool() throws {
     let machine = try FakeMachine()
     let size = scanout(320, 200)

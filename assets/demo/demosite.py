@@ -13,6 +13,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = ROOT / ".build" / "release"
+PROGRAMS = ("carreld", "carrel", "carrel-vmm", "carrel-display")
 DESKTOP_KERNEL = ROOT / "build" / "demo-desktop" / "carrel-demo.elf"
 GRUB_CD = pathlib.Path("/usr/lib/grub-rescue/grub-rescue-cdrom.iso")
 
@@ -32,6 +33,20 @@ desktops:
 
 class DemoError(Exception):
     pass
+
+
+def end_on_signals():
+    """Ctrl-C, a closed terminal and SIGTERM end the program, once: what comes while it
+    cleans up changes nothing."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(*_):
+        for number in numbers:
+            signal.signal(number, lambda *_: None)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, interrupt)
 
 
 def port_is_free(port):
@@ -55,7 +70,7 @@ class DemoSite:
     """Use as a context manager: leaving it leaves no process and no file behind."""
 
     def __init__(self, keep_logs_in=None):
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="carrel-demo-"))
+        self.directory = None
         self.vnc = first_free_port(5900)
         self.web = first_free_port(8443)
         self.passwords = {}
@@ -69,8 +84,13 @@ class DemoSite:
             raise DemoError("carreld issued no certificate")
         return found[0]
 
+    @property
+    def fingerprint(self):
+        return self.carrel("status")["fingerprint"]
+
     def __enter__(self):
         try:
+            self.directory = pathlib.Path(tempfile.mkdtemp(prefix="carrel-demo-"))
             self.start()
         except BaseException:
             self.__exit__()
@@ -136,26 +156,71 @@ class DemoSite:
         raise DemoError(f"{user} has no session")
 
     def __exit__(self, *_):
-        if self.daemon and self.daemon.poll() is None:
-            self.daemon.send_signal(signal.SIGTERM)
+        if self.directory is None:
+            return
+        try:
+            self.end_daemon()
+            self.end_survivors()
+        finally:
             try:
-                self.daemon.wait(60)
-            except subprocess.TimeoutExpired:
-                self.daemon.kill()
-                self.daemon.wait()
-        self.end_survivors()
-        if self.keep_logs_in:
-            for log in self.directory.rglob("*.log"):
-                name = "-".join(log.relative_to(self.directory).parts)
-                shutil.copy(log, pathlib.Path(self.keep_logs_in) / name)
-        shutil.rmtree(self.directory, ignore_errors=True)
+                self.keep_logs()
+            finally:
+                self.remove()
+
+    def remove(self):
+        try:
+            shutil.rmtree(self.directory)
+        except OSError as error:
+            raise DemoError(f"{self.directory} cannot be removed: {error}") from None
+
+    def end_daemon(self):
+        if not self.daemon or self.daemon.poll() is not None:
+            return
+        self.daemon.send_signal(signal.SIGTERM)
+        try:
+            self.daemon.wait(60)
+        except subprocess.TimeoutExpired:
+            self.daemon.kill()
+            self.daemon.wait()
+
+    def keep_logs(self):
+        if not self.keep_logs_in:
+            return
+        for log in self.directory.rglob("*.log"):
+            name = "-".join(log.relative_to(self.directory).parts)
+            shutil.copy(log, pathlib.Path(self.keep_logs_in) / name)
 
     def end_survivors(self):
         """Desktops outlive a carreld that was killed; those of a demo must not."""
-        for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        for process in self.processes():
             try:
-                words = entry.read_bytes()
-            except OSError:
+                descriptor = os.pidfd_open(process)
+            except ProcessLookupError:
                 continue
-            if str(self.directory).encode() in words and int(entry.parent.name) != os.getpid():
-                os.kill(int(entry.parent.name), signal.SIGKILL)
+            try:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                select.select([descriptor], [], [], 10)
+            except ProcessLookupError:
+                pass
+            finally:
+                os.close(descriptor)
+
+    def processes(self):
+        """The processes of this site: programs of this build that were given its
+        directory. A viewer that was given the certificate is somebody else's."""
+        return processes_of(self.directory)
+
+
+def processes_of(directory):
+    programs = {str((BIN / name).resolve()) for name in PROGRAMS}
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            # A program that was built anew while it ran is said to be deleted.
+            program = os.readlink(entry / "exe").removesuffix(" (deleted)")
+            words = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if program in programs and str(directory).encode() in words:
+            found.append(int(entry.name))
+    return found

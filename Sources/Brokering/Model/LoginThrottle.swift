@@ -20,7 +20,10 @@ public struct LoginThrottle: Sendable {
   /// What failures count against.
   public enum Subject: Hashable, Sendable {
     case user(String)
-    case peer(PeerAddress)
+    /// A `PeerAddress`'s network.
+    case network(String)
+
+    public static func peer(_ address: PeerAddress) -> Subject { .network(address.network) }
   }
 
   private struct Account: Sendable {
@@ -69,7 +72,7 @@ public struct LoginThrottle: Sendable {
   private func allowed(_ subject: Subject) -> Int {
     switch subject {
     case .user: limits.failures
-    case .peer: limits.failures * 4
+    case .network: limits.failures * 4
     }
   }
 

@@ -151,6 +151,7 @@ extension Site {
     switch operation {
     case .start:
       guard let pool = pools[record.pool] else { return }
+      starts[id] = nil
       desktop(id, .startBegan, now: now)
       guard let started = desktops[id] else { return }
       actions.append(.start(started.launchRequest(in: pool)))

@@ -3,6 +3,7 @@ extension Site {
   mutating func recover(_ survivors: [Survivor], now: Timestamp) {
     viewers = [:]
     underWay = [:]
+    starts = [:]
     recovered = true
     let found = Dictionary(survivors.map { ($0.desktop, $0) }, uniquingKeysWith: { $1 })
     for record in desktops.sorted {

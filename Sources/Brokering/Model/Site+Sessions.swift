@@ -141,14 +141,14 @@ extension Site {
       guard let session = viewer.session.flatMap({ sessions[$0] }),
         let record = desktops[session.desktop]
       else {
-        show(waitingText(for: viewer), to: viewer)
+        show(Viewer.Status(waitingText(for: viewer)), to: viewer)
         continue
       }
       setKeyboardLayout(policies(of: record).keyboardLayout, of: viewer)
       if record.power == .running {
         attach(viewer, to: record, now: now)
       } else {
-        show(record.progressText, to: viewer)
+        show(record.status(after: starts[record.id]?.step), to: viewer)
       }
     }
   }
@@ -177,10 +177,10 @@ extension Site {
     actions.append(.setKeyboardLayout(viewer.id, layout))
   }
 
-  private mutating func show(_ text: String, to viewer: Viewer) {
-    guard viewer.status != text else { return }
-    viewers[viewer.id]?.status = text
-    actions.append(.showStatus(viewer.id, text))
+  private mutating func show(_ status: Viewer.Status, to viewer: Viewer) {
+    guard viewer.status != status else { return }
+    viewers[viewer.id]?.status = status
+    actions.append(.showStatus(viewer.id, status))
   }
 
   private func waitingText(for viewer: Viewer) -> String {
@@ -194,12 +194,23 @@ extension Site {
 }
 
 extension Desktop {
-  var progressText: String {
+  /// What is shown to whom it is started for. A percentage only of what is measured.
+  func status(after step: StartProgress.Step?) -> Viewer.Status {
+    var percent: Int?
+    if case .copyingDisk(let done) = step { percent = done }
     if failures > 0 {
       // It has a disk of its own once it has run.
-      return disk == .keep
-        ? "\(id) stopped unexpectedly; starting it again" : "\(id) did not start; trying again"
+      return Viewer.Status(
+        disk == .keep
+          ? "\(id) stopped unexpectedly; starting it again" : "\(id) did not start; trying again",
+        percent: percent)
     }
-    return phase == .recycling ? "Preparing \(id)" : "Starting \(id)"
+    let text =
+      switch step {
+      case .copyingDisk: "Copying the disk of \(id)"
+      case .switchingOn: "Switching \(id) on"
+      case nil: phase == .recycling ? "Preparing \(id)" : "Starting \(id)"
+      }
+    return Viewer.Status(text, percent: percent)
   }
 }

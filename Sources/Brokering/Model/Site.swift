@@ -16,6 +16,8 @@ public struct Site: Sendable {
   public internal(set) var viewers: [ConnectionID: Viewer] = [:]
   /// What is under way for each desktop. Not stored.
   public internal(set) var underWay: [DesktopID: Desktop.Operation] = [:]
+  /// How far starts under way are known to be. Not stored.
+  var starts: [DesktopID: StartProgress] = [:]
   /// No desktop is touched before it is known which of them survived.
   public internal(set) var recovered = false
 
@@ -46,11 +48,23 @@ public struct Viewer: Hashable, Sendable {
   public internal(set) var session: SessionID?
   /// Whether it was told to attach to the desktop's present VMM.
   public internal(set) var attached = false
-  public internal(set) var status: String?
+  public internal(set) var status: Status?
   /// The keyboard layout that it was last given.
   public internal(set) var keyboardLayout: String?
   /// Whether its waiting was already put on record.
   var waitNoted = false
+
+  /// What stands on its screen while there is no desktop on it.
+  public struct Status: Hashable, Sendable {
+    public let text: String
+    /// 0...100, where something is measured.
+    public let percent: Int?
+
+    public init(_ text: String, percent: Int? = nil) {
+      self.text = text
+      self.percent = percent
+    }
+  }
 
   init(id: ConnectionID, login: Login, since: Timestamp) {
     self.id = id
@@ -66,6 +80,7 @@ public enum SiteEvent: Sendable {
   case viewerArrived(ConnectionID, Login)
   case viewerLeft(ConnectionID, reason: String)
   case powerRequested(ConnectionID, PowerRequest)
+  case progressed(StartProgress)
   case started(DesktopID, generation: UInt64)
   case startFailed(DesktopID, generation: UInt64, String)
   case stopped(DesktopID)
@@ -93,7 +108,7 @@ public enum SiteAction: Hashable, Sendable {
   case setKeyboardLayout(ConnectionID, String)
   case attach(ConnectionID, DesktopID)
   case detach(ConnectionID)
-  case showStatus(ConnectionID, String)
+  case showStatus(ConnectionID, Viewer.Status)
   case setName(ConnectionID, String)
   case close(ConnectionID, String)
   case report(Decision)
@@ -121,6 +136,13 @@ extension Site {
       viewers[id] = Viewer(id: id, login: login, since: now)
     case .viewerLeft(let id, let reason): viewerLeft(id, reason: reason, now: now)
     case .powerRequested(let id, let request): powerRequested(id, request, now: now)
+    case .progressed(let progress):
+      // A start that was overtaken may report after a later one began.
+      if underWay[progress.desktop] == .start,
+        desktops[progress.desktop]?.generation == progress.generation
+      {
+        starts[progress.desktop] = progress
+      }
     case .started(let id, let generation):
       finishStart(of: id, generation)
       desktop(id, .started(generation: generation), now: now)
@@ -169,6 +191,7 @@ extension Site {
   // MARK: Small helpers
 
   mutating func finish(_ operation: Desktop.Operation, of id: DesktopID) {
+    if operation == .start || operation == .discard { starts[id] = nil }
     if underWay[id] == operation { underWay[id] = nil }
   }
 

@@ -55,9 +55,37 @@ public protocol Launcher: Sendable {
   /// ones. One consumer. Not sent for a `start` that throws.
   var exits: AsyncStream<DesktopExit> { get }
 
+  /// How far starts are that are under way. One consumer. Only what can be measured is
+  /// told; a start may tell nothing at all.
+  var progress: AsyncStream<StartProgress> { get }
+
   /// Where the display link of `desktop` listens, now or once it runs. Absolute;
   /// the same for every generation.
   func displayLink(of desktop: DesktopID) -> String
+}
+
+extension Launcher {
+  public var progress: AsyncStream<StartProgress> { AsyncStream { $0.finish() } }
+}
+
+/// How far the start of one desktop is.
+public struct StartProgress: Hashable, Sendable {
+  public enum Step: Hashable, Sendable {
+    /// The image is copied to a disk of the desktop's own; so much of it is there.
+    case copyingDisk(percent: Int)
+    /// The VMM runs, and does not take viewers yet.
+    case switchingOn
+  }
+
+  public let desktop: DesktopID
+  public let generation: UInt64
+  public let step: Step
+
+  public init(desktop: DesktopID, generation: UInt64, step: Step) {
+    self.desktop = desktop
+    self.generation = generation
+    self.step = step
+  }
 }
 
 /// Everything a launcher must know to start one desktop.

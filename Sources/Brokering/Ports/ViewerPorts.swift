@@ -71,7 +71,15 @@ public enum PowerRequest: String, Hashable, Sendable {
 /// Where a viewer comes from, as a person reads it: address without port.
 public struct PeerAddress: Hashable, Sendable, CustomStringConvertible {
   public let text: String
-  public init(_ text: String) { self.text = text }
+  /// What limits count by: the address itself, or the network that one host has all
+  /// addresses of.
+  public let network: String
+
+  public init(_ text: String, network: String? = nil) {
+    self.text = text
+    self.network = network ?? text
+  }
+
   public var description: String { text }
 }
 

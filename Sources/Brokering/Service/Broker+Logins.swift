@@ -7,23 +7,30 @@ extension Broker: SessionBroker {
     name: String, password: [UInt8], peer: PeerAddress
   ) async -> Result<Login, LoginRefusal> {
     let parts = name.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
-    let user = UserName(rawValue: parts.first.map { String($0) } ?? "")
-    let pool = parts.count > 1 ? PoolName(rawValue: String(parts[1])) : nil
-    let subjects: [LoginThrottle.Subject] = [.user(user.rawValue), .peer(peer)]
+    // What was typed goes into records and logs as a name or not at all.
+    let user = parts.first.flatMap { try? UserName(checking: String($0)) }
+    let pool = parts.count > 1 ? try? PoolName(checking: String(parts[1])) : nil
+    let namesPool = parts.count > 1
+    let subjects = (user.map { [.user($0.rawValue)] } ?? []) + [LoginThrottle.Subject.peer(peer)]
     if let refusal = lockedOut(subjects, user: user) { return .failure(refusal) }
     guard verifying < Self.mostVerifying else {
       return .failure(LoginRefusal(.unavailable, "Too many logins at once. Please try again."))
     }
     verifying += 1
-    let record = snapshot.users[user]
+    // A name that nobody can have costs as much as one that nobody has.
+    let record = user.flatMap { snapshot.users[$0] }
     let proved = await authenticator.verify(password, against: record?.verifier)
     verifying -= 1
     guard proved, let record else {
-      await refuse(subjects, .loginRefusedPassword, user, "wrong password from \(peer)")
+      let what = user == nil ? "a name that no user can have" : "wrong password"
+      await refuse(subjects, .loginRefusedPassword, user, "\(what) from \(peer)")
       return .failure(LoginRefusal(.wrongPassword, "The name or the password is wrong."))
     }
-    throttle.succeeded([.user(user.rawValue)])
-    return letIn(record, Login(user: user, pool: pool, peer: peer))
+    throttle.succeeded([.user(record.name.rawValue)])
+    guard pool != nil || !namesPool else {
+      return .failure(LoginRefusal(.notAllowed, "There is no such pool."))
+    }
+    return letIn(record, Login(user: record.name, pool: pool, peer: peer))
   }
 
   public func redeemTicket(

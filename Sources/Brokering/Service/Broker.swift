@@ -83,6 +83,7 @@ public actor Broker {
   public func run() async throws {
     let survivors = try await launcher.survey()
     let exits = launcher.exits
+    let progress = launcher.progress
     defer {
       ended = true
       inbox.finish()
@@ -93,6 +94,9 @@ public actor Broker {
         let inbox = self.inbox
         group.addTask {
           for await exit in exits { inbox.yield(.event(.exited(exit))) }
+        }
+        group.addTask {
+          for await step in progress { inbox.yield(.event(.progressed(step))) }
         }
         try await process(.event(.recovered(survivors)), in: &group)
         for await message in messages {
@@ -258,7 +262,8 @@ public actor Broker {
       case .attach(let id, let desktop):
         connections[id]?.attach(displayLink: launcher.displayLink(of: desktop))
       case .detach(let id): connections[id]?.detach()
-      case .showStatus(let id, let text): connections[id]?.showStatus(text, percent: nil)
+      case .showStatus(let id, let status):
+        connections[id]?.showStatus(status.text, percent: status.percent)
       case .setName(let id, let name): connections[id]?.setName(name)
       case .close(let id, let text): connections[id]?.close(telling: text)
       case .report(let decision): observe(decision)

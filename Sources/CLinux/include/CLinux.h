@@ -15,9 +15,10 @@ int clinux_ftruncate(int fd, int64_t size);
 int clinux_set_nonblocking(int fd, int on);
 int clinux_set_close_on_exec(int fd, int on);
 int clinux_duplicate(int fd);
-/// Copies the first `size` bytes, leaving holes out and sharing blocks where the
-/// file system can. The target is empty and has its size. -EIO: the source is shorter.
-int clinux_copy_sparse(int source, int target, int64_t size);
+/// Copies the bytes from `start` up to `limit`, leaving holes out and sharing blocks
+/// where the file system can. The target is empty there and has its size. -EIO: the
+/// source is shorter.
+int clinux_copy_sparse(int source, int target, int64_t start, int64_t limit);
 /// Takes an OFD lock on the whole file without waiting; -EAGAIN when another holds one.
 int clinux_ofd_lock(int fd, int exclusive);
 int clinux_ofd_unlock(int fd);

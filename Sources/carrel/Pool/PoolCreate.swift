@@ -23,7 +23,7 @@ struct PoolCreate: Verb {
 
   @OptionGroup var pool: PoolOptions
 
-  @Flag(help: "Do not wait for the spares to be ready.")
+  @Flag(help: "Do not wait for the spares to be ready, and keep the pool if they never are.")
   var noWait = false
 
   @OptionGroup var options: CommonOptions
@@ -42,21 +42,39 @@ struct PoolCreate: Verb {
   private func waitForSpares(
     _ client: ControlClient, _ terminal: Terminal
   ) async throws -> PoolDocument {
-    try await Waiting.until(
+    let answer = try await Waiting.until(
       seconds: 300,
       ask: { () async throws -> PoolDocument in try await client.get(APIPath("pools", name)) },
-      problem: { pool in
-        pool.problem.map {
-          "pool '\(name)' was made, but its desktops do not start: \($0). See "
-            + "'carrel desktop list --pool \(name)' and 'carrel doctor'"
-        }
-      },
+      problem: { _ in nil },
       progress: {
         terminal.showProgress(
           "\($0.desktops.clean) of \($0.spares) spare desktops of \(name) are ready",
           done: $0.desktops.clean, of: $0.spares)
       },
-      isDone: { $0.draining || $0.desktops.clean + $0.desktops.assigned >= $0.spares })
+      isDone: {
+        $0.problem != nil || $0.draining
+          || $0.desktops.clean + $0.desktops.assigned >= $0.spares
+      })
+    if let problem = answer.problem { throw await takeBack(problem, client, terminal) }
+    return answer
+  }
+
+  /// A pool that cannot have desktops is not left behind half made.
+  private func takeBack(
+    _ problem: String, _ client: ControlClient, _ terminal: Terminal
+  ) async -> CommandFailure {
+    do {
+      try await client.delete(APIPath("pools", name))
+      try await Waiting.untilGone(
+        APIPath("pools", name), client, terminal, "deleting pool \(name) again")
+    } catch {
+      return CommandFailure(
+        "pool '\(name)' was made, but its desktops do not start: \(problem). It could not be "
+          + "deleted again: see 'carrel pool show \(name)' and 'carrel doctor'", .host)
+    }
+    return CommandFailure(
+      "pool '\(name)' was not made, as its desktops do not start: \(problem). See 'carrel doctor'; "
+        + "with --no-wait the pool stays, to look into", .host)
   }
 
   func render(_ answer: PoolDocument, _ terminal: Terminal) -> String {

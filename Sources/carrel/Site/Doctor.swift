@@ -23,9 +23,7 @@ struct DoctorCommand: AsyncParsableCommand {
     let report = await examine()
     terminal.endProgress()
     if options.json {
-      let encoder = JSONEncoder()
-      encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-      print(String(decoding: try encoder.encode(report), as: UTF8.self))
+      print(try printedJSON(report))
     } else {
       print(Self.render(report, terminal))
     }
@@ -35,11 +33,11 @@ struct DoctorCommand: AsyncParsableCommand {
   }
 
   private func examine() async -> DoctorDocument {
-    let client = ControlClient(socketPath: options.socketPath)
     do {
+      let client = try options.client()
       var report: DoctorDocument = try await client.get(APIPath("doctor"))
       report.checks.insert(
-        .init(name: "carreld", state: .ok, detail: "answers at \(options.socketPath)"), at: 0)
+        .init(name: "carreld", state: .ok, detail: "answers at \(client.socketPath)"), at: 0)
       return report
     } catch {
       let daemon = DoctorDocument.Check(

@@ -20,7 +20,7 @@ struct StatusCommand: Verb {
         "viewers connect to",
         answer.addresses.isEmpty ? "nowhere" : answer.addresses.joined(separator: "  ")
       ),
-      ("certificate", answer.fingerprint),
+      ("certificate, SHA-256", answer.fingerprint),
       ("users", "\(answer.users)"),
       ("sessions", "\(answer.sessions), \(answer.viewers) viewers\(waiting)"),
     ])

@@ -5,30 +5,31 @@ import Foundation
 /// not answer.
 enum Completions {
   @Sendable static func pools(_ words: [String], _ index: Int, _ prefix: String) -> [String] {
-    names("pool", "list")
+    names(of: "pool", words)
   }
 
   @Sendable static func users(_ words: [String], _ index: Int, _ prefix: String) -> [String] {
-    names("user", "list")
+    names(of: "user", words)
   }
 
   @Sendable static func desktops(_ words: [String], _ index: Int, _ prefix: String) -> [String] {
-    names("desktop", "list")
+    names(of: "desktop", words)
   }
 
   @Sendable static func sessions(_ words: [String], _ index: Int, _ prefix: String) -> [String] {
-    names("session", "list")
+    names(of: "session", words)
   }
 
   /// Completion is synchronous and the client is not: ask through ourselves.
-  private static func names(_ arguments: String...) -> [String] {
+  private static func names(of kind: String, _ words: [String]) -> [String] {
     struct Named: Decodable {
       let name: String?
       let id: String?
     }
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-    process.arguments = arguments + ["--json"]
+    process.arguments =
+      [kind, "list", "--json"] + (socket(in: words).map { ["--socket", $0] } ?? [])
     let output = Pipe()
     process.standardOutput = output
     process.standardError = FileHandle.nullDevice
@@ -37,5 +38,25 @@ enum Completions {
       let things = try? JSONDecoder().decode([Named].self, from: data)
     else { return [] }
     return things.compactMap { $0.name ?? $0.id }
+  }
+
+  /// What was typed after `--socket`.
+  private static func socket(in words: [String]) -> String? {
+    let option = "--socket="
+    if let word = words.last(where: { $0.hasPrefix(option) && $0 != option }) {
+      return plain(String(word.dropFirst(option.count)))
+    }
+    guard let index = words.lastIndex(of: "--socket"), index + 1 < words.count else { return nil }
+    let value = plain(words[index + 1])
+    return value.isEmpty || value.hasPrefix("-") ? nil : value
+  }
+
+  /// The shell has not looked at the words yet.
+  private static func plain(_ word: String) -> String {
+    let text = word.filter { !"\"'\\".contains($0) }
+    guard text.hasPrefix("~/"), let home = ProcessInfo.processInfo.environment["HOME"] else {
+      return text
+    }
+    return home + text.dropFirst()
   }
 }

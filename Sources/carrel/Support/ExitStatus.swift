@@ -53,7 +53,16 @@ struct ExitCodesCommand: ParsableCommand {
     discussion: ExitStatus.allCases.map { "  \($0.rawValue)\t\($0.meaning)" }
       .joined(separator: "\n"))
 
-  func run() {
-    print(Self.configuration.discussion)
+  @Flag(help: "Answer in JSON.")
+  var json = false
+
+  func run() throws {
+    struct Code: Encodable {
+      let code: Int32
+      let meaning: String
+    }
+    guard json else { return print(Self.configuration.discussion) }
+    let codes = ExitStatus.allCases.map { Code(code: $0.rawValue, meaning: $0.meaning) }
+    print(try printedJSON(codes))
   }
 }

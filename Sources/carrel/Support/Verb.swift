@@ -14,15 +14,40 @@ struct CommonOptions: ParsableArguments {
   @Flag(help: "Answer in JSON.")
   var json = false
 
-  /// `--socket`, then CARREL_SOCKET, then the usual place.
-  var socketPath: String {
-    if let socket { return socket }
+  func client() throws(ControlClientError) -> ControlClient {
+    ControlClient(socketPath: try ControlSocket.path(named: socket))
+  }
+}
+
+/// Where carreld's control socket is.
+enum ControlSocket {
+  /// `--socket`, then CARREL_SOCKET, then where carreld puts it for this user.
+  static func path(named option: String?) throws(ControlClientError) -> String {
+    if let option { return option }
     let environment = ProcessInfo.processInfo.environment
     if let named = environment["CARREL_SOCKET"], !named.isEmpty { return named }
-    if getuid() != 0, let runtime = environment["XDG_RUNTIME_DIR"], !runtime.isEmpty {
+    guard getuid() != 0 else { return "/run/carrel/control.sock" }
+    if let runtime = environment["XDG_RUNTIME_DIR"], !runtime.isEmpty {
       return "\(runtime)/carrel/control.sock"
     }
-    return "/run/carrel/control.sock"
+    let directory = "/tmp/carrel-\(getuid())"
+    try checkOwner(of: directory)
+    return "\(directory)/control.sock"
+  }
+
+  /// Everybody may make directories in /tmp, and what listens there is told passwords.
+  private static func checkOwner(of directory: String) throws(ControlClientError) {
+    var status = stat()
+    // SAFETY: lstat fills the structure given or fails.
+    guard lstat(directory, &status) == 0 else { return }
+    guard status.st_mode & S_IFMT == S_IFDIR, status.st_uid == getuid(),
+      status.st_mode & 0o077 == 0
+    else {
+      throw ControlClientError(
+        .unreachable,
+        "\(directory) is not a directory of yours alone, so what listens there may not be your "
+          + "carreld: have it removed, or name the socket with --socket")
+    }
   }
 }
 
@@ -43,9 +68,9 @@ extension Verb {
   func run() async throws {
     let terminal = Terminal(quiet: options.json)
     do {
-      let answer = try await call(ControlClient(socketPath: options.socketPath), terminal)
+      let answer = try await call(try options.client(), terminal)
       terminal.endProgress()
-      let text = options.json ? try Self.json(answer) : render(answer, terminal)
+      let text = options.json ? try printedJSON(answer) : render(answer, terminal)
       if !text.isEmpty { print(text) }
     } catch let error as ControlClientError {
       terminal.endProgress()
@@ -55,12 +80,13 @@ extension Verb {
       throw terminal.fail(failure.message, failure.code, json: options.json)
     }
   }
+}
 
-  static func json(_ answer: Answer) throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
-    return String(decoding: try encoder.encode(answer), as: UTF8.self)
-  }
+/// JSON as `--json` prints it.
+func printedJSON(_ answer: some Encodable) throws -> String {
+  let encoder = JSONEncoder()
+  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
+  return String(decoding: try encoder.encode(answer), as: UTF8.self)
 }
 
 /// A command that ends with a message and a code of its own.

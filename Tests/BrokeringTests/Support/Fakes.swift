@@ -96,15 +96,21 @@ struct InstantLauncher: Launcher {
   let journal: Journal
   let exits: AsyncStream<DesktopExit>
   let ended: AsyncStream<DesktopExit>.Continuation
+  let progress: AsyncStream<StartProgress>
+  let progressed: AsyncStream<StartProgress>.Continuation
+  /// Whether a start ends; one that does not is as one that takes long.
+  var startsEnd = true
   var survivors: [Survivor] = []
 
   init(journal: Journal) {
     self.journal = journal
     (exits, ended) = AsyncStream.makeStream()
+    (progress, progressed) = AsyncStream.makeStream()
   }
 
   func start(_ request: LaunchRequest) async throws(LaunchError) {
     journal.add("start \(request.desktop)")
+    if !startsEnd { try? await Task.sleep(for: .seconds(600)) }
   }
   func stop(_ desktop: DesktopID, graceSeconds: Int?) async throws(LaunchError) {
     journal.add("stop \(desktop)")
@@ -158,7 +164,9 @@ struct JournalViewer: ViewerConnection {
   func attach(displayLink path: String) { journal.add("\(id) attach \(path)") }
   func setKeyboardLayout(_ layout: String) { journal.add("\(id) layout \(layout)") }
   func detach() { journal.add("\(id) detach") }
-  func showStatus(_ text: String, percent: Int?) { journal.add("\(id) status \(text)") }
+  func showStatus(_ text: String, percent: Int?) {
+    journal.add("\(id) status \(text)" + (percent.map { " \($0)%" } ?? ""))
+  }
   func setName(_ name: String) { journal.add("\(id) name \(name)") }
   func close(telling text: String) { journal.add("\(id) close \(text)") }
 }

@@ -35,6 +35,8 @@ struct World {
   var open: [ConnectionID: Login] = [:]
   var shown: [ConnectionID: DesktopID] = [:]
   var told: [ConnectionID: String] = [:]
+  /// How far what they are told is.
+  var percents: [ConnectionID: Int] = [:]
   /// Whose name a guest shows if it looks.
   var names: [DesktopID: UserName] = [:]
   var layouts: [ConnectionID: String] = [:]
@@ -172,7 +174,9 @@ struct World {
       case .setKeyboardLayout(let viewer, let layout): layouts[viewer] = layout
       case .attach(let viewer, let desktop): attach(viewer, to: desktop)
       case .detach(let viewer): shown[viewer] = nil
-      case .showStatus(let viewer, let text): told[viewer] = text
+      case .showStatus(let viewer, let status):
+        told[viewer] = status.text
+        percents[viewer] = status.percent
       case .close(let viewer, let text):
         told[viewer] = text
         close(viewer)

@@ -3,6 +3,7 @@ import ControlAPI
 import ControlClient
 import ControlServer
 import Foundation
+import LinuxSystem
 import Logging
 import Store
 import Synchronization
@@ -15,16 +16,23 @@ struct InProcess: Sendable {
   let broker: Broker
   let server: ControlServer
 
-  init() throws {
+  /// `ready` holds up every start of a desktop until it returns; `picture` is what
+  /// desktops show, if they answer when asked.
+  init(
+    ready: @escaping @Sendable () async -> Void = {}, picture: [UInt8]? = nil,
+    obstacle: @escaping @Sendable () async -> String? = { nil }
+  ) throws {
     directory = try TemporaryDirectory()
     broker = Broker(
       store: try SQLiteStore(path: directory.path("db")), coding: JSONRecordCoding(),
-      launcher: ReadyLauncher(), authenticator: NoAuthenticator(), clock: HostClock())
+      launcher: ReadyLauncher(ready: ready, picture: picture), authenticator: NoAuthenticator(),
+      clock: HostClock())
     server = ControlServer(
       broker: broker, socketPath: directory.path("control.sock"),
       surroundings: .init(
         version: "test", started: WireTime(milliseconds: 0), gateway: { (["vnc://here"], "AB:CD") },
-        doctor: { DoctorDocument(checks: []) }),
+        doctor: { DoctorDocument(checks: []) }, datastore: directory.path,
+        obstacle: obstacle),
       logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
   }
 
@@ -43,11 +51,58 @@ struct InProcess: Sendable {
   }
 }
 
-private struct ReadyLauncher: Launcher {
-  let exits: AsyncStream<DesktopExit> = AsyncStream { _ in }
+/// Runs something that blocks on a thread of its own: Swift's task pool has as many
+/// threads as the host has cores.
+@discardableResult
+func aside<Value: Sendable>(
+  _ body: @escaping @Sendable () throws -> Value
+) async throws -> Value {
+  try await withCheckedThrowingContinuation { continuation in
+    Thread.detachNewThread { continuation.resume(with: Result(catching: body)) }
+  }
+}
 
-  func start(_ request: LaunchRequest) async throws(LaunchError) {}
-  func stop(_ desktop: DesktopID, graceSeconds: Int?) async throws(LaunchError) {}
+/// Bytes of HTTP as a client that knows none sends them.
+enum RawExchange {
+  /// Everything that is answered until the server closes its side.
+  static func send(_ text: String, to path: String) async throws -> String {
+    let socket = try UnixSocket.connect(to: path, kind: .stream)
+    var rest = Array(text.utf8)[...]
+    while !rest.isEmpty { rest.removeFirst(try socket.send(Array(rest))) }
+    return try await aside {
+      var answer: [UInt8] = []
+      while true {
+        let message = try socket.receive()
+        if message.isEnd { return String(decoding: answer, as: UTF8.self) }
+        answer += message.bytes
+      }
+    }
+  }
+}
+
+private final class ReadyLauncher: Launcher {
+  let exits: AsyncStream<DesktopExit>
+  private let ended: AsyncStream<DesktopExit>.Continuation
+  private let generations = Mutex<[DesktopID: UInt64]>([:])
+  private let ready: @Sendable () async -> Void
+  private let picture: [UInt8]?
+
+  init(ready: @escaping @Sendable () async -> Void, picture: [UInt8]?) {
+    self.ready = ready
+    self.picture = picture
+    (exits, ended) = AsyncStream.makeStream()
+  }
+
+  func start(_ request: LaunchRequest) async throws(LaunchError) {
+    await ready()
+    generations.withLock { $0[request.desktop] = request.generation }
+  }
+
+  func stop(_ desktop: DesktopID, graceSeconds: Int?) async throws(LaunchError) {
+    guard let generation = generations.withLock({ $0.removeValue(forKey: desktop) }) else { return }
+    ended.yield(DesktopExit(desktop: desktop, generation: generation, reason: .stopped))
+  }
+
   func discard(_ desktop: DesktopID) async throws(LaunchError) {}
   func identify(_ desktop: DesktopID, as user: UserName) async throws(LaunchError) {}
   func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {}
@@ -55,6 +110,7 @@ private struct ReadyLauncher: Launcher {
   func suspend(_ desktop: DesktopID) async throws(LaunchError) {}
   func resume(_ desktop: DesktopID) async throws(LaunchError) {}
   func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8] {
+    if let picture { return picture }
     throw LaunchError(.unresponsive, "desktop '\(desktop)' does not answer: reset it")
   }
   func survey() async throws(LaunchError) -> [Survivor] { [] }

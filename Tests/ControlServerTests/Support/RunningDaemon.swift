@@ -122,11 +122,20 @@ final class Home: Sendable {
   }
 
   func run(_ program: String, _ arguments: [String], input: String = "") throws -> Result {
+    try run(
+      path: try Self.program(program), arguments, environment: ["CARREL_SOCKET": socket],
+      input: input)
+  }
+
+  /// Any program, with nothing in its environment but what is given and PATH.
+  func run(
+    path: String, _ arguments: [String], environment: [String: String], input: String = ""
+  ) throws -> Result {
     let process = Process()
-    process.executableURL = URL(fileURLWithPath: try Self.program(program))
+    process.executableURL = URL(fileURLWithPath: path)
     process.arguments = arguments
     process.currentDirectoryURL = URL(fileURLWithPath: directory.path)
-    process.environment = ["PATH": "/usr/bin:/bin", "CARREL_SOCKET": socket]
+    process.environment = environment.merging(["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"]) { $1 }
     let (stdin, stdout, stderr) = (Pipe(), Pipe(), Pipe())
     process.standardInput = stdin
     process.standardOutput = stdout

@@ -3,7 +3,7 @@ import Testing
 
 /// Each script runs on QEMU's standard VGA and on ours; every pixel and every value
 /// read must agree.
-@Suite("Modes against QEMU", .enabled(if: HostFacilities.qemu), .serialized)
+@Suite("Modes against QEMU", .needsQEMU, .serialized)
 struct ModesAgainstQEMUTests {
   private func expectSame(_ script: RegisterScript) throws {
     let peer = try QEMUPeer()

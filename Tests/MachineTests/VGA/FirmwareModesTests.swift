@@ -6,7 +6,7 @@ import Testing
 /// SeaBIOS and its VGA BIOS set modes and write text, on our machine and on QEMU,
 /// from the same disk. What is on the screens must be the same.
 @Suite(
-  "Modes set by real firmware", .enabled(if: HostFacilities.kvm && HostFacilities.qemu),
+  "Modes set by real firmware", .needsKVM, .needsQEMU,
   .serialized)
 struct FirmwareModesTests {
   /// Text, CGA, EGA and VGA modes, then VBE modes with linear frame buffer. Not mode 7:

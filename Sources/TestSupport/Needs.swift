@@ -1,0 +1,29 @@
+import Glibc
+import Testing
+
+/// What a test needs of its host, with the reason that is told where it is left out.
+extension Trait where Self == ConditionTrait {
+  public static var needsKVM: Self {
+    .enabled(if: HostFacilities.kvm, "needs /dev/kvm: 'carrel doctor' says what is missing")
+  }
+
+  /// To mount file systems or make namespaces.
+  public static var needsRoot: Self {
+    .enabled(if: geteuid() == 0, "needs root, to mount file systems and make namespaces")
+  }
+
+  /// To compare with.
+  public static var needsQEMU: Self { needs("qemu-system-x86_64") }
+
+  /// The Python libraries of `make deps`.
+  public static var needsPython: Self {
+    .enabled(if: Programs.python != nil, "needs build/venv: 'make deps' makes it")
+  }
+
+  /// Programs of the host that are used as they are.
+  public static func needs(_ programs: String...) -> Self {
+    let missing = programs.filter { HostFacilities.executable($0) == nil }
+    return .enabled(
+      if: missing.isEmpty, "needs \(missing.joined(separator: ", ")), not installed here")
+  }
+}
