@@ -50,6 +50,20 @@ struct GuestProgram {
     emit(0xEE)
   }
 
+  /// Writes AL to the serial port when its transmitter is empty; clobbers EAX and EDX.
+  mutating func sendALWhenReady() {
+    emit(0x88, 0xC4)  // mov ah, al
+    port(0x3FD)
+    emit(0xEC, 0xA8, 0x20, 0x74, 0xFB)  // in al, dx; test al, 0x20; jz
+    emit(0x88, 0xE0)  // mov al, ah
+    sendAL()
+  }
+
+  /// A jump of two bytes, conditional or not, to an earlier place.
+  mutating func jump(_ code: UInt8, to place: Int) {
+    emit(code, UInt8(truncatingIfNeeded: place - bytes.count - 2))
+  }
+
   mutating func send(_ text: String) {
     for byte in text.utf8 { outByte(0x3F8, byte) }
   }

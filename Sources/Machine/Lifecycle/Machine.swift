@@ -18,6 +18,7 @@ public final class Machine: @unchecked Sendable {
   private let gate: RunGate
   private var processors: [Processor] = []
   private var threads: [Thread] = []
+  private let line: SerialLine?
   /// Held by whoever changes the machine's status: one at a time, in whole steps.
   private let transition = Lock()
   private let requests = Guarded<[Request]>([])
@@ -47,6 +48,7 @@ public final class Machine: @unchecked Sendable {
     try configuration.validate()
     self.configuration = configuration
     let line = try SerialLine.open(configuration.serial)
+    self.line = line
     let lock = Lock()
     board = try lock.withLock {
       let board = try Board(
@@ -66,14 +68,14 @@ public final class Machine: @unchecked Sendable {
     }
     board.control.onReset = { [unowned self] in stopFor(.reset(by: $0.rawValue)) }
     board.control.onPowerOff = { [unowned self] in stopFor(.end(.guestShutdown)) }
-    try startThreads(line)
+    try startThreads()
   }
 
   deinit {
     tearDown()
   }
 
-  private func startThreads(_ line: SerialLine?) throws {
+  private func startThreads() throws {
     do {
       try Signal.user1.makeInterrupting()
       let board = Unsynchronized(board)
@@ -199,6 +201,7 @@ public final class Machine: @unchecked Sendable {
     for thread in threads { thread.join() }
     threads = []
     processors = []
+    line?.close()
     board.drives.close()
   }
 
