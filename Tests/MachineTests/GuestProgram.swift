@@ -81,6 +81,29 @@ struct GuestProgram {
     emit(word: address)
   }
 
+  /// Counts in a word beyond the program, which resets leave alone, and sends the
+  /// count, which is left in AL, as a digit.
+  mutating func countStarts() {
+    loadEAX(from: 0x20_0000)
+    emit(0x40, 0xA3)  // inc eax; mov [0x200000], eax
+    emit(word: 0x20_0000)
+    emit(0x04, 0x30)  // add al, '0'
+    sendAL()
+  }
+
+  /// An exception without an interrupt table: nine bytes.
+  mutating func tripleFault() {
+    emit(0x0F, 0x01, 0x1D)  // lidt [0x300000]: limit 0
+    emit(word: 0x30_0000)
+    emit(0x0F, 0x0B)  // ud2
+  }
+
+  /// Goes where there is no memory to execute.
+  mutating func jumpIntoNothing() {
+    loadEAX(0xD000_0000)
+    emit(0xFF, 0xE0)  // jmp eax
+  }
+
   /// ACPI S5 through the PM1 control register where the machine puts it.
   mutating func powerOff() {
     outWord(0x604, 0x2000)

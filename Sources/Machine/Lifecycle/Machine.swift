@@ -25,7 +25,7 @@ public final class Machine: @unchecked Sendable {
   private let state = Guarded(LifecycleState())
 
   private enum Request: Sendable {
-    case reset(by: String)
+    case reset(by: ResetOrigin)
     case end(EndReason)
     /// The control thread itself ends.
     case finish
@@ -66,7 +66,7 @@ public final class Machine: @unchecked Sendable {
     processors = board.cpus.map { cpu in
       Processor(cpu: cpu, board: board, gate: gate) { [unowned self] in stopFor(.end($0)) }
     }
-    board.control.onReset = { [unowned self] in stopFor(.reset(by: $0.rawValue)) }
+    board.control.onReset = { [unowned self] in stopFor(request(for: $0)) }
     board.control.onPowerOff = { [unowned self] in stopFor(.end(.guestShutdown)) }
     try startThreads()
   }
@@ -144,8 +144,8 @@ public final class Machine: @unchecked Sendable {
   }
 
   /// As the reset button.
-  public func reset() throws(MachineError) {
-    try reset(byGuest: nil)
+  public func reset(by origin: ResetOrigin = .user) throws(MachineError) {
+    try transition.withLock { () throws(MachineError) in try reset(for: origin) }
   }
 
   /// Presses the power button for a moment; the guest decides what it means.
@@ -221,24 +221,22 @@ public final class Machine: @unchecked Sendable {
     }
   }
 
-  private func reset(byGuest cause: String?) throws(MachineError) {
-    try transition.withLock { () throws(MachineError) in
-      guard status != .ended else { throw Self.isOver }
-      let wasRunning = status == .running
-      park()
-      do {
-        try board.lock.withLock { try board.reset() }
-      } catch {
-        let reason = EndReason.internalError("the machine could not be reset: \(error)")
-        end(reason)
-        throw MachineError(.host, reason.description)
-      }
-      announce(.reset(byGuest: cause))
-      guard wasRunning else { return }
-      board.lock.withLock {
-        board.clock.start()
-        gate.open()
-      }
+  private func reset(for origin: ResetOrigin) throws(MachineError) {
+    guard status != .ended else { throw Self.isOver }
+    let wasRunning = status == .running
+    park()
+    do {
+      try board.lock.withLock { try board.reset() }
+    } catch {
+      let reason = EndReason.internalError("the machine could not be reset: \(error)")
+      end(reason)
+      throw MachineError(.host, reason.description)
+    }
+    announce(.reset(origin))
+    guard wasRunning else { return }
+    board.lock.withLock {
+      board.clock.start()
+      gate.open()
     }
   }
 
@@ -256,6 +254,11 @@ public final class Machine: @unchecked Sendable {
 
   // MARK: What the guest asks for
 
+  private func request(for cause: ResetCause) -> Request {
+    guard configuration.endsOnReset else { return .reset(by: .guest(cause.rawValue)) }
+    return .end(cause == .tripleFault ? .tripleFault : .guestReset(cause.rawValue))
+  }
+
   /// On a vCPU thread, device lock held: stops guest code at once and leaves the
   /// rest to the control thread.
   private func stopFor(_ request: Request) {
@@ -270,7 +273,7 @@ public final class Machine: @unchecked Sendable {
     while true {
       let request = requests.wait(until: { !$0.isEmpty }) { $0.removeFirst() }
       switch request {
-      case .reset(let cause): try? machine.object?.reset(byGuest: cause)
+      case .reset(let origin): try? machine.object?.reset(by: origin)
       case .end(let reason): machine.object?.quit(reason)
       case .finish: return
       }

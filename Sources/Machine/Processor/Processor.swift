@@ -78,7 +78,7 @@ final class Processor {
       accessIsPending = true
       accessMemory(address, isWrite, data)
     case .interrupted, .halted: break
-    case .shutdown: fail(.tripleFault)
+    case .shutdown: board.control.requestReset(.tripleFault)
     case .internalError(let error): fail(.internalError(describe(error)))
     case .entryFailed(let reason):
       fail(.internalError("the processor refused the guest's state (\(hexadecimal(reason)))"))
