@@ -16,6 +16,27 @@ struct MissingKVMTests {
   func wrongFile() {
     let error = #expect(throws: KVMError.self) { try KVMSystem(path: "/dev/null") }
     #expect(error?.kind == .apiVersion)
+    #expect(error?.context.contains("/dev/null is not KVM's device") == true)
+  }
+
+  @Test("a device that may not be opened is named with the group that may")
+  func forbidden() {
+    // Not even root may write it.
+    let path = "/sys/kernel/uevent_seqnum"
+    let error = #expect(throws: KVMError.self) { try KVMSystem(path: path) }
+    #expect(error?.kind == .forbidden)
+    #expect(
+      error?.context.contains("\(path) may not be opened: add this user to the group") == true)
+  }
+
+  @Test("an API of another number is refused with both numbers", arguments: [11, 13])
+  func version(number: Int32) {
+    let error = KVMSystem.problem(withVersion: number, of: "/dev/kvm")
+    #expect(error?.kind == .apiVersion)
+    #expect(
+      error?.context
+        == "/dev/kvm speaks KVM API version \(number), 12 is needed: update the host's kernel")
+    #expect(KVMSystem.problem(withVersion: 12, of: "/dev/kvm") == nil)
   }
 }
 
