@@ -103,7 +103,7 @@ var targets: [Target] = [
   tests("DisplayLink", ["DisplayLink", "TestSupport"]),
   tests("Disk", ["Disk", "TestSupport"]),
   tests("Snapshot", ["Snapshot"]),
-  tests("Machine", ["Machine", "TestSupport"]),
+  tests("Machine", ["Machine", "QMP", "TestSupport"]),
   tests("VNCServer", ["VNCServer", "CVNCClient", "TestSupport"]),
 ]
 

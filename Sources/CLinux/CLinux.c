@@ -458,6 +458,37 @@ int64_t clinux_wall_clock(uint32_t *nanoseconds) {
   return now.tv_sec;
 }
 
+// SIGTTOU, blocked, does not stop a process in the background.
+static int set_terminal(int fd, const struct termios *mode) {
+  sigset_t output, before;
+  sigemptyset(&output);
+  sigaddset(&output, SIGTTOU);
+  pthread_sigmask(SIG_BLOCK, &output, &before);
+  int result = tcsetattr(fd, TCSANOW, mode) < 0 ? -errno : 0;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return result;
+}
+
+int clinux_terminal_make_raw(int fd, int keep_interrupt, struct termios *saved) {
+  if (tcgetattr(fd, saved) < 0) return -errno;
+  pid_t job = tcgetpgrp(fd);
+  if (job >= 0 && job != getpgrp()) return 0;
+  struct termios mode = *saved;
+  cfmakeraw(&mode);
+  if (keep_interrupt) {
+    mode.c_oflag = saved->c_oflag;
+    mode.c_lflag |= ISIG;
+    mode.c_cc[VQUIT] = _POSIX_VDISABLE;
+    mode.c_cc[VSUSP] = _POSIX_VDISABLE;
+  }
+  mode.c_cc[VMIN] = 1;
+  mode.c_cc[VTIME] = 0;
+  int result = set_terminal(fd, &mode);
+  return result < 0 ? result : 1;
+}
+
+int clinux_terminal_restore(int fd, const struct termios *saved) { return set_terminal(fd, saved); }
+
 int clinux_error_text(int error, char *buffer, size_t size) {
   const char *text = strerrordesc_np(error);
   if (!text || size == 0) return -EINVAL;

@@ -100,6 +100,14 @@ public protocol CharacterBackend: AnyObject {
 
   /// Called with each batch of bytes for the guest, device lock held.
   var onReceive: (([UInt8]) -> Void)? { get set }
+
+  /// How many bytes the device takes now. Asked, device lock held, before reading
+  /// what is for the guest; once it was 0, `hasRoom` tells when to ask again.
+  var room: (() -> Int)? { get set }
+
+  /// The device, whose `room` was found to be 0, has room again. Device lock held;
+  /// must not call back, nor block.
+  func hasRoom()
 }
 
 /// A device whose whole state can be taken and given to a new instance.

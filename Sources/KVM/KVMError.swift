@@ -18,14 +18,21 @@ public struct KVMError: CarrelError {
   }
 
   public let kind: Kind
-  public let context: String
+  public let problem: String
+  /// What to do about it, where that is known.
+  public let remedy: String?
   public let cause: (any Error)?
 
-  public init(_ kind: Kind, _ context: String, cause: (any Error)? = nil) {
+  public init(
+    _ kind: Kind, _ problem: String, remedy: String? = nil, cause: (any Error)? = nil
+  ) {
     self.kind = kind
-    self.context = context
+    self.problem = problem
+    self.remedy = remedy
     self.cause = cause
   }
+
+  public var context: String { remedy.map { "\(problem): \($0)" } ?? problem }
 }
 
 /// Turns an ioctl's result into a value or a `KVMError` that names the operation.

@@ -173,7 +173,9 @@ public final class KVMMachine: Sendable {
   }
 
   /// Whether failed emulation at CPL 3 exits, too, instead of `#UD` in the guest.
+  /// Without effect where KVM does not offer it.
   public func setExitsOnEmulationFailure() throws(KVMError) {
+    guard system.value(of: .exitOnEmulationFailure) > 0 else { return }
     try checked(
       ckvm_enable_capability(
         descriptor.raw, KVMCapability.exitOnEmulationFailure.number, 1),

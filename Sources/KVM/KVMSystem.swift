@@ -3,6 +3,9 @@ import LinuxSystem
 
 /// /dev/kvm: what the host's KVM offers, and where machines come from.
 public final class KVMSystem: Sendable {
+  /// The one that KVM has had since Linux 2.6.22.
+  public static let apiVersion: Int32 = 12
+
   let descriptor: FileDescriptor
 
   /// Opens /dev/kvm and checks that it has all that a machine needs.
@@ -13,19 +16,36 @@ public final class KVMSystem: Sendable {
     throws(KVMError)
   {
     descriptor = try Self.open(path)
-    let version = ckvm_get_api_version(descriptor.raw)
-    guard version == 12 else {
-      throw KVMError(
-        .apiVersion,
-        version < 0
-          ? "\(path) is not KVM's device; is another file in its place?"
-          : "\(path) speaks KVM API version \(version), 12 is needed; update the host's kernel")
+    if let error = Self.problem(withVersion: ckvm_get_api_version(descriptor.raw), of: path) {
+      throw error
     }
-    for capability in required where value(of: capability) <= 0 {
-      throw KVMError(
-        .capabilityMissing,
-        "the host's KVM lacks \(capability.name); update the host's kernel (Linux 5.10 or newer)")
+    for capability in required {
+      if let (_, error) = problem(with: capability) { throw error }
     }
+  }
+
+  /// What is wrong with the version that `path` answered; a negative one is an error.
+  package static func problem(withVersion version: Int32, of path: String) -> KVMError? {
+    guard version != apiVersion else { return nil }
+    guard version >= 0 else {
+      return KVMError(
+        .apiVersion, "\(path) is not KVM's device",
+        remedy: "look what took its place, and load the kvm_intel or kvm_amd module")
+    }
+    return KVMError(
+      .apiVersion, "\(path) speaks KVM API version \(version), \(apiVersion) is needed",
+      remedy: "update the host's kernel")
+  }
+
+  /// The error of a capability that is missing.
+  public func problem(with capability: KVMCapability) -> (KVMCapability, KVMError)? {
+    guard value(of: capability) <= 0 else { return nil }
+    return (
+      capability,
+      KVMError(
+        .capabilityMissing, "the host's KVM lacks \(capability.name)",
+        remedy: "update the host's kernel (Linux 5.10 or newer)")
+    )
   }
 
   private static func open(_ path: String) throws(KVMError) -> FileDescriptor {
@@ -35,14 +55,13 @@ public final class KVMSystem: Sendable {
       switch error.kind {
       case .notFound:
         throw KVMError(
-          .missing,
-          "there is no \(path): load the kvm_intel or kvm_amd module, enable virtualization in"
-            + " the firmware set-up, or run on a host that offers KVM", cause: error)
+          .missing, "there is no \(path)",
+          remedy: "load the kvm_intel or kvm_amd module, enable virtualization in the firmware"
+            + " set-up, or run on a host that offers KVM", cause: error)
       case .permissionDenied:
         throw KVMError(
-          .forbidden,
-          "\(path) may not be opened: add this user to the group that owns it (usually \"kvm\")",
-          cause: error)
+          .forbidden, "\(path) may not be opened",
+          remedy: "add this user to the group that owns it (usually \"kvm\")", cause: error)
       default:
         throw KVMError(.missing, "\(path) could not be opened", cause: error)
       }

@@ -135,12 +135,16 @@ public final class VirtualCPU {
   }
 
   /// Finishes the port or memory access that the last exit was for, without
-  /// running on: afterwards the registers can be saved.
-  public func completeAccess() throws(KVMError) {
+  /// running on.
+  ///
+  /// - Returns: `.interrupted` when nothing is left of the instruction, so that the
+  ///   registers can be saved; otherwise its next part (the write of a `MOVS` whose
+  ///   read this was, the rest of an access that KVM split), to be served and
+  ///   completed likewise.
+  public func completeAccess() throws(KVMError) -> Exit {
     kick()
     defer { clearKick() }
-    let result = ckvm_run(descriptor.raw)
-    if result != -EINTR { try checked(result, "complete an access of vCPU \(identifier)") }
+    return try run()
   }
 
   /// Calls `body` for each write that the kernel let pile up, oldest first.

@@ -65,6 +65,8 @@ public struct MachineConfiguration: Sendable {
   public var firmwareFiles: [FirmwareFile] = []
   /// Where SeaBIOS and the VGA BIOS are installed.
   public var firmwareDirectory = "/usr/share/seabios"
+  /// A guest that resets itself ends the machine.
+  public var endsOnReset = false
   /// Text from the debug console (port 0x402) goes to standard error.
   public var showsDebugConsole = false
 

@@ -14,14 +14,21 @@ public struct MachineError: CarrelError {
   }
 
   public let kind: Kind
-  public let context: String
+  public let problem: String
+  /// What to do about it, where the problem's text does not say it.
+  public let remedy: String?
   public let cause: (any Error)?
 
-  public init(_ kind: Kind, _ context: String, cause: (any Error)? = nil) {
+  public init(
+    _ kind: Kind, _ problem: String, remedy: String? = nil, cause: (any Error)? = nil
+  ) {
     self.kind = kind
-    self.context = context
+    self.problem = problem
+    self.remedy = remedy
     self.cause = cause
   }
+
+  public var context: String { remedy.map { "\(problem); \($0)" } ?? problem }
 }
 
 /// `value` in hexadecimal with its prefix, for messages.

@@ -53,8 +53,9 @@ package enum QMPEvent: Hashable, Sendable {
   case stop
   case resume
   case powerDown
-  case reset(byGuest: Bool)
+  case reset(byGuest: Bool, reason: String)
   case shutdown(byGuest: Bool, reason: String)
+  /// The guest cannot go on; the process ends, and SHUTDOWN follows.
   case guestPanicked(detail: String)
 
   package var name: String {
@@ -71,15 +72,10 @@ package enum QMPEvent: Hashable, Sendable {
   var data: JSON? {
     switch self {
     case .stop, .resume, .powerDown: nil
-    case .reset(let byGuest):
-      [
-        "guest": .bool(byGuest),
-        "reason": byGuest ? "guest-reset" : "host-qmp-system-reset",
-      ]
-    case .shutdown(let byGuest, let reason):
+    case .reset(let byGuest, let reason), .shutdown(let byGuest, let reason):
       ["guest": .bool(byGuest), "reason": .string(reason)]
     case .guestPanicked(let detail):
-      ["action": "pause", "info": ["type": "carrel", "detail": .string(detail)]]
+      ["action": "poweroff", "info": ["type": "carrel", "detail": .string(detail)]]
     }
   }
 

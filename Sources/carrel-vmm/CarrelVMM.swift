@@ -6,5 +6,5 @@ struct CarrelVMM: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "carrel-vmm",
     abstract: "Runs one virtual PC on /dev/kvm and shows its screen.",
-    subcommands: [Run.self], defaultSubcommand: Run.self)
+    subcommands: [Run.self, Check.self], defaultSubcommand: Run.self)
 }

@@ -30,24 +30,43 @@ final class MachineController: QMPMachine, Sendable {
     }
   }
 
-  /// The event that tells of `event`.
-  static func event(_ event: MachineEvent) -> QMPEvent? {
+  /// The events that tell of `event`, with the reasons of QEMU's `ShutdownCause`.
+  static func events(_ event: MachineEvent) -> [QMPEvent] {
     switch event {
-    case .resumed: .resume
-    case .paused: .stop
-    case .reset(let cause): .reset(byGuest: cause != nil)
-    case .powerButtonPressed: .powerDown
-    case .ended(.guestShutdown): .shutdown(byGuest: true, reason: "guest-shutdown")
-    case .ended(.quit): .shutdown(byGuest: false, reason: "host-qmp-quit")
-    case .ended(.signal): .shutdown(byGuest: false, reason: "host-signal")
-    case .ended(.tripleFault): .guestPanicked(detail: "\(EndReason.tripleFault)")
-    case .ended(.internalError(let text)): .guestPanicked(detail: text)
+    case .resumed: [.resume]
+    case .paused: [.stop]
+    case .reset(let origin): [reset(origin)]
+    case .powerButtonPressed: [.powerDown]
+    case .ended(let reason): end(reason)
+    }
+  }
+
+  private static func reset(_ origin: ResetOrigin) -> QMPEvent {
+    switch origin {
+    case .guest: .reset(byGuest: true, reason: "guest-reset")
+    case .control: .reset(byGuest: false, reason: "host-qmp-system-reset")
+    case .user: .reset(byGuest: false, reason: "host-ui")
+    }
+  }
+
+  private static func end(_ reason: EndReason) -> [QMPEvent] {
+    switch reason {
+    case .guestShutdown: [.shutdown(byGuest: true, reason: "guest-shutdown")]
+    case .guestReset: [.shutdown(byGuest: true, reason: "guest-reset")]
+    case .quit: [.shutdown(byGuest: false, reason: "host-qmp-quit")]
+    case .signal: [.shutdown(byGuest: false, reason: "host-signal")]
+    case .tripleFault, .internalError:
+      [
+        .guestPanicked(detail: "\(reason)"), .shutdown(byGuest: true, reason: "guest-panic"),
+      ]
     }
   }
 
   func stop() throws(QMPError) { try perform { () throws(MachineError) in try machine.pause() } }
   func resume() throws(QMPError) { try perform { () throws(MachineError) in try machine.resume() } }
-  func reset() throws(QMPError) { try perform { () throws(MachineError) in try machine.reset() } }
+  func reset() throws(QMPError) {
+    try perform { () throws(MachineError) in try machine.reset(by: .control) }
+  }
 
   func pressPowerButton() throws(QMPError) {
     try perform { () throws(MachineError) in try machine.pressPowerButton() }

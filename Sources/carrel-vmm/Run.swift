@@ -12,9 +12,9 @@ struct Run: ParsableCommand {
       the order of --boot. With --kernel it starts that ELF kernel directly.
 
       SIGTERM and SIGINT end the machine as pulling the plug does, after writes under \
-      way are finished. The exit status is 0 when the guest switched itself off or \
-      somebody ended the machine, 1 when it crashed or could not be started, 64 for a \
-      wrong command line.
+      way are finished. The exit status is 0 when the guest switched itself off (or, \
+      with --no-reboot, reset itself) or somebody ended the machine, 1 when it crashed or \
+      could not be started, 64 for a wrong command line.
       """)
 
   @Option(help: ArgumentHelp("RAM, with unit K, M (assumed), G or T.", valueName: "size"))
@@ -107,6 +107,13 @@ struct Run: ParsableCommand {
         + "process.", valueName: "dir"))
   var runtimeDirectory: String?
 
+  @Flag(
+    help: """
+      End the machine when the guest resets itself, also by a triple fault, instead of \
+      starting it anew.
+      """)
+  var noReboot = false
+
   @Flag(help: "Copy the firmware's debug messages to standard error.")
   var debugConsole = false
 
@@ -171,6 +178,7 @@ struct Run: ParsableCommand {
     if let videoMemory { configuration.videoMemory = Int(clamping: videoMemory.bytes) }
     configuration.serial = serial?.serial ?? .none
     configuration.firmwareFiles = try firmwareFiles.map { try $0.load() }
+    configuration.endsOnReset = noReboot
     configuration.showsDebugConsole = debugConsole
     return configuration
   }
@@ -191,7 +199,7 @@ struct Run: ParsableCommand {
     }
     runtime?.recordExit(reason.word, detail: "\(reason)")
     switch reason {
-    case .guestShutdown, .quit, .signal: return
+    case .guestShutdown, .guestReset, .quit, .signal: return
     case .tripleFault, .internalError:
       Diagnostics.report("\(reason)")
       throw ExitCode.failure

@@ -34,7 +34,7 @@ final class Session {
     }
     self.control = control
     machine.onEvent { event in
-      if let control, let told = MachineController.event(event) { control.announce(told) }
+      if let control { MachineController.events(event).forEach(control.announce) }
       if case .ended = event { ended.signal() }
     }
   }

@@ -16,6 +16,27 @@ struct MissingKVMTests {
   func wrongFile() {
     let error = #expect(throws: KVMError.self) { try KVMSystem(path: "/dev/null") }
     #expect(error?.kind == .apiVersion)
+    #expect(error?.context.contains("/dev/null is not KVM's device") == true)
+  }
+
+  @Test("a device that may not be opened is named with the group that may")
+  func forbidden() {
+    // Not even root may write it.
+    let path = "/sys/kernel/uevent_seqnum"
+    let error = #expect(throws: KVMError.self) { try KVMSystem(path: path) }
+    #expect(error?.kind == .forbidden)
+    #expect(
+      error?.context.contains("\(path) may not be opened: add this user to the group") == true)
+  }
+
+  @Test("an API of another number is refused with both numbers", arguments: [11, 13])
+  func version(number: Int32) {
+    let error = KVMSystem.problem(withVersion: number, of: "/dev/kvm")
+    #expect(error?.kind == .apiVersion)
+    #expect(
+      error?.context
+        == "/dev/kvm speaks KVM API version \(number), 12 is needed: update the host's kernel")
+    #expect(KVMSystem.problem(withVersion: 12, of: "/dev/kvm") == nil)
   }
 }
 
@@ -165,6 +186,28 @@ struct KVMTests {
     #expect(data[0] == 0x99)
   }
 
+  @Test("completing the read of a read-modify-write brings its write")
+  func completionInParts() throws {
+    // mov ax,0xffff; mov ds,ax; inc byte [0x0010]; out 0xe9,al
+    let guest = try SnippetGuest([
+      0xB8, 0xFF, 0xFF, 0x8E, 0xD8, 0xFE, 0x06, 0x10, 0x00, 0xE6, 0xE9,
+    ])
+    guard case .memory(0x10_0000, false, let wanted) = try guest.cpu.run() else {
+      Issue.record("no read")
+      return
+    }
+    wanted[0] = 0x41
+    guard case .memory(0x10_0000, true, let written) = try guest.cpu.completeAccess() else {
+      Issue.record("the write got lost")
+      return
+    }
+    #expect(written[0] == 0x42)
+    guard case .interrupted = try guest.cpu.completeAccess() else {
+      Issue.record("more than a read and a write")
+      return
+    }
+  }
+
   @Test("a vCPU saved after a port write goes on in another machine")
   func saveAndRestore() throws {
     // mov cx,7; mov al,cl; out 0xe9,al; inc cx; add al,0x40; out 0xe9,al; mov al,cl; out 0xe9,al
@@ -174,7 +217,10 @@ struct KVMTests {
     ])
     _ = try guest.cpu.run()
     _ = try guest.cpu.run()
-    try guest.cpu.completeAccess()
+    guard case .interrupted = try guest.cpu.completeAccess() else {
+      Issue.record("the write was not the last part of its instruction")
+      return
+    }
     let state = try guest.cpu.saveState()
     let chips = try guest.machine.saveState()
     let other = try SnippetGuest([], memory: guest.memory)

@@ -50,6 +50,20 @@ struct GuestProgram {
     emit(0xEE)
   }
 
+  /// Writes AL to the serial port when its transmitter is empty; clobbers EAX and EDX.
+  mutating func sendALWhenReady() {
+    emit(0x88, 0xC4)  // mov ah, al
+    port(0x3FD)
+    emit(0xEC, 0xA8, 0x20, 0x74, 0xFB)  // in al, dx; test al, 0x20; jz
+    emit(0x88, 0xE0)  // mov al, ah
+    sendAL()
+  }
+
+  /// A jump of two bytes, conditional or not, to an earlier place.
+  mutating func jump(_ code: UInt8, to place: Int) {
+    emit(code, UInt8(truncatingIfNeeded: place - bytes.count - 2))
+  }
+
   mutating func send(_ text: String) {
     for byte in text.utf8 { outByte(0x3F8, byte) }
   }
@@ -65,6 +79,29 @@ struct GuestProgram {
   mutating func loadEAX(from address: UInt32) {
     emit(0xA1)
     emit(word: address)
+  }
+
+  /// Counts in a word beyond the program, which resets leave alone, and sends the
+  /// count, which is left in AL, as a digit.
+  mutating func countStarts() {
+    loadEAX(from: 0x20_0000)
+    emit(0x40, 0xA3)  // inc eax; mov [0x200000], eax
+    emit(word: 0x20_0000)
+    emit(0x04, 0x30)  // add al, '0'
+    sendAL()
+  }
+
+  /// An exception without an interrupt table: nine bytes.
+  mutating func tripleFault() {
+    emit(0x0F, 0x01, 0x1D)  // lidt [0x300000]: limit 0
+    emit(word: 0x30_0000)
+    emit(0x0F, 0x0B)  // ud2
+  }
+
+  /// Goes where there is no memory to execute.
+  mutating func jumpIntoNothing() {
+    loadEAX(0xD000_0000)
+    emit(0xFF, 0xE0)  // jmp eax
   }
 
   /// ACPI S5 through the PM1 control register where the machine puts it.

@@ -30,11 +30,7 @@ struct LifecycleTests {
   func guestReset() throws {
     var program = GuestProgram()
     // A counter beyond the kernel survives; the kernel's own word does not.
-    program.loadEAX(from: 0x20_0000)
-    program.emit(0x40, 0xA3)  // inc eax; mov [0x200000], eax
-    program.emit(word: 0x20_0000)
-    program.emit(0x04, 0x30)  // add al, '0'
-    program.sendAL()
+    program.countStarts()
     program.emit(0x3C, 0x33, 0x74, 0x08)  // cmp al, '3'; je past the reset
     program.outByte(0xCF9, 0x06)
     program.powerOff()
@@ -42,20 +38,60 @@ struct LifecycleTests {
     #expect(try guest.run() == .guestShutdown)
     #expect(guest.output == "123")
     let resets = guest.events.withLock { events in
-      events.filter { if case .reset(let cause) = $0 { cause != nil } else { false } }
+      events.filter { $0 == .reset(.guest("reset control register (0xCF9)")) }
     }
     #expect(resets.count == 2)
   }
 
-  @Test("a triple fault ends the machine and says so")
+  @Test("a triple fault resets the machine and says so")
   func tripleFault() throws {
     var program = GuestProgram()
-    program.emit(0x0F, 0x01, 0x1D)  // lidt [0x300000]: limit 0
-    program.emit(word: 0x30_0000)
-    program.emit(0x0F, 0x0B)  // ud2
+    program.countStarts()
+    program.emit(0x3C, 0x33, 0x74, 0x09)  // cmp al, '3'; je past the fault
+    program.tripleFault()
+    program.powerOff()
     let guest = try TestGuest(program)
+    #expect(try guest.run() == .guestShutdown)
+    #expect(guest.output == "123")
+    let reset = MachineEvent.reset(.guest("triple fault"))
+    #expect(
+      guest.events.withLock { $0 } == [.resumed, reset, reset, .ended(.guestShutdown)])
+  }
+
+  @Test("where resets end the machine, a triple fault does, and keeps its name")
+  func tripleFaultEnds() throws {
+    var program = GuestProgram()
+    program.tripleFault()
+    let guest = try TestGuest(program) { configuration, _ in configuration.endsOnReset = true }
     #expect(try guest.run() == .tripleFault)
     #expect(guest.events.withLock { $0.last } == .ended(.tripleFault))
+    #expect(guest.machine.endReason?.word == "triple-fault")
+  }
+
+  @Test("where resets end the machine, it ends with the register that was used")
+  func resetEnds() throws {
+    var program = GuestProgram()
+    program.outByte(0x64, 0xFE)
+    program.stop()
+    let guest = try TestGuest(program) { configuration, _ in configuration.endsOnReset = true }
+    let reason = EndReason.guestReset("keyboard controller (0x64)")
+    #expect(try guest.run() == reason)
+    #expect(guest.events.withLock { $0 } == [.resumed, .ended(reason)])
+    #expect(reason.word == "guest-reset")
+  }
+
+  @Test("an instruction that KVM cannot carry out ends the machine, and where it was is told")
+  func internalError() throws {
+    var program = GuestProgram()
+    program.jumpIntoNothing()
+    let guest = try TestGuest(program)
+    let reason = try guest.run()
+    guard case .internalError(let text) = reason else {
+      Issue.record("\(reason)")
+      return
+    }
+    #expect(text.contains("at 0xd0000000, CPL 0"), "\(text)")
+    #expect(guest.events.withLock { $0.last } == .ended(reason))
   }
 
   @Test("pause stops the guest and its time; resume lets both go on")
@@ -121,7 +157,7 @@ struct LifecycleTests {
     while guest.output != "x" {}
     try guest.machine.reset()
     while guest.output != "xx" {}
-    #expect(guest.events.withLock { $0 } == [.resumed, .reset(byGuest: nil)])
+    #expect(guest.events.withLock { $0 } == [.resumed, .reset(.user)])
   }
 
   @Test("RAM above 4 GiB is there, and the hole below it is not RAM")

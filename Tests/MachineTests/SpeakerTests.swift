@@ -38,7 +38,7 @@ struct SpeakerTests {
     try poller.add(display.descriptor, token: 0)
     let resets = Guarded(0)
     machine.onEvent { event in
-      if case .reset(byGuest: .some) = event { resets.change { $0 += 1 } }
+      if case .reset(.guest) = event { resets.change { $0 += 1 } }
     }
 
     // Attached before the guest starts, so that its bell is not missed.

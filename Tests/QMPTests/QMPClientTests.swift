@@ -33,7 +33,8 @@ struct QMPClientTests {
       second == [
         .result(identifier: bad, .failure(error)), .result(identifier: good, .success([:])),
       ])
-    let third = client.receive(session.event(.reset(byGuest: true), seconds: 1, microseconds: 2))
+    let third = client.receive(
+      session.event(.reset(byGuest: true, reason: "guest-reset"), seconds: 1, microseconds: 2))
     #expect(
       third == [
         .event(

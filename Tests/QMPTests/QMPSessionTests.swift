@@ -264,11 +264,14 @@ struct QMPSessionTests {
     #expect(try event(.stop) == stop)
     #expect(try event(.resume)["event"] == "RESUME")
     #expect(try event(.powerDown)["event"] == "POWERDOWN")
-    #expect(try event(.reset(byGuest: true))["data"] == ["guest": true, "reason": "guest-reset"])
+    #expect(
+      try event(.reset(byGuest: true, reason: "guest-reset"))["data"] == [
+        "guest": true, "reason": "guest-reset",
+      ])
     #expect(
       try event(.shutdown(byGuest: false, reason: "host-qmp-quit"))["data"]
         == ["guest": false, "reason": "host-qmp-quit"])
-    #expect(try event(.guestPanicked(detail: "x"))["data"]?["action"] == "pause")
+    #expect(try event(.guestPanicked(detail: "x"))["data"]?["action"] == "poweroff")
   }
 
   @Test("key names stand for the scan codes of a PC keyboard")

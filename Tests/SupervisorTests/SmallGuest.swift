@@ -3,8 +3,8 @@
 enum SmallGuest {
   /// Sleeps with interrupts off until the plug is pulled.
   static let sleeping = elf(code: [0xFA, 0xF4, 0xEB, 0xFD])
-  /// An undefined instruction without any interrupt table: a triple fault.
-  static let crashing = elf(code: [0x0F, 0x0B])
+  /// Jumps to where there is no memory, which KVM cannot carry out.
+  static let crashing = elf(code: [0xB8, 0, 0, 0, 0xD0, 0xFF, 0xE0])
 
   private static let address: UInt32 = 0x10_0000
 

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <termios.h>
 
 // Files and memory.
 int clinux_open(const char *path, int flags, unsigned mode);
@@ -101,6 +102,13 @@ ssize_t clinux_receive(
 int clinux_send_queue(int fd);
 int clinux_shutdown(int fd);
 int clinux_set_send_buffer(int fd, int bytes);
+
+// Terminals.
+/// Puts a terminal into raw input; `saved` gets what it was. With `keep_interrupt` its
+/// interrupt character still sends SIGINT, and output is still processed. 1 when done;
+/// 0 when it belongs to another job, which is left alone.
+int clinux_terminal_make_raw(int fd, int keep_interrupt, struct termios *saved);
+int clinux_terminal_restore(int fd, const struct termios *saved);
 
 /// The message for `error`, NUL-terminated.
 int clinux_error_text(int error, char *buffer, size_t size);

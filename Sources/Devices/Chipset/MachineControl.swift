@@ -12,9 +12,11 @@ package protocol MachineControl: AnyObject {
   func requestPowerOff()
 }
 
-/// Which register asked for a reset.
+/// What asked for a reset: a register, or the processor's shutdown cycle, which the
+/// chipset answers with INIT (82371SB, "Shutdown special cycle").
 package enum ResetCause: String, Sendable, Codable {
   case resetControlRegister = "reset control register (0xCF9)"
   case systemControlPort = "system control port A (0x92)"
   case keyboardController = "keyboard controller (0x64)"
+  case tripleFault = "triple fault"
 }

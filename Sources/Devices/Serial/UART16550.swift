@@ -4,8 +4,9 @@ import DeviceModel
 ///
 /// Bytes leave at once (the line is a queue of the host); what the host cannot take
 /// yet stays in the transmitter, and is offered again one character time later.
-/// Bytes that arrive faster than the guest reads wait outside the FIFO, so that
-/// only a flood overruns it. The interrupt output is not gated by OUT2.
+/// Bytes that arrive faster than the guest reads wait outside the FIFO, and then at
+/// the host, as with a modem that heeds RTS: only who pays `room` no attention
+/// overruns it. The interrupt output is not gated by OUT2.
 package final class UART16550: BusTarget, StatefulDevice {
   package struct State: Codable, Sendable {
     package var version = 1
@@ -67,6 +68,8 @@ package final class UART16550: BusTarget, StatefulDevice {
   private var state: State
   private var timeout: (any DeviceTimer)?
   private var retry: (any DeviceTimer)?
+  /// The backend found no room and waits to hear of some.
+  private var backendWaits = false
 
   /// - Parameter backend: what the port is connected to; without one nothing
   ///   arrives, and what is sent is dropped.
@@ -85,6 +88,7 @@ package final class UART16550: BusTarget, StatefulDevice {
     if let deadline = self.state.timeoutDeadline { timeout?.arm(at: deadline) }
     if let deadline = self.state.transmitDeadline { retry?.arm(at: deadline) }
     backend?.onReceive = { [weak self] in self?.receive($0) }
+    backend?.room = { [weak self] in self?.backlogRoom() ?? 0 }
     updateInterrupt()
   }
 
@@ -290,6 +294,12 @@ package final class UART16550: BusTarget, StatefulDevice {
     fifosEnabled ? [1, 4, 8, 14][Int(state.fifoControl >> 6)] : 1
   }
 
+  private func backlogRoom() -> Int {
+    let room = max(0, Self.backlogLimit - state.backlog.count)
+    if room == 0 { backendWaits = true }
+    return room
+  }
+
   /// Bytes from the line.
   private func receive(_ bytes: [UInt8]) {
     let room = max(0, Self.backlogLimit - state.backlog.count)
@@ -306,6 +316,11 @@ package final class UART16550: BusTarget, StatefulDevice {
         state.receiveFIFO += state.backlog.prefix(count)
         state.backlog.removeFirst(count)
         restartTimeout()
+        // Half of it at once, not a wake-up for each byte.
+        if backendWaits && state.backlog.count <= Self.backlogLimit / 2 {
+          backendWaits = false
+          backend?.hasRoom()
+        }
       }
     }
     updateInterrupt()

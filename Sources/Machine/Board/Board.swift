@@ -57,6 +57,7 @@ final class Board {
     // Memory first: slots made before the interrupt controllers cost a tenth.
     system = try KVMSystem()
     kvm = try system.makeMachine()
+    try kvm.setExitsOnEmulationFailure()
     try kvm.setRealModePages(
       tss: PhysicalMap.realModeTSS, identityMap: PhysicalMap.identityMap)
     memory = try MachineMemory(size: configuration.memory, kvm: kvm)
@@ -205,6 +206,7 @@ final class Board {
 
   /// Puts the machine to where it is after power-on. vCPUs parked.
   func reset() throws {
+    for cpu in cpus { drainCoalescedWrites(of: cpu) }
     for part in parts { part.reset() }
     try powerOn.restore(kvm, cpus)
     try prepareBoot()

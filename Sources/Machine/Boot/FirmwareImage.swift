@@ -8,10 +8,10 @@ struct FirmwareImage {
     do {
       bytes = try Files.read(path, limit: limit)
     } catch {
-      throw MachineError(.image, "\(what) \(path) could not be read; \(remedy)", cause: error)
+      throw MachineError(.image, "\(what) \(path) could not be read", remedy: remedy, cause: error)
     }
     guard !bytes.isEmpty else {
-      throw MachineError(.image, "\(what) \(path) is empty; \(remedy)")
+      throw MachineError(.image, "\(what) \(path) is empty", remedy: remedy)
     }
   }
 

@@ -18,13 +18,14 @@ public final class Machine: @unchecked Sendable {
   private let gate: RunGate
   private var processors: [Processor] = []
   private var threads: [Thread] = []
+  private let line: SerialLine?
   /// Held by whoever changes the machine's status: one at a time, in whole steps.
   private let transition = Lock()
   private let requests = Guarded<[Request]>([])
   private let state = Guarded(LifecycleState())
 
   private enum Request: Sendable {
-    case reset(by: String)
+    case reset(by: ResetOrigin)
     case end(EndReason)
     /// The control thread itself ends.
     case finish
@@ -47,6 +48,7 @@ public final class Machine: @unchecked Sendable {
     try configuration.validate()
     self.configuration = configuration
     let line = try SerialLine.open(configuration.serial)
+    self.line = line
     let lock = Lock()
     board = try lock.withLock {
       let board = try Board(
@@ -64,16 +66,16 @@ public final class Machine: @unchecked Sendable {
     processors = board.cpus.map { cpu in
       Processor(cpu: cpu, board: board, gate: gate) { [unowned self] in stopFor(.end($0)) }
     }
-    board.control.onReset = { [unowned self] in stopFor(.reset(by: $0.rawValue)) }
+    board.control.onReset = { [unowned self] in stopFor(request(for: $0)) }
     board.control.onPowerOff = { [unowned self] in stopFor(.end(.guestShutdown)) }
-    try startThreads(line)
+    try startThreads()
   }
 
   deinit {
     tearDown()
   }
 
-  private func startThreads(_ line: SerialLine?) throws {
+  private func startThreads() throws {
     do {
       try Signal.user1.makeInterrupting()
       let board = Unsynchronized(board)
@@ -142,8 +144,8 @@ public final class Machine: @unchecked Sendable {
   }
 
   /// As the reset button.
-  public func reset() throws(MachineError) {
-    try reset(byGuest: nil)
+  public func reset(by origin: ResetOrigin = .user) throws(MachineError) {
+    try transition.withLock { () throws(MachineError) in try reset(for: origin) }
   }
 
   /// Presses the power button for a moment; the guest decides what it means.
@@ -199,6 +201,7 @@ public final class Machine: @unchecked Sendable {
     for thread in threads { thread.join() }
     threads = []
     processors = []
+    line?.close()
     board.drives.close()
   }
 
@@ -218,24 +221,22 @@ public final class Machine: @unchecked Sendable {
     }
   }
 
-  private func reset(byGuest cause: String?) throws(MachineError) {
-    try transition.withLock { () throws(MachineError) in
-      guard status != .ended else { throw Self.isOver }
-      let wasRunning = status == .running
-      park()
-      do {
-        try board.lock.withLock { try board.reset() }
-      } catch {
-        let reason = EndReason.internalError("the machine could not be reset: \(error)")
-        end(reason)
-        throw MachineError(.host, reason.description)
-      }
-      announce(.reset(byGuest: cause))
-      guard wasRunning else { return }
-      board.lock.withLock {
-        board.clock.start()
-        gate.open()
-      }
+  private func reset(for origin: ResetOrigin) throws(MachineError) {
+    guard status != .ended else { throw Self.isOver }
+    let wasRunning = status == .running
+    park()
+    do {
+      try board.lock.withLock { try board.reset() }
+    } catch {
+      let reason = EndReason.internalError("the machine could not be reset: \(error)")
+      end(reason)
+      throw MachineError(.host, reason.description)
+    }
+    announce(.reset(origin))
+    guard wasRunning else { return }
+    board.lock.withLock {
+      board.clock.start()
+      gate.open()
     }
   }
 
@@ -253,6 +254,11 @@ public final class Machine: @unchecked Sendable {
 
   // MARK: What the guest asks for
 
+  private func request(for cause: ResetCause) -> Request {
+    guard configuration.endsOnReset else { return .reset(by: .guest(cause.rawValue)) }
+    return .end(cause == .tripleFault ? .tripleFault : .guestReset(cause.rawValue))
+  }
+
   /// On a vCPU thread, device lock held: stops guest code at once and leaves the
   /// rest to the control thread.
   private func stopFor(_ request: Request) {
@@ -267,7 +273,7 @@ public final class Machine: @unchecked Sendable {
     while true {
       let request = requests.wait(until: { !$0.isEmpty }) { $0.removeFirst() }
       switch request {
-      case .reset(let cause): try? machine.object?.reset(byGuest: cause)
+      case .reset(let origin): try? machine.object?.reset(by: origin)
       case .end(let reason): machine.object?.quit(reason)
       case .finish: return
       }

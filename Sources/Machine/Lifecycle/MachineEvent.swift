@@ -12,11 +12,14 @@ public enum MachineStatus: String, Sendable {
 public enum EndReason: Hashable, Sendable, CustomStringConvertible {
   /// The guest switched itself off.
   case guestShutdown
+  /// The guest reset itself by what is named, and the machine ends on reset.
+  case guestReset(String)
   /// Somebody asked for it.
   case quit
   /// The process was asked to end by this signal.
   case signal(String)
-  /// The guest's last resort: an exception while handling a double fault.
+  /// The guest crashed by an exception while handling a double fault, and the machine
+  /// ends on reset.
   case tripleFault
   /// KVM or the host could not go on.
   case internalError(String)
@@ -25,6 +28,7 @@ public enum EndReason: Hashable, Sendable, CustomStringConvertible {
   public var word: String {
     switch self {
     case .guestShutdown: "guest-shutdown"
+    case .guestReset: "guest-reset"
     case .quit: "quit"
     case .signal: "signal"
     case .tripleFault: "triple-fault"
@@ -35,6 +39,7 @@ public enum EndReason: Hashable, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .guestShutdown: "the guest switched itself off"
+    case .guestReset(let cause): "the guest reset itself through the \(cause)"
     case .quit: "the machine was told to quit"
     case .signal(let name): "the process received \(name)"
     case .tripleFault:
@@ -44,13 +49,23 @@ public enum EndReason: Hashable, Sendable, CustomStringConvertible {
   }
 }
 
+/// Who had a machine reset.
+public enum ResetOrigin: Hashable, Sendable {
+  /// The guest, by the register that is named, or by a triple fault.
+  case guest(String)
+  /// A program, through the control socket.
+  case control
+  /// Somebody who sits before it, as with the reset button.
+  case user
+}
+
 /// What happened to a machine. Nothing that stops a guest happens without one.
 public enum MachineEvent: Hashable, Sendable {
   /// Guest code runs: for the first time, or again.
   case resumed
   case paused
-  /// Everything starts anew. `byGuest` names the register that asked for it.
-  case reset(byGuest: String?)
+  /// Everything starts anew.
+  case reset(ResetOrigin)
   /// The power button was pressed on somebody's behalf.
   case powerButtonPressed
   case ended(EndReason)

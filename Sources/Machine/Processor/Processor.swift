@@ -52,14 +52,16 @@ final class Processor {
     }
   }
 
-  /// Device lock held, about to wait: leaves a state that can be saved.
+  /// Device lock held, about to wait: leaves a state that can be saved. One
+  /// instruction may bring several accesses, all of which the kernel keeps to itself.
   private func park() {
-    guard accessIsPending else { return }
-    accessIsPending = false
-    do {
-      try cpu.completeAccess()
-    } catch {
-      fail(.internalError("\(error)"))
+    while accessIsPending {
+      do {
+        handle(try cpu.completeAccess())
+      } catch {
+        accessIsPending = false
+        fail(.internalError("\(error)"))
+      }
     }
   }
 
@@ -76,7 +78,7 @@ final class Processor {
       accessIsPending = true
       accessMemory(address, isWrite, data)
     case .interrupted, .halted: break
-    case .shutdown: fail(.tripleFault)
+    case .shutdown: board.control.requestReset(.tripleFault)
     case .internalError(let error): fail(.internalError(describe(error)))
     case .entryFailed(let reason):
       fail(.internalError("the processor refused the guest's state (\(hexadecimal(reason)))"))

@@ -40,7 +40,7 @@ enum ProcessorModel {
 
   /// Whether this KVM executes kernel code with its instruction emulator, which
   /// lacks what is hidden below (kvm_pvm, see the host notes in the README).
-  private static var interpretsKernels: Bool { Files.exists("/sys/module/kvm_pvm") }
+  static var interpretsKernels: Bool { Files.exists("/sys/module/kvm_pvm") }
 
   private enum Leaf1 {
     /// FMA, CX16, POPCNT, XSAVE, OSXSAVE, AVX, F16C.

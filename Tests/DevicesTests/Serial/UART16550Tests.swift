@@ -78,13 +78,13 @@ struct UART16550Tests {
   @Test("what the backend does not take waits in the transmitter and is offered again")
   func backpressure() {
     write(2, 1)
-    backend.room = 1
+    backend.capacity = 1
     write(0, 1)
     write(0, 2)
     write(0, 3)
     #expect(backend.sent == [1])
     #expect(read(5) & 0x60 == 0)
-    backend.room = .max
+    backend.capacity = .max
     clock.advance(20_000_000)
     #expect(backend.sent == [1, 2, 3])
     #expect(read(5) & 0x60 == 0x60)
@@ -152,7 +152,7 @@ struct UART16550Tests {
     backend.onReceive?([1, 2, 3])
     write(2, 3)
     #expect(read(5) & 1 == 0)
-    backend.room = 0
+    backend.capacity = 0
     write(0, 1)
     #expect(read(5) & 0x20 == 0)
     write(2, 5)
@@ -167,6 +167,24 @@ struct UART16550Tests {
     #expect(read(5) & 0x03 == 0x03)
     #expect(read(5) & 0x02 == 0)
     #expect(read(2) == 0x04)
+  }
+
+  @Test("a full backlog has no room, and says when half of it is read")
+  func flowControl() {
+    write(2, 1)
+    backend.onReceive?(Array(repeating: 1, count: 100))
+    #expect(backend.room?() == 4096 - 84)
+    backend.onReceive?(Array(repeating: 1, count: 4096 - 84))
+    #expect(backend.room?() == 0)
+    #expect(read(5) & 0x02 == 0)
+    for _ in 0..<2047 { _ = read(0) }
+    #expect(backend.timesToldOfRoom == 0)
+    _ = read(0)
+    #expect(backend.timesToldOfRoom == 1)
+    #expect(backend.room?() == 2048)
+    for _ in 0..<2064 { _ = read(0) }
+    #expect(backend.timesToldOfRoom == 1)
+    #expect(read(5) & 0x03 == 0)
   }
 
   @Test("a break looped back is a zero byte with BI")
@@ -232,7 +250,7 @@ struct UART16550Tests {
     {
       switch random.next() % 6 {
       case 0: backend.onReceive?([UInt8(truncatingIfNeeded: random.next())])
-      case 1: backend.room = Int(random.next() % 4)
+      case 1: backend.capacity = Int(random.next() % 4)
       case 2:
         uart.write(offset: random.next() % 8, width: 1, value: random.next() & 0xFF)
       default: return uart.read(offset: random.next() % 8, width: 1)
@@ -245,7 +263,7 @@ struct UART16550Tests {
     }
     let copyLine = FakeLine()
     let copyBackend = FakeBackend()
-    copyBackend.room = backend.room
+    copyBackend.capacity = backend.capacity
     let copyClock = FakeClock(now: clock.now)
     let copy = UART16550(
       interrupt: copyLine, backend: copyBackend, clock: copyClock, state: uart.saveState())

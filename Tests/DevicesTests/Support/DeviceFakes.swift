@@ -104,13 +104,17 @@ final class FakeMemory: GuestMemory {
 final class FakeBackend: CharacterBackend {
   var sent: [UInt8] = []
   /// How many more bytes it takes.
-  var room = Int.max
+  var capacity = Int.max
   var onReceive: (([UInt8]) -> Void)?
+  var room: (() -> Int)?
+  var timesToldOfRoom = 0
+
+  func hasRoom() { timesToldOfRoom += 1 }
 
   func write(_ bytes: [UInt8]) -> Int {
-    let count = min(room, bytes.count)
+    let count = min(capacity, bytes.count)
     sent += bytes.prefix(count)
-    if room != .max { room -= count }
+    if capacity != .max { capacity -= count }
     return count
   }
 }

@@ -1,0 +1,77 @@
+import KVM
+import LinuxSystem
+
+/// One thing that the host must have, whether it does, and what helps.
+public struct HostCheck: Hashable, Sendable {
+  public let name: String
+  public let isOK: Bool
+  public let text: String
+  /// Empty where nothing is wrong.
+  public let remedy: String
+
+  private static func good(_ name: String, _ text: String) -> HostCheck {
+    HostCheck(name: name, isOK: true, text: text, remedy: "")
+  }
+
+  private static func bad(_ name: String, _ text: String, _ remedy: String) -> HostCheck {
+    HostCheck(name: name, isOK: false, text: text, remedy: remedy)
+  }
+
+  /// Looks at KVM and at the firmware's files.
+  public static func all(
+    device: String = "/dev/kvm",
+    firmwareDirectory: String = MachineConfiguration().firmwareDirectory
+  ) -> [HostCheck] {
+    kvm(device) + [
+      firmware("firmware", "SeaBIOS") { () throws(MachineError) in
+        try FirmwareImage.seaBIOS(in: firmwareDirectory)
+      },
+      firmware("vga-bios", "the VGA BIOS") { () throws(MachineError) in
+        try FirmwareImage.vgaBIOS(in: firmwareDirectory)
+      },
+    ]
+  }
+
+  private static func kvm(_ device: String) -> [HostCheck] {
+    let system: KVMSystem
+    do {
+      system = try KVMSystem(path: device, required: [])
+    } catch {
+      let name = error.kind == .apiVersion ? "kvm-api" : "kvm"
+      let opened = error.kind == .apiVersion ? [good("kvm", "\(device) opens")] : []
+      return opened + [bad(name, error.problem, error.remedy ?? "look into 'dmesg | grep kvm'")]
+    }
+    var checks = [
+      good("kvm", "\(device) opens"),
+      good("kvm-api", "it speaks API version \(KVMSystem.apiVersion)"),
+    ]
+    let missing = KVMCapability.required.compactMap { system.problem(with: $0) }
+    checks += missing.map { capability, error in
+      bad(capability.name, error.problem, error.remedy ?? "")
+    }
+    if missing.isEmpty {
+      let count = KVMCapability.required.count
+      checks.append(good("kvm-capabilities", "it has all \(count) capabilities that are needed"))
+    }
+    return checks + [host]
+  }
+
+  private static var host: HostCheck {
+    good(
+      "host",
+      ProcessorModel.interpretsKernels
+        ? "software virtualization (kvm_pvm): guests' kernels are interpreted, about 2 million"
+          + " instructions a second; their user programs run natively"
+        : "hardware virtualization")
+  }
+
+  private static func firmware(
+    _ name: String, _ what: String, _ load: () throws(MachineError) -> FirmwareImage
+  ) -> HostCheck {
+    do {
+      return good(name, "\(what) has \(try load().bytes.count >> 10) KiB")
+    } catch {
+      return bad(name, error.problem, error.remedy ?? "")
+    }
+  }
+}
