@@ -68,7 +68,7 @@ var targets: [Target] = [
   tests("QMP", ["QMP", "TestSupport"]),
   tests("RFB", ["RFB"]),
   tests("Devices", ["Devices", "Snapshot", "TestSupport"]),
-  tests("Display", ["Display"]),
+  tests("Display", ["Display", "Devices"]),
   tests("DisplayLink", ["DisplayLink", "TestSupport"]),
   tests("Disk", ["Disk", "TestSupport"]),
   tests("Snapshot", ["Snapshot"]),

@@ -1,81 +1,96 @@
-/// What the keys of the main block say: plain, with Shift, with AltGr.
-///
-/// Each level is the twelve keys from `1`, the twelve from `Q`, the twelve from `A` up
-/// to and with the one left of `1`, the eleven from the one at Enter over `Z` to the
-/// right Shift, and the extra key beside the left Shift. A space is a key that says
-/// nothing; combining accents stand for dead keys.
-struct KeyboardLayout {
-  private let plain: Text
-  private let shifted: Text
-  private let alternate: Text
+/// What the keys of the main block say, on four levels: plain, with Shift, with
+/// AltGr, with both. The rows are the ones that Carrel's display turns a viewer's
+/// characters into keys with (`KeyboardRows`), so both agree on every character.
+struct Keymap {
+  enum Layout {
+    /// `us` or `en-us`: X's `us(altgr-intl)`.
+    case us
+    case de, fr
 
-  static let us = KeyboardLayout(
-    plain: #"1234567890-=qwertyuiop[]asdfghjkl;'`\zxcvbnm,./<"#,
-    shifted: #"!@#$%^&*()_+QWERTYUIOP{}ASDFGHJKL:"~|ZXCVBNM<>?>"#,
-    alternate: "")
+    /// Unknown names and none at all mean the first.
+    static func named(_ name: Text) -> Layout {
+      if name == "de".text { return .de }
+      return name == "fr".text ? .fr : .us
+    }
 
-  static let de = KeyboardLayout(
-    plain: "1234567890ß\u{301}qwertzuiopü+asdfghjklöä\u{302}#yxcvbnm,.-<",
-    shifted: "!\"§$%&/()=?\u{300}QWERTZUIOPÜ*ASDFGHJKLÖÄ°'YXCVBNM;:_>",
-    alternate: #" ²³   {[]}\ @ €        ~                   µ   |"#)
-
-  static let fr = KeyboardLayout(
-    plain: "&é\"'(-è_çà)=azertyuiop\u{302}$qsdfghjklmù²*wxcvbn,;:!<",
-    shifted: "1234567890°+AZERTYUIOP\u{308}£QSDFGHJKLM% µWXCVBN?./§>",
-    alternate: #" ~#{[|`\^@]}  €        ¤                        "#)
-
-  private init(plain: String, shifted: String, alternate: String) {
-    (self.plain, self.shifted, self.alternate) = (plain.text, shifted.text, alternate.text)
-  }
-
-  static func named(_ name: Text) -> KeyboardLayout {
-    if name == "de".text { return .de }
-    return name == "fr".text ? .fr : .us
-  }
-
-  func character(_ code: Int, shift: Bool, alternate altGr: Bool, capsLock: Bool) -> UInt16? {
-    guard let index = Self.index(code) else { return nil }
-    if altGr, !alternate.isEmpty { return Self.entry(alternate, index) }
-    guard let low = Self.entry(plain, index) else { return Self.entry(shifted, index) }
-    let high = Self.entry(shifted, index)
-    let isLetter = low >= 0x61 && high == low - 0x20
-    return (isLetter && capsLock ? !shift : shift) ? high : low
-  }
-
-  /// The place of a set 1 code in the tables.
-  private static func index(_ code: Int) -> Int? {
-    switch code {
-    case 0x02...0x0D: return code - 0x02
-    case 0x10...0x1B: return code - 0x10 + 12
-    case 0x1E...0x29: return code - 0x1E + 24
-    case 0x2B...0x35: return code - 0x2B + 36
-    case 0x56: return 47
-    default: return nil
+    var name: String {
+      switch self {
+      case .us: "en-us"
+      case .de: "de"
+      case .fr: "fr"
+      }
     }
   }
 
-  private static func entry(_ table: Text, _ index: Int) -> UInt16? {
-    guard table.indices.contains(index), table[index] != 0x20 else { return nil }
-    return table[index]
+  let layout: Layout
+  /// Four for each set 1 code; 0 says nothing.
+  private var levels = Text(repeating: 0, count: Self.codes * 4)
+  private static let codes = 0x60
+
+  init(_ layout: Layout) {
+    self.layout = layout
+    switch layout {
+    case .us: read(KeyboardRows.enUS)
+    case .de: read(KeyboardRows.german)
+    case .fr: read(KeyboardRows.french)
+    }
+    levels[0x39 * 4] = 0x20
+    levels[0x39 * 4 + 1] = 0x20
+  }
+
+  private mutating func read(_ rows: [KeyboardRows.Row]) {
+    for row in rows {
+      for (index, key) in row.keys.text.split(separator: 0x20).enumerated() {
+        for (level, code) in key.enumerated() where code != KeyboardRows.nothing.value {
+          levels[(Int(row.first) + index) * 4 + level] = code
+        }
+      }
+    }
+  }
+
+  /// The character, or the spacing form of a dead key's accent.
+  func character(_ code: Int, shift: Bool, altGr: Bool, capsLock: Bool) -> UInt16? {
+    guard (0..<Self.codes).contains(code) else { return nil }
+    // As XKB's key types have it: AltGr means nothing to a key of two levels, and caps
+    // lock exchanges two levels of a letter, the upper two only if the lower two are.
+    let start = code * 4
+    let hasUpper = levels[start + 2] != 0 || levels[start + 3] != 0
+    let pair = start + (altGr && hasUpper ? 2 : 0)
+    let isLetter = isPair(start) && isPair(pair)
+    let typed = levels[pair + ((isLetter && capsLock) != shift ? 1 : 0)]
+    return typed == 0 ? nil : typed
+  }
+
+  /// Whether two levels are a letter in both cases.
+  private func isPair(_ place: Int) -> Bool {
+    let (lower, upper) = (levels[place], levels[place + 1])
+    switch lower {
+    case 0x61...0x7A, 0xE0...0xF6, 0xF8...0xFE: return upper == lower - 0x20
+    case 0xDF: return upper == 0x1E9E
+    case 0x153: return upper == 0x152
+    default: return false
+    }
   }
 }
 
 /// A dead key and the character that follows it.
 enum DeadKey {
-  private static let accents: [(dead: UInt16, alone: UInt16, from: Text, to: Text)] = [
-    (0x300, 0x60, "aeiouAEIOU".text, "àèìòùÀÈÌÒÙ".text),
-    (0x301, 0xB4, "aeiouyAEIOUY".text, "áéíóúýÁÉÍÓÚÝ".text),
-    (0x302, 0x5E, "aeiouAEIOU".text, "âêîôûÂÊÎÔÛ".text),
-    (0x308, 0xA8, "aeiouyAEIOU".text, "äëïöüÿÄËÏÖÜ".text),
-  ]
+  private static let accents = KeyboardRows.accents.text
+  private static let compositions = entries(KeyboardRows.compositions)
+  private static let spacing = entries(KeyboardRows.spacing)
 
-  static func isDead(_ code: UInt16) -> Bool { (0x300...0x36F).contains(code) }
+  private static func entries(_ text: String) -> [Text] {
+    text.text.split(separator: 0x20).map { Array($0) }
+  }
 
-  /// The accented character; the accent alone before a space; else just `code`.
+  static func isDead(_ code: UInt16) -> Bool { accents.contains(code) }
+
+  /// The accented character; the accent alone before a space or itself; else just
+  /// `code`.
   static func combine(_ dead: UInt16, _ code: UInt16) -> UInt16 {
-    guard let accent = accents.first(where: { $0.dead == dead }) else { return code }
-    if code == 0x20 || code == dead { return accent.alone }
-    guard let index = accent.from.firstIndex(of: code) else { return code }
-    return accent.to[index]
+    if code == 0x20 || code == dead {
+      return spacing.first { $0[1] == dead }?[0] ?? code
+    }
+    return compositions.first { $0[1] == code && $0[2] == dead }?[0] ?? code
   }
 }
