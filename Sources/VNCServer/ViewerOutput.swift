@@ -88,6 +88,7 @@ final class ViewerOutput {
       for event in events where event.token == Self.linkToken { takeLink() }
       for command in commands.takeAll() { take(command) }
       if !isFinished { advance() }
+      viewer.expect(within: owed)
     }
     router.connect(nil)
     return viewer.isStalled ? "the viewer stopped reading" : ending ?? "the viewer disconnected"
@@ -328,6 +329,7 @@ final class ViewerOutput {
   private func setEncodings(_ encodings: [Int32]) {
     feed(ViewerExtensions.setEncodings(for: encodings))
     _ = viewer.write(extensions.take(encodings))
+    if !extensions.answersFences { pacer.forget() }
     fitPicture()
   }
 
@@ -337,6 +339,7 @@ final class ViewerOutput {
     } else if payload.count == 4 {
       let identifier = payload.reduce(0) { $0 << 8 | UInt32($1) }
       pacer.answered(identifier, now: MonotonicClock.now)
+      viewer.progressed()
     }
   }
 
@@ -364,10 +367,17 @@ final class ViewerOutput {
     }
   }
 
+  /// How much longer than usual the viewer may take for what it has to do before the
+  /// next update; `nil` if nothing waits for it.
+  private var owed: UInt64? {
+    if pacer.waitingSince != nil { return pacer.deliveryTime }
+    return isWatchingSocket ? 0 : nil
+  }
+
   /// Whether the viewer wants an update and its path takes one.
   private func mayStart(_ client: LibVNCClient) -> Bool {
-    guard client.isRequested || continuous != nil, pacer.allowsUpdate else { return false }
-    let isWritable = viewer.isWritable
+    let isWanted = (client.isRequested || continuous != nil) && pacer.allowsUpdate
+    let isWritable = !isWanted || viewer.isWritable
     if isWritable == isWatchingSocket {
       isWatchingSocket = !isWritable
       if isWritable {
@@ -376,7 +386,7 @@ final class ViewerOutput {
         try? poller.add(viewer.descriptor, .writable, token: Self.viewerToken)
       }
     }
-    return isWritable
+    return isWanted && isWritable
   }
 
   /// Sends one update if there is anything to send; `false` if there was not.
