@@ -57,6 +57,7 @@ final class ViewerOutput {
   private var endDeadline: UInt64?
   private var isFinished = false
 
+  private var handshakeDeadline: UInt64?
   init(
     _ viewer: ViewerSocket, _ configuration: ViewerConfiguration,
     _ commands: Mailbox<ViewerSession.Command>, _ router: InputRouter,
@@ -71,6 +72,7 @@ final class ViewerOutput {
     try poller.add(commands.descriptor, token: Self.commandToken)
     status.name = configuration.name
     extensions = ViewerExtensions(name: configuration.name)
+    handshakeDeadline = configuration.handshakeTime.map { MonotonicClock.now + $0 }
     frame = Frame(width: Self.defaultSize.width, height: Self.defaultSize.height)
     source = FrameSource(frame)
     damage = Region()
@@ -91,7 +93,16 @@ final class ViewerOutput {
       viewer.expect(within: owed)
     }
     router.connect(nil)
-    return viewer.isStalled ? "the viewer stopped reading" : ending ?? "the viewer disconnected"
+    return reason
+  }
+
+  /// Why it ended: the reading thread may know better than a write that failed.
+  private var reason: String {
+    if viewer.isStalled { return "the viewer stopped reading" }
+    if endDeadline == nil {
+      for case .inputEnded(let reason) in commands.takeAll() { return reason }
+    }
+    return ending ?? "the viewer disconnected"
   }
 
   private var timeout: Int32 {
@@ -101,6 +112,7 @@ final class ViewerOutput {
     if let endDeadline { deadlines.append(endDeadline) }
     // Once that is over, what is still missing announces itself.
     if !lossy.isEmpty && now < lastChange + Self.stillness {
+    if let handshakeDeadline { deadlines.append(handshakeDeadline) }
       deadlines.append(lastChange + Self.stillness)
     }
     guard let next = deadlines.min() else { return -1 }
@@ -376,6 +388,11 @@ final class ViewerOutput {
 
   /// Whether the viewer wants an update and its path takes one.
   private func mayStart(_ client: LibVNCClient) -> Bool {
+    if client?.isInitialised == true || heldInit != nil {
+      handshakeDeadline = nil
+    } else if let handshakeDeadline, MonotonicClock.now >= handshakeDeadline {
+      return finish("the viewer did not finish its handshake in time")
+    }
     let isWanted = (client.isRequested || continuous != nil) && pacer.allowsUpdate
     let isWritable = !isWanted || viewer.isWritable
     if isWritable == isWatchingSocket {

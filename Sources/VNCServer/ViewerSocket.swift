@@ -29,6 +29,8 @@ final class ViewerSocket: Sendable {
     var since: UInt64 = 0
     var mark = Mark()
     var isStalled = false
+    /// Nobody reads the viewer any more, nor checks on the writer.
+    var isAbandoned = false
   }
 
   /// What tells of progress.
@@ -82,11 +84,11 @@ final class ViewerSocket: Sendable {
     }
     try? watch.arm(at: now + Self.interval)
     defer {
-      let isOwed = writing.withLock { writing in
+      let (isOwed, isGivenUp) = writing.withLock { writing in
         writing.clock = nil
-        return writing.owed != nil
+        return (writing.owed != nil, writing.isStalled || writing.isAbandoned)
       }
-      if isStalled { released.signal() }
+      if isGivenUp { released.signal() }
       if !isOwed { try? watch.arm(at: nil) }
     }
     return body()
@@ -172,6 +174,13 @@ final class ViewerSocket: Sendable {
     }
     shutDown()
     if isWriting { release(writer) }
+  }
+
+  /// Reading thread, as its last deed: ends the connection, and a write to it.
+  func abandon(_ writer: Thread) {
+    writing.withLock { $0.isAbandoned = true }
+    shutDown()
+    release(writer)
   }
 
   /// Gets a writer out of a wait that does not notice the end of the connection,
