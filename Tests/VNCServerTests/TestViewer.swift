@@ -84,9 +84,9 @@ final class TestViewer {
     try send([5, buttons] + Self.big(UInt16(x)) + Self.big(UInt16(y)))
   }
 
-  func continuousUpdates(_ enabled: Bool) throws {
-    try send(
-      [150, enabled ? 1 : 0] + Self.bytes(Rect(x: 0, y: 0, width: width, height: height)))
+  func continuousUpdates(_ enabled: Bool, _ rect: Rect? = nil) throws {
+    let rect = rect ?? Rect(x: 0, y: 0, width: width, height: height)
+    try send([150, enabled ? 1 : 0] + Self.bytes(rect))
   }
 
   func fence(_ flags: UInt32, _ payload: [UInt8]) throws {
