@@ -414,6 +414,34 @@ struct ProtocolTests {
       })
   }
 
+  @Test("a cursor too large to be sent is made smaller, with its hot spot")
+  func largeCursor() throws {
+    let connection = try Connection(scanout(320, 200))
+    var pixels: [UInt8] = []
+    for _ in 0..<96 {
+      for x in 0..<128 { pixels += x < 64 ? [200, 100, 50, 255] : [0, 0, 0, 0] }
+    }
+    let image = try #require(
+      CursorImage(width: 128, height: 96, hotX: 64, hotY: 95, pixels: pixels))
+    connection.machine.server.publish(cursor: image)
+    try connection.viewer.handshake()
+    #expect(connection.wait { $0 == .attached })
+    try connection.viewer.setEncodings([0, -239])
+    try connection.viewer.request(incremental: false)
+    var shape: TestViewer.Rectangle?
+    while shape == nil {
+      guard case .update(let rects) = try connection.viewer.next() else { continue }
+      shape = rects.first { $0.encoding == -239 && $0.rect.width > 0 }
+      try connection.viewer.request()
+    }
+    // A cursor's position is its hot spot.
+    #expect(shape?.rect == Rect(x: 40, y: 59, width: 80, height: 60))
+    let sent = shape?.payload ?? []
+    #expect(Array(sent.prefix(3)) == [200, 100, 50])
+    let mask = Array(sent.suffix(10 * 60))
+    #expect(mask.prefix(10) == [255, 255, 255, 255, 255, 0, 0, 0, 0, 0])
+  }
+
   @Test("a cursor's shape is sent to viewers that draw it")
   func cursor() throws {
     let connection = try Connection(scanout(320, 200))
