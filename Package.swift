@@ -85,7 +85,7 @@ var packages: [Package.Dependency] = [
 if part == "fuzz" {
   targets += [
     .target(name: "CFuzzer"),
-    program("carrel-fuzz", ["CFuzzer", "Devices", "Display", "QMP", "RFB"]),
+    program("carrel-fuzz", ["CFuzzer", "Devices", "Display", "QMP", "RFB", "VNCServer"]),
   ]
 }
 
