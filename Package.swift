@@ -99,7 +99,7 @@ var targets: [Target] = [
   tests("QMP", ["QMP", "TestSupport"]),
   tests("RFB", ["RFB"]),
   tests("Devices", ["Devices", "Snapshot", "TestSupport"]),
-  tests("Display", ["Display"]),
+  tests("Display", ["Display", "Devices"]),
   tests("DisplayLink", ["DisplayLink", "TestSupport"]),
   tests("Disk", ["Disk", "TestSupport"]),
   tests("Snapshot", ["Snapshot"]),
@@ -116,7 +116,7 @@ var packages: [Package.Dependency] = [
 if part == "fuzz" {
   targets += [
     .target(name: "CFuzzer"),
-    program("carrel-fuzz", ["CFuzzer", "Devices", "Display", "QMP", "RFB"]),
+    program("carrel-fuzz", ["CFuzzer", "Devices", "Display", "QMP", "RFB", "VNCServer"]),
   ]
 }
 

@@ -43,6 +43,11 @@ int clinux_memfd_seal_size(int fd) {
   RESULT(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW));
 }
 
+int clinux_memfd_cannot_shrink(int fd) {
+  int seals = fcntl(fd, F_GET_SEALS);
+  return seals >= 0 && (seals & F_SEAL_SHRINK) != 0;
+}
+
 int clinux_ftruncate(int fd, int64_t size) { RESULT(ftruncate(fd, size)); }
 
 static int set_flag(int fd, int get, int set, int flag, int on) {

@@ -25,18 +25,32 @@ import DeviceModel
 ///
 /// **Beginning.** The display says hello first; the VMM answers hello and at once
 /// `surface`, `leds`, `cursor` as they are. Versions must be equal; a VMM answers
-/// another version with its own hello and closes.
+/// another version with its own hello and closes. A display that was given a path
+/// connects when somebody listens there, now or later, and again after the VMM went.
 ///
 /// **Memory.** A surface lies in one of two memories (`Scanout.Source`). The first
 /// `surface` packet on a connection that names a source carries its memfd by
-/// SCM_RIGHTS; it holds for the connection. The display checks that the surface
-/// lies within the memfd's size. A VMM seals the size. A new VMM is a new
-/// connection, with new memories.
+/// SCM_RIGHTS; it holds for the connection. The VMM seals the size; the display
+/// refuses memory without F_SEAL_SHRINK, and checks that the surface lies within it.
+/// A new VMM is a new connection, with new memories.
 ///
 /// **Pace.** `pace` asks for the next damage, naming the sequence of the last one
 /// taken (0 after `hello` and after `surface`). The VMM collects damage and sends
 /// one packet per `pace`; it looks for damage only while somebody asks. `surface`
 /// needs no asking; it makes everything damaged and withdraws damage not yet sent.
+///
+/// **Sizes.** Each `surface` has the size of the guest's mode, and the display makes
+/// it the viewer's. A viewer that knows neither DesktopSize nor ExtendedDesktopSize
+/// keeps the size it was told at first: it sees the picture centred between black
+/// bars, made smaller (never larger) in proportion where it does not fit, and its
+/// pointer spans the picture. `resize` says what a viewer would like; a VMM may
+/// ignore it, and answers, if at all, with a `surface` of that or any other size. The
+/// viewer was told "prohibited" by then and learns of a new size as of any mode change.
+///
+/// **Between VMMs.** Without a VMM, or before its first `surface`, a display shows a
+/// status screen of its own in the last picture's size (1024×768 before the first),
+/// with no pointer and all lights off. Keys that were down count as let go of; what the
+/// viewer types goes nowhere. It keeps the viewer and asks it for nothing.
 ///
 /// **Errors.** Whoever receives a malformed packet closes the connection.
 public enum DisplayLinkMessage: Hashable, Sendable {

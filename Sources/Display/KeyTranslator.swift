@@ -4,9 +4,10 @@ import DeviceModel
 ///
 /// A viewer that names keys has them passed on. From one that names characters,
 /// the layout tells the key; when the guest's modifiers are not as the character
-/// wants them, they are pressed or released around the key and put back. A
-/// character that needs a dead key is typed as two taps; one that the keyboard
-/// lacks as Alt and its number on the keypad.
+/// wants them, they are pressed or released first and put back after the key is
+/// let go of, as the guest's keyboard repeats a key that is held. A character that
+/// needs a dead key is typed as two taps; one that the keyboard lacks as Alt and its
+/// number on the keypad.
 public struct KeyTranslator: Sendable {
   public private(set) var layout: KeyboardLayout
   /// The guest's lock lights, as it last set them.
@@ -16,6 +17,9 @@ public struct KeyTranslator: Sendable {
   private var held: Set<KeyCode> = []
   /// Which key each pressed keysym went to.
   private var pressed: [UInt32: KeyCode] = [:]
+  /// The key that is held with other modifiers than the viewer's, and what was done
+  /// for that.
+  private var borrowed: (key: KeyCode, changes: [(KeyCode, Bool)])?
   private var output: [(KeyCode, Bool)] = []
 
   private static let leftShift = KeyCode(0x2A)
@@ -23,6 +27,7 @@ public struct KeyTranslator: Sendable {
   private static let altGr = KeyCode(0xE038)
   private static let leftAlt = KeyCode(0x38)
   private static let controls = [KeyCode(0x1D), KeyCode(0xE01D)]
+  private static let modifiers = [leftShift, rightShift, altGr, leftAlt] + controls
   private static let numberLock = KeyCode(0x45)
   /// A hostile viewer's endless different keysyms are forgotten beyond this.
   private static let maximumPressed = 128
@@ -34,7 +39,9 @@ public struct KeyTranslator: Sendable {
   /// A key that the viewer names by position. Returns presses (`true`) and
   /// releases for the guest, in order.
   public mutating func translate(code: KeyCode, pressed: Bool) -> [(KeyCode, Bool)] {
+    settle(before: code, pressed)
     send(code, pressed)
+    if !pressed && borrowed?.key == code { giveBack() }
     return takeOutput()
   }
 
@@ -56,6 +63,7 @@ public struct KeyTranslator: Sendable {
 
   /// Lets go of everything.
   public mutating func releaseAll() -> [(KeyCode, Bool)] {
+    borrowed = nil
     for code in held.sorted(by: { $0.rawValue < $1.rawValue }) { send(code, false) }
     pressed = [:]
     return takeOutput()
@@ -79,6 +87,8 @@ public struct KeyTranslator: Sendable {
   // MARK: Keysyms
 
   private mutating func press(_ keysym: UInt32) {
+    if let code = pressed[keysym], code == borrowed?.key { return send(code, true) }
+    giveBack()
     if let code = KeySym.key(keysym) {
       setNumberLock(for: keysym)
       hold(code, for: keysym)
@@ -87,8 +97,11 @@ public struct KeyTranslator: Sendable {
     let strokes =
       KeySym.accent(keysym).map { layout.table.accents[$0].map { [$0] } ?? [] }
       ?? KeySym.character(keysym).map { layout.table.strokes(for: $0) } ?? []
-    if strokes.count == 1 {
-      with(strokes[0]) { $0.hold(strokes[0].code, for: keysym) }
+    if let stroke = strokes.first, strokes.count == 1 {
+      let changes = changes(for: stroke)
+      for (code, isPressed) in changes { send(code, isPressed) }
+      hold(stroke.code, for: keysym)
+      if !changes.isEmpty { borrowed = (stroke.code, changes) }
     } else if !strokes.isEmpty {
       for stroke in strokes { with(stroke) { $0.tap(stroke.code) } }
     } else if let number = Self.latin1(keysym) {
@@ -109,9 +122,12 @@ public struct KeyTranslator: Sendable {
         let strokes = layout.table.strokes(for: character)
         return strokes.count == 1 ? strokes[0].code : nil
       }
-    guard let code, held.contains(code) else { return }
+    guard let code else { return }
+    settle(before: code, false)
+    guard held.contains(code) else { return }
     pressed = pressed.filter { $0.value != code }
     send(code, false)
+    if borrowed?.key == code { giveBack() }
   }
 
   private mutating func setNumberLock(for keysym: UInt32) {
@@ -125,12 +141,29 @@ public struct KeyTranslator: Sendable {
 
   // MARK: Modifiers
 
+  /// Another key that goes down repeats instead of the one that borrows, and a
+  /// modifier's release is about the viewer's own.
+  private mutating func settle(before code: KeyCode, _ isPressed: Bool) {
+    guard let key = borrowed?.key, key != code else { return }
+    if isPressed || Self.modifiers.contains(code) { giveBack() }
+  }
+
+  /// Puts the viewer's modifiers back.
+  private mutating func giveBack() {
+    guard let changes = borrowed?.changes else { return }
+    borrowed = nil
+    for (code, isPressed) in changes.reversed() { send(code, !isPressed) }
+  }
+
   /// Runs `body` with the guest's modifiers as the stroke wants them.
   private mutating func with(_ stroke: KeyStroke, _ body: (inout KeyTranslator) -> Void) {
+    apply(changes(for: stroke), body)
+  }
+
+  /// What makes the guest's modifiers those that the stroke wants.
+  private func changes(for stroke: KeyStroke) -> [(KeyCode, Bool)] {
     var wantsShift = stroke.shift
-    if stroke.isAlphabetic && !stroke.altGr && leds.contains(.capsLock) {
-      wantsShift.toggle()
-    }
+    if stroke.isAlphabetic && leds.contains(.capsLock) { wantsShift.toggle() }
     var changes: [(KeyCode, Bool)] = []
     let shifts = [Self.leftShift, Self.rightShift].filter(held.contains)
     if wantsShift && shifts.isEmpty { changes.append((Self.leftShift, true)) }
@@ -146,7 +179,7 @@ public struct KeyTranslator: Sendable {
     } else if hasAltGr {
       changes.append((Self.altGr, false))
     }
-    apply(changes, body)
+    return changes
   }
 
   private mutating func apply(
@@ -166,8 +199,7 @@ public struct KeyTranslator: Sendable {
   /// Alt with 0 and the character's number on the keypad: Windows and the Linux
   /// console make Latin-1 characters of it.
   private mutating func typeNumber(_ number: UInt32) {
-    let modifiers = [Self.leftShift, Self.rightShift, Self.altGr, Self.leftAlt] + Self.controls
-    var changes = modifiers.filter(held.contains).map { ($0, false) }
+    var changes = Self.modifiers.filter(held.contains).map { ($0, false) }
     changes.append((Self.leftAlt, true))
     if !leds.contains(.numLock) { setNumberLock(for: 0xFFB0) }
     apply(changes) { translator in

@@ -140,6 +140,11 @@ public final class DisplayLinkClient {
       return [.attached(name: name)]
     case .surface(let scanout):
       if let descriptor = descriptors.first {
+        guard SharedMemory.keepsSize(descriptor) else {
+          throw DisplayLinkError(
+            .surface,
+            "display link: a surface's memory may shrink (F_SEAL_SHRINK is not set on it)")
+        }
         mappings[scanout.source] = try MemoryMapping(
           descriptor, offset: 0, size: Int(clamping: descriptor.size()), access: .readOnly)
       }

@@ -19,6 +19,12 @@ public struct SharedMemory: Sendable {
     self.size = size
   }
 
+  /// Whether memory that somebody sent keeps its size, so that no access to a mapping
+  /// of it can ever raise SIGBUS.
+  public static func keepsSize(_ descriptor: FileDescriptor) -> Bool {
+    clinux_memfd_cannot_shrink(descriptor.raw) == 1
+  }
+
   /// Maps all of it.
   public func map(writable: Bool = true) throws(SystemError) -> MemoryMapping {
     try MemoryMapping(descriptor, offset: 0, size: size, access: writable ? .shared : .readOnly)

@@ -20,6 +20,16 @@ package enum ClientMessage: Hashable, Sendable {
   /// Whole, as received, for libvncserver: pixel format, extended clipboard, xvp.
   case passed([UInt8])
   case setDesktopSize([UInt8])
+
+  /// About how many bytes it keeps.
+  var size: Int {
+    switch self {
+    case .cutText(let bytes), .passed(let bytes), .setDesktopSize(let bytes): bytes.count
+    case .encodings(let encodings): encodings.count * 4
+    case .fence(_, let payload): payload.count
+    default: 0
+    }
+  }
 }
 
 /// Why a viewer's bytes cannot be taken.

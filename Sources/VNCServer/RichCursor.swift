@@ -4,13 +4,15 @@ import Glibc
 
 /// Cursor images as libvncserver keeps them.
 enum RichCursor {
-  /// The largest side that fits an update buffer of libvncserver.
-  private static let maximumSide = 64
+  /// libvncserver sends a cursor whose pixels and mask fit its update buffer of 30,000
+  /// bytes, and none at all otherwise; this side fits with room for the headers.
+  private static let maximumSide = 80
 
-  /// A cursor for `rfbFreeCursor`; `nil` when memory is short.
-  static func make(_ image: CursorImage) -> UnsafeMutablePointer<rfbCursor>? {
-    let width = min(image.width, maximumSide)
-    let height = min(image.height, maximumSide)
+  /// A cursor for `rfbFreeCursor`; `nil` when memory is short. One too large to be
+  /// sent is made smaller.
+  static func make(_ picture: CursorImage) -> UnsafeMutablePointer<rfbCursor>? {
+    let image = fitting(picture)
+    let (width, height) = (image.width, image.height)
     let rowBytes = (width + 7) / 8
     guard let cursor = zeroed(rfbCursor.self, 1),
       let mask = zeroed(UInt8.self, rowBytes * height),
@@ -44,13 +46,38 @@ enum RichCursor {
     cursor.pointee.richSource = rich
     cursor.pointee.width = UInt16(width)
     cursor.pointee.height = UInt16(height)
-    cursor.pointee.xhot = UInt16(min(image.hotX, width - 1))
-    cursor.pointee.yhot = UInt16(min(image.hotY, height - 1))
+    cursor.pointee.xhot = UInt16(image.hotX)
+    cursor.pointee.yhot = UInt16(image.hotY)
     // As an X cursor: dark pixels black, the others white.
     cursor.pointee.backRed = 0xFFFF
     cursor.pointee.backGreen = 0xFFFF
     cursor.pointee.backBlue = 0xFFFF
     return cursor
+  }
+
+  /// The image within the largest sides, each pixel the mean of those it stands for.
+  private static func fitting(_ image: CursorImage) -> CursorImage {
+    let longest = max(image.width, image.height)
+    guard longest > maximumSide else { return image }
+    let width = max(1, image.width * maximumSide / longest)
+    let height = max(1, image.height * maximumSide / longest)
+    var pixels: [UInt8] = []
+    pixels.reserveCapacity(width * height * 4)
+    for y in 0..<height {
+      let rows = (y * image.height / height)..<((y + 1) * image.height / height)
+      for x in 0..<width {
+        let columns = (x * image.width / width)..<((x + 1) * image.width / width)
+        for channel in 0..<4 {
+          let sum = rows.reduce(0) { sum, row in
+            columns.reduce(sum) { $0 + Int(image.pixels[(row * image.width + $1) * 4 + channel]) }
+          }
+          pixels.append(UInt8(sum / (rows.count * columns.count)))
+        }
+      }
+    }
+    return CursorImage(
+      width: width, height: height, hotX: image.hotX * width / image.width,
+      hotY: image.hotY * height / image.height, pixels: pixels) ?? image
   }
 
   /// Memory that libvncserver frees with free().

@@ -4,8 +4,8 @@ import LinuxSystem
 /// The thread that reads a viewer. Keys and pointer leave from here for the VMM;
 /// everything else goes to the encoder's thread.
 struct ViewerInput {
-  /// Messages that may wait for the encoder: more is a flood.
-  private static let maximumWaiting = 8192
+  /// What may wait for the encoder, in messages and in their bytes: more is a flood.
+  private static let maximumWaiting = (messages: 8192, bytes: 4 << 20)
 
   private let viewer: ViewerSocket
   private let router: InputRouter
@@ -60,12 +60,15 @@ struct ViewerInput {
       router.key(keysym: keysym, scanCode: keycode, pressed: pressed)
     case .pointer(let buttons, let x, let y):
       router.pointer(buttons: buttons, x: x, y: y)
-      if router.isCursorPainted {
-        return commands.post(.message(message)) <= Self.maximumWaiting
-      }
-    default:
-      return commands.post(.message(message)) <= Self.maximumWaiting
+      if router.isCursorPainted { return post(message) }
+    default: return post(message)
     }
     return true
+  }
+
+  private func post(_ message: ClientMessage) -> Bool {
+    let waiting = commands.post(.message(message), bytes: message.size)
+    return waiting.count <= Self.maximumWaiting.messages
+      && waiting.bytes <= Self.maximumWaiting.bytes
   }
 }

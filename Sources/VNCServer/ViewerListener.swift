@@ -10,6 +10,9 @@ public final class ViewerListener: Sendable {
   public let port: UInt16
 
   private static let maximumViewers = 16
+  private static let handshakeTime: UInt64 = 10_000_000_000
+  /// How long to wait for descriptors or memory when there are none, at most.
+  private static let recovery: Int32 = 1000
 
   private let descriptor: FileDescriptor
   private let stop: EventDescriptor
@@ -34,9 +37,14 @@ public final class ViewerListener: Sendable {
     let (descriptor, port) = try Self.listen(at: address)
     let stop = try EventDescriptor()
     let ended = try Mailbox<Int>()
+    let poller = try Poller()
+    try poller.add(descriptor, token: Self.listenerToken)
+    try poller.add(stop.descriptor, token: Self.stopToken)
+    try poller.add(ended.descriptor, token: Self.endedToken)
     (self.descriptor, self.port, self.stop, self.ended) = (descriptor, port, stop, ended)
     var configuration = configuration
     configuration.machineTakesPower = true
+    configuration.handshakeTime = configuration.handshakeTime ?? Self.handshakeTime
     let start: @Sendable (Int, FileDescriptor) -> ViewerSession? = {
       [configuration] number, client in
       guard let link = try? connect() else { return nil }
@@ -47,7 +55,7 @@ public final class ViewerListener: Sendable {
       return session
     }
     thread = Guarded(
-      try Thread(name: "viewers") { Self.serve(descriptor, stop, ended, start) })
+      try Thread(name: "viewers") { Self.serve(descriptor, poller, ended, start) })
   }
 
   /// Stops listening and disconnects all viewers.
@@ -62,22 +70,28 @@ public final class ViewerListener: Sendable {
 
   /// Accepts viewers until told to stop, and clears up after those that left.
   private static func serve(
-    _ listener: FileDescriptor, _ stop: EventDescriptor, _ ended: Mailbox<Int>,
+    _ listener: FileDescriptor, _ poller: Poller, _ ended: Mailbox<Int>,
     _ start: (Int, FileDescriptor) -> ViewerSession?
   ) {
-    guard let poller = try? Poller(),
-      (try? poller.add(listener, token: listenerToken)) != nil,
-      (try? poller.add(stop.descriptor, token: stopToken)) != nil,
-      (try? poller.add(ended.descriptor, token: endedToken)) != nil
-    else { return }
     var sessions: [Int: ViewerSession] = [:]
     var next = 0
     var isStopped = false
-    while !isStopped, let events = try? poller.wait() {
+    var isListening = true
+    while !isStopped,
+      let events = try? poller.wait(milliseconds: isListening ? -1 : recovery)
+    {
+      if !isListening && (try? poller.add(listener, token: listenerToken)) != nil {
+        isListening = true
+      }
       for event in events {
         switch event.token {
         case listenerToken:
           let raw = clinux_accept(listener.raw)
+          if raw < 0 && [EMFILE, ENFILE, ENOMEM, ENOBUFS].contains(-raw) {
+            // The viewer stays in the queue and would be reported again at once.
+            poller.remove(listener)
+            isListening = false
+          }
           guard raw >= 0 else { continue }
           let client = FileDescriptor(owning: raw)
           next += 1
@@ -119,6 +133,8 @@ public final class ViewerListener: Sendable {
       throw SystemError(
         code: code, "listen for viewers at \(address)" + (code == EADDRINUSE ? remedy : ""))
     }
+    // Whoever connected may be gone before it is accepted.
+    try descriptor.setNonBlocking(true)
     return (descriptor, port(of: raw))
   }
 

@@ -51,10 +51,13 @@ final class ViewerOutput {
   private var extensions: ViewerExtensions
   private var pacer = UpdatePacer()
   private var continuous: Rect?
+  /// What was asked for whether it changed or not, and has not been sent yet.
+  private var demanded = Region()
   private var heldInit: (message: [UInt8], deadline: UInt64)?
   private var isWatchingSocket = false
   private var ending: String?
   private var endDeadline: UInt64?
+  private var handshakeDeadline: UInt64?
   private var isFinished = false
 
   init(
@@ -69,6 +72,7 @@ final class ViewerOutput {
     self.report = report
     poller = try Poller()
     try poller.add(commands.descriptor, token: Self.commandToken)
+    handshakeDeadline = configuration.handshakeTime.map { MonotonicClock.now + $0 }
     status.name = configuration.name
     extensions = ViewerExtensions(name: configuration.name)
     frame = Frame(width: Self.defaultSize.width, height: Self.defaultSize.height)
@@ -88,9 +92,19 @@ final class ViewerOutput {
       for event in events where event.token == Self.linkToken { takeLink() }
       for command in commands.takeAll() { take(command) }
       if !isFinished { advance() }
+      viewer.expect(within: owed)
     }
     router.connect(nil)
-    return viewer.isStalled ? "the viewer stopped reading" : ending ?? "the viewer disconnected"
+    return reason
+  }
+
+  /// Why it ended: the reading thread may know better than a write that failed.
+  private var reason: String {
+    if viewer.isStalled { return "the viewer stopped reading" }
+    if endDeadline == nil {
+      for case .inputEnded(let reason) in commands.takeAll() { return reason }
+    }
+    return ending ?? "the viewer disconnected"
   }
 
   private var timeout: Int32 {
@@ -98,6 +112,7 @@ final class ViewerOutput {
     var deadlines: [UInt64] = []
     if let held = heldInit { deadlines.append(held.deadline) }
     if let endDeadline { deadlines.append(endDeadline) }
+    if let handshakeDeadline { deadlines.append(handshakeDeadline) }
     // Once that is over, what is still missing announces itself.
     if !lossy.isEmpty && now < lastChange + Self.stillness {
       deadlines.append(lastChange + Self.stillness)
@@ -145,11 +160,21 @@ final class ViewerOutput {
   }
 
   private func detach() {
-    if let link { poller.remove(link.descriptor) }
-    router.connect(nil)
-    link = nil
-    isAttached = false
+    guard let link else { return }
+    poller.remove(link.descriptor)
+    self.link = nil
+    forgetMachine()
+    status.text = StatusText().text
+    status.percent = nil
     showStatusScreen()
+  }
+
+  /// Nothing of the machine that was there shows or counts any more.
+  private func forgetMachine() {
+    isAttached = false
+    router.connect(nil)
+    setLEDs([])
+    setCursor(.hidden)
   }
 
   private func takeLink() {
@@ -162,10 +187,7 @@ final class ViewerOutput {
         if !name.isEmpty { rename(name) }
         report(.attached)
       case .detached:
-        isAttached = false
-        router.connect(nil)
-        setLEDs([])
-        setCursor(.hidden)
+        forgetMachine()
         status.text = "Waiting for the desktop to come back"
         status.percent = nil
         showStatusScreen()
@@ -181,7 +203,11 @@ final class ViewerOutput {
         damage.formUnion(region)
       case .cursor(let image): setCursor(image)
       case .leds(let leds): setLEDs(leds)
-      case .bell: _ = viewer.write([RFBNumbers.ServerMessage.bell])
+      case .bell:
+        // Not into the handshake.
+        if client?.isInitialised == true {
+          _ = viewer.write([RFBNumbers.ServerMessage.bell])
+        }
       case .name(let name): rename(name)
       }
     }
@@ -233,6 +259,7 @@ final class ViewerOutput {
       frame = Frame(width: source.width, height: source.height)
       client?.setFrame(frame)
       lossy.removeAll()
+      demanded.removeAll()
     }
     let viewport = Viewport(
       frameWidth: frame.width, frameHeight: frame.height, pictureWidth: source.width,
@@ -269,6 +296,8 @@ final class ViewerOutput {
   // MARK: The viewer
 
   private func take(_ message: ClientMessage) {
+    // A viewer that does not wait for the answer to its ClientInit gets it at once.
+    introduce()
     switch message {
     case .version(let minor):
       do {
@@ -289,6 +318,10 @@ final class ViewerOutput {
       }
     case .encodings(let encodings): setEncodings(encodings)
     case .updateRequest(let incremental, let rect):
+      // rfbproto, EnableContinuousUpdates: while they are on, incremental requests are
+      // ignored and others honoured.
+      guard !incremental || continuous == nil else { break }
+      if !incremental { demanded.formUnion(rect.intersection(frame.bounds)) }
       client?.request(rect, incremental: incremental)
     case .cutText(let bytes):
       link?.send(.clipboard(String(decoding: bytes.map { UInt16($0) }, as: UTF16.self)))
@@ -296,10 +329,18 @@ final class ViewerOutput {
     case .continuousUpdates(let enabled, let rect):
       continuous = enabled ? rect : nil
       client?.forgetRequests()
+      for rect in demanded.rects { client?.request(rect, incremental: true) }
       if !enabled { _ = viewer.write([RFBNumbers.ServerMessage.endOfContinuousUpdates]) }
     case .passed(let bytes), .setDesktopSize(let bytes): feed(bytes)
     case .key, .extendedKey, .pointer: break
     }
+  }
+
+  /// Ends the handshake, if the picture was all that it waited for.
+  private func introduce() {
+    guard let held = heldInit else { return }
+    heldInit = nil
+    feed(held.message)
   }
 
   private func feed(_ message: [UInt8]) {
@@ -328,6 +369,7 @@ final class ViewerOutput {
   private func setEncodings(_ encodings: [Int32]) {
     feed(ViewerExtensions.setEncodings(for: encodings))
     _ = viewer.write(extensions.take(encodings))
+    if !extensions.answersFences { pacer.forget() }
     fitPicture()
   }
 
@@ -337,6 +379,7 @@ final class ViewerOutput {
     } else if payload.count == 4 {
       let identifier = payload.reduce(0) { $0 << 8 | UInt32($1) }
       pacer.answered(identifier, now: MonotonicClock.now)
+      viewer.progressed()
     }
   }
 
@@ -345,9 +388,13 @@ final class ViewerOutput {
   /// Does whatever can be done now.
   private func advance() {
     if let endDeadline, MonotonicClock.now >= endDeadline { return finish("ended") }
+    if client?.isInitialised == true || heldInit != nil {
+      handshakeDeadline = nil
+    } else if let handshakeDeadline, MonotonicClock.now >= handshakeDeadline {
+      return finish("the viewer did not finish its handshake in time")
+    }
     if let held = heldInit, surface != nil || MonotonicClock.now >= held.deadline {
-      heldInit = nil
-      feed(held.message)
+      introduce()
     }
     guard let client, client.isInitialised, heldInit == nil else { return }
     if needsStatusScreen { drawStatusScreen() }
@@ -364,10 +411,17 @@ final class ViewerOutput {
     }
   }
 
+  /// How much longer than usual the viewer may take for what it has to do before the
+  /// next update; `nil` if nothing waits for it.
+  private var owed: UInt64? {
+    if pacer.waitingSince != nil { return pacer.deliveryTime }
+    return isWatchingSocket ? 0 : nil
+  }
+
   /// Whether the viewer wants an update and its path takes one.
   private func mayStart(_ client: LibVNCClient) -> Bool {
-    guard client.isRequested || continuous != nil, pacer.allowsUpdate else { return false }
-    let isWritable = viewer.isWritable
+    let isWanted = (client.isRequested || continuous != nil) && pacer.allowsUpdate
+    let isWritable = !isWanted || viewer.isWritable
     if isWritable == isWatchingSocket {
       isWatchingSocket = !isWritable
       if isWritable {
@@ -376,7 +430,7 @@ final class ViewerOutput {
         try? poller.add(viewer.descriptor, .writable, token: Self.viewerToken)
       }
     }
-    return isWritable
+    return isWanted && isWritable
   }
 
   /// Sends one update if there is anything to send; `false` if there was not.
@@ -420,6 +474,7 @@ final class ViewerOutput {
     for sent: Region, bytes: Int, _ client: LibVNCClient, lossless: Bool
   ) {
     if client.isLossy && !lossless { lossy.formUnion(sent) } else { lossy.subtract(sent) }
+    demanded.subtract(sent)
     guard extensions.answersFences else { return }
     let identifier = pacer.sent(bytes: bytes, now: MonotonicClock.now)
     _ = viewer.write(ViewerExtensions.fenceRequest(identifier))

@@ -9,6 +9,9 @@ public struct ViewerConfiguration: Sendable {
   public var layout = KeyboardLayout.enUS
   /// Power requests go to the machine over the display link, not to the owner.
   public var machineTakesPower = false
+  /// How long a viewer may take for its handshake, in nanoseconds; `nil` where the
+  /// owner sees to that.
+  public var handshakeTime: UInt64?
 
   public init() {}
 }
@@ -74,6 +77,7 @@ public final class ViewerSession: Sendable {
     let input = try Thread(name: "viewer input") {
       let reason = ViewerInput(viewer, router, commands, output).run()
       commands.post(.inputEnded(reason))
+      viewer.abandon(output)
     }
     threads = Guarded([output, input])
   }

@@ -2,7 +2,7 @@ import Glibc
 import LinuxSystem
 
 /// A viewer's socket: read by one thread, written by another, and watched while
-/// it is written, so that a viewer that stops reading is shed.
+/// it is written or the viewer owes something, so that one that stops reading is shed.
 final class ViewerSocket: Sendable {
   /// How long a viewer may take nothing while something waits for it.
   static let patience: UInt64 = 2_000_000_000
@@ -20,15 +20,23 @@ final class ViewerSocket: Sendable {
   private let writing = Guarded(Writing())
 
   private struct Writing {
+    /// The writer's processor clock, while it writes, and since when.
     var clock: clockid_t?
+    var start: UInt64 = 0
+    /// How much longer than `patience` what the viewer owes may take.
+    var owed: UInt64?
+    /// The last progress.
     var since: UInt64 = 0
     var mark = Mark()
     var isStalled = false
+    /// Nobody reads the viewer any more, nor checks on the writer.
+    var isAbandoned = false
   }
 
-  /// Changes whenever the writer gets anything done.
-  private struct Mark: Equatable {
+  /// What tells of progress.
+  private struct Mark {
     var processorTime: UInt64 = 0
+    /// Bytes that the kernel keeps for the viewer.
     var queued = 0
   }
 
@@ -66,18 +74,49 @@ final class ViewerSocket: Sendable {
     var clock = clockid_t()
     pthread_getcpuclockid(pthread_self(), &clock)
     let mark = mark(of: clock)
+    let now = MonotonicClock.now
     writing.withLock { writing in
       writing.clock = clock
-      writing.since = MonotonicClock.now
+      writing.start = now
+      // What a viewer owes is not paid by more being written to it.
+      if writing.owed == nil { writing.since = now }
       writing.mark = mark
     }
-    try? watch.arm(at: MonotonicClock.now + Self.interval)
+    try? watch.arm(at: now + Self.interval)
     defer {
-      writing.withLock { $0.clock = nil }
-      if isStalled { released.signal() }
-      try? watch.arm(at: nil)
+      let (isOwed, isGivenUp) = writing.withLock { writing in
+        writing.clock = nil
+        return (writing.owed != nil, writing.isStalled || writing.isAbandoned)
+      }
+      if isGivenUp { released.signal() }
+      if !isOwed { try? watch.arm(at: nil) }
     }
     return body()
+  }
+
+  // MARK: Between writes
+
+  /// The viewer must do something before anything more is written: answer a fence, or
+  /// take what is in the socket. Until then it is watched as during a write.
+  ///
+  /// - Parameter time: how much longer than `patience` that may take, in nanoseconds;
+  ///   `nil` when it owes nothing.
+  func expect(within time: UInt64?) {
+    let now = MonotonicClock.now
+    let mark = mark(of: nil)
+    let isNew = writing.withLock { writing in
+      let isNew = writing.owed == nil && time != nil
+      writing.owed = time
+      if isNew { (writing.since, writing.mark.queued) = (now, mark.queued) }
+      return isNew
+    }
+    if isNew { try? watch.arm(at: now + Self.interval) }
+  }
+
+  /// The viewer did some of what is expected.
+  func progressed() {
+    let now = MonotonicClock.now
+    writing.withLock { $0.since = now }
   }
 
   /// Writes all of a short message, waiting where the socket is full.
@@ -106,30 +145,42 @@ final class ViewerSocket: Sendable {
     }
   }
 
-  /// Reading thread: sheds the viewer when the writer got nothing done for long.
+  /// Reading thread: sheds the viewer when nothing got on for long.
   ///
   /// A writer that gets anything through wakes up to write more, and so uses
   /// processor time; that, or a queue that shrinks, is progress.
   func checkProgress(of writer: Thread) {
     watch.drain()
-    let (isWriting, isStalled) = writing.withLock { writing in
-      guard let clock = writing.clock else { return (false, false) }
+    let (isWatched, isWriting, isStalled) = writing.withLock { writing in
+      guard writing.clock != nil || writing.owed != nil else { return (false, false, false) }
       let now = MonotonicClock.now
-      let mark = mark(of: clock)
-      if mark != writing.mark {
-        writing.mark = mark
+      let mark = mark(of: writing.clock)
+      // A short write uses some, too, and says nothing about the viewer.
+      let isBlocked = writing.clock != nil && now - writing.start >= Self.interval / 2
+      if mark.queued < writing.mark.queued
+        || isBlocked && mark.processorTime != writing.mark.processorTime
+      {
         writing.since = now
       }
-      if now - writing.since >= Self.patience - Self.interval { writing.isStalled = true }
-      return (true, writing.isStalled)
+      writing.mark = mark
+      let patience = Self.patience - Self.interval + (writing.owed ?? 0)
+      if now - writing.since >= patience { writing.isStalled = true }
+      return (true, writing.clock != nil, writing.isStalled)
     }
-    guard isWriting else { return }
-    if isStalled {
-      shutDown()
-      release(writer)
-    } else {
+    guard isWatched else { return }
+    guard isStalled else {
       try? watch.arm(at: MonotonicClock.now + Self.interval)
+      return
     }
+    shutDown()
+    if isWriting { release(writer) }
+  }
+
+  /// Reading thread, as its last deed: ends the connection, and a write to it.
+  func abandon(_ writer: Thread) {
+    writing.withLock { $0.isAbandoned = true }
+    shutDown()
+    release(writer)
   }
 
   /// Gets a writer out of a wait that does not notice the end of the connection,
@@ -151,9 +202,9 @@ final class ViewerSocket: Sendable {
     pthread_sigmask(SIG_UNBLOCK, &signals, nil)
   }
 
-  private func mark(of clock: clockid_t) -> Mark {
+  private func mark(of clock: clockid_t?) -> Mark {
     var time = timespec()
-    clock_gettime(clock, &time)
+    if let clock { clock_gettime(clock, &time) }
     var queued: Int32 = 0
     _ = ioctl(descriptor.raw, UInt(TIOCOUTQ), &queued)
     return Mark(

@@ -258,6 +258,20 @@ struct DisplayLinkTests {
     withExtendedLifetime(bytes) {}
   }
 
+  @Test("memory that may shrink under its reader ends the connection")
+  func unsealedMemory() throws {
+    let directory = temporaryDirectory()
+    let (vmm, display) = try UnixSocket.pair(kind: .packets)
+    let viewer = Viewer(try DisplayLinkClient(connected: display))
+    let file = try FileDescriptor.open("\(directory)/memory", [.writable, .create])
+    try file.setSize(65536)
+    let hello = DisplayLinkMessage.hello(version: DisplayLinkMessage.version, name: "")
+    try vmm.send(hello.encoded())
+    try vmm.send(DisplayLinkMessage.surface(small).encoded(), descriptors: [file])
+    #expect(try run(nil, Machine(), [viewer]) { viewer.detached == 1 })
+    #expect(viewer.surfaces == 0)
+  }
+
   @Test("a display attaches when the VMM appears, and again after it was replaced")
   func reconnection() throws {
     let directory = temporaryDirectory()

@@ -64,14 +64,20 @@ private struct Guest {
       return numLock != shift ? 1 : 0
     }
     let altGr = down.contains(0xE038)
-    if capsLock && !altGr && levels.count > 1, isPair(levels[0], levels[1]) { shift.toggle() }
+    if capsLock && levels.count > 1, isPair(levels[0], levels[1]),
+      !altGr || levels.count == 4 && isPair(levels[2], levels[3])
+    {
+      // FOUR_LEVEL_ALPHABETIC, and (SEMI)ALPHABETIC without AltGr.
+      shift.toggle()
+    }
     return (shift ? 1 : 0) + (altGr ? 2 : 0)
   }
 
   private func isPair(_ lower: UInt32, _ upper: UInt32) -> Bool {
-    guard lower != upper, let small = Unicode.Scalar(lower), let large = Unicode.Scalar(upper)
-    else { return false }
-    return small.properties.uppercaseMapping == String(Character(large))
+    if lower == 0x13BD { return upper == 0x13BC }
+    let scalars = [lower, upper].compactMap { Unicode.Scalar($0 & 0xFF_FFFF) }
+    guard lower != upper, scalars.count == 2 else { return false }
+    return scalars[1].properties.lowercaseMapping == String(Character(scalars[0]))
   }
 
   private mutating func compose(_ keysym: UInt32) {
@@ -150,6 +156,7 @@ struct KeyTranslatorTests {
     ]
     let keypad =
       Array(0xFF95...0xFF9F) + Array(0xFFB0...0xFFB9) + [0xFF8D, 0xFFAA, 0xFFAB, 0xFFAD, 0xFFAF]
+    // KP_Decimal and KP_Separator are one key, as the guest's layout names it.
     for keysym in navigation + Array(0xFFBE...0xFFC9) + keypad.map(UInt32.init) {
       for numLock in [false, true] {
         var translator = KeyTranslator(layout: layout)
@@ -162,6 +169,46 @@ struct KeyTranslatorTests {
           guest.typed.last == keysym, "keysym \(String(keysym, radix: 16)), num \(numLock)")
       }
     }
+  }
+
+  @Test(
+    "keypad keys by their other names are the keys of a PC keyboard",
+    arguments: [
+      (0xFFAC, 0x53), (0xFFAE, 0x53), (0xFFBD, 0x59), (0xFF80, 0x39), (0xFF89, 0x0F),
+      (0xFF91, 0x3B), (0xFF92, 0x3C), (0xFF93, 0x3D), (0xFF94, 0x3E),
+    ] as [(UInt32, UInt16)], KeyboardLayout.allCases)
+  func keypadNames(key: (keysym: UInt32, code: UInt16), layout: KeyboardLayout) {
+    var translator = KeyTranslator(layout: layout)
+    translator.leds = .numLock
+    let events =
+      translator.translate(keysym: key.keysym, pressed: true)
+      + translator.translate(keysym: key.keysym, pressed: false)
+    #expect(events.map(\.0) == [KeyCode(key.code), KeyCode(key.code)])
+    #expect(events.map(\.1) == [true, false])
+  }
+
+  @Test("a modifier that was added for a key stays until the key is let go of")
+  func modifierStays() {
+    var translator = KeyTranslator(layout: .enUS)
+    func codes(_ keysym: UInt32, _ pressed: Bool) -> [Int] {
+      translator.translate(keysym: keysym, pressed: pressed).map {
+        Int($0.0.rawValue) * ($0.1 ? 1 : -1)
+      }
+    }
+    #expect(codes(0x41, true) == [0x2A, 0x1E])
+    #expect(codes(0x41, true) == [0x1E])
+    #expect(codes(0x41, false) == [-0x1E, -0x2A])
+    // Rolling over to the next key: that one repeats now.
+    #expect(codes(0x41, true) == [0x2A, 0x1E])
+    #expect(codes(0x62, true) == [-0x2A, 0x30])
+    #expect(codes(0x41, false) == [-0x1E])
+    #expect(codes(0x62, false) == [-0x30])
+    // The viewer lets go of the Shift that was lifted for a key.
+    #expect(codes(0xFFE1, true) == [0x2A])
+    #expect(codes(0x62, true) == [-0x2A, 0x30])
+    #expect(codes(0xFFE1, false) == [0x2A, -0x2A])
+    #expect(codes(0x62, false) == [-0x30])
+    #expect(translator.releaseAll().isEmpty)
   }
 
   @Test("a letter released in the other case lets its key go")
@@ -183,7 +230,9 @@ struct KeyTranslatorTests {
     guest.take(translator.translate(keysym: 0xFFEA, pressed: true))
     guest.take(translator.translate(keysym: 0x40, pressed: true))
     #expect(guest.typed == [0x40])
-    #expect(guest.down == [0x1D, 0xE038, 0x10])
+    #expect(guest.down == [0xE038, 0x10])
+    guest.take(translator.translate(keysym: 0x40, pressed: false))
+    #expect(guest.down == [0x1D, 0xE038])
   }
 
   @Test("a shortcut keeps its modifier")

@@ -110,7 +110,7 @@ struct ProtocolTests {
     #expect(
       connection.machine.received.inputs == [
         .key(KeyCode(0x2A), pressed: true), .key(KeyCode(0x1E), pressed: true),
-        .key(KeyCode(0x2A), pressed: false), .key(KeyCode(0x1E), pressed: false),
+        .key(KeyCode(0x1E), pressed: false), .key(KeyCode(0x2A), pressed: false),
       ])
   }
 
@@ -219,6 +219,98 @@ struct ProtocolTests {
     #expect(!connection.viewer.hasMore(within: 300))
   }
 
+  @Test("while updates are continuous, incremental requests are ignored and others honoured")
+  func requestsDuringContinuousUpdates() throws {
+    let size = scanout(320, 200)
+    let connection = try Connection(size)
+    let viewer = connection.viewer
+    connection.machine.paint(size)
+    try viewer.handshake()
+    try viewer.setEncodings([0, -313])
+    #expect(try viewer.next() == .endOfContinuousUpdates)
+    // All of it is wanted, and then only a corner continuously.
+    try viewer.request(incremental: false)
+    try viewer.continuousUpdates(true, Rect(x: 0, y: 0, width: 64, height: 64))
+    while !connection.isExact(size) { _ = try viewer.next() }
+    try viewer.request()
+    connection.machine.fill(size, Rect(x: 192, y: 128, width: 8, height: 8), 0x777777)
+    #expect(!viewer.hasMore(within: 300))
+    connection.machine.fill(size, Rect(x: 8, y: 8, width: 8, height: 8), 0x888888)
+    while viewer.pixel(9, 9) != 0x888888 { _ = try viewer.next() }
+    #expect(viewer.pixel(193, 129) != 0x777777)
+    try viewer.request(incremental: false, Rect(x: 192, y: 128, width: 64, height: 64))
+    while viewer.pixel(193, 129) != 0x777777 { _ = try viewer.next() }
+    #expect(connection.isExact(size))
+  }
+
+  @Test("a bell does not ring into the handshake, and rings after it")
+  func bellDuringHandshake() throws {
+    let connection = try Connection(nil)
+    let viewer = connection.viewer
+    #expect(connection.wait { $0 == .attached })
+    #expect(try viewer.read(12) == Array("RFB 003.008\n".utf8))
+    connection.machine.server.ringBell()
+    try viewer.send(Array("RFB 003.008\n".utf8))
+    #expect(try viewer.read(2) == [1, 1])
+    connection.machine.server.ringBell()
+    // The picture is waited for before ServerInit.
+    try viewer.send([1, 1])
+    #expect(try viewer.read(4) == [0, 0, 0, 0])
+    connection.machine.server.ringBell()
+    connection.machine.server.publish(scanout(320, 200))
+    #expect(try viewer.read(4) == [1, 64, 0, 200])
+    _ = try viewer.read(29)
+    connection.machine.server.ringBell()
+    #expect(try viewer.next() == .bell)
+  }
+
+  @Test("messages right behind ClientInit are taken after it")
+  func impatientViewer() throws {
+    let connection = try Connection(nil)
+    let viewer = connection.viewer
+    #expect(connection.wait { $0 == .attached })
+    // Shared, encodings, a fence and a request before any answer.
+    try viewer.send(
+      Array("RFB 003.008\n".utf8) + [1, 1, 2, 0, 0, 2, 0, 0, 0, 0] + TestViewer.big(Int32(-312)))
+    try viewer.fence(0x8000_0001, [7])
+    #expect(try viewer.read(12 + 2 + 4).suffix(4) == [0, 0, 0, 0])
+    #expect(try viewer.read(4) == [4, 0, 3, 0])
+    _ = try viewer.read(29)
+    #expect(try viewer.next() == .fence(flags: 0x8000_0000, payload: []))
+    #expect(try viewer.next() == .fence(flags: 1, payload: [7]))
+  }
+
+  @Test("a desktop that is left takes its pointer, lights and texts along")
+  func leftDesktop() throws {
+    let connection = try Connection(scanout(320, 200))
+    let viewer = connection.viewer
+    let image = try #require(
+      CursorImage(
+        width: 2, height: 2, hotX: 1, hotY: 0, pixels: [UInt8](repeating: 255, count: 16)))
+    try viewer.handshake()
+    try viewer.setEncodings([0, -239, -261])
+    connection.machine.server.publish(leds: .capsLock)
+    connection.machine.server.publish(cursor: image)
+    try viewer.request(incremental: false)
+    var seen: [TestViewer.Rectangle] = []
+    func take(until condition: () -> Bool) throws {
+      while !condition() {
+        guard case .update(let rects) = try viewer.next() else { continue }
+        seen += rects
+        try viewer.request()
+      }
+    }
+    try take {
+      seen.contains { $0.encoding == -239 && $0.rect.width == 2 }
+        && seen.last { $0.encoding == -261 }?.payload == [4]
+    }
+    connection.session.detach()
+    try take {
+      seen.last { $0.encoding == -239 }?.rect.width == 0
+        && seen.last { $0.encoding == -261 }?.payload == [0]
+    }
+  }
+
   @Test("with fences, an update waits for the answer to the last")
   func fencePacing() throws {
     let size = scanout(640, 480)
@@ -320,6 +412,34 @@ struct ProtocolTests {
       connection.machine.wait {
         $0.inputs.last == .absolutePointer(x: 65535, y: 65535, buttons: [])
       })
+  }
+
+  @Test("a cursor too large to be sent is made smaller, with its hot spot")
+  func largeCursor() throws {
+    let connection = try Connection(scanout(320, 200))
+    var pixels: [UInt8] = []
+    for _ in 0..<96 {
+      for x in 0..<128 { pixels += x < 64 ? [200, 100, 50, 255] : [0, 0, 0, 0] }
+    }
+    let image = try #require(
+      CursorImage(width: 128, height: 96, hotX: 64, hotY: 95, pixels: pixels))
+    connection.machine.server.publish(cursor: image)
+    try connection.viewer.handshake()
+    #expect(connection.wait { $0 == .attached })
+    try connection.viewer.setEncodings([0, -239])
+    try connection.viewer.request(incremental: false)
+    var shape: TestViewer.Rectangle?
+    while shape == nil {
+      guard case .update(let rects) = try connection.viewer.next() else { continue }
+      shape = rects.first { $0.encoding == -239 && $0.rect.width > 0 }
+      try connection.viewer.request()
+    }
+    // A cursor's position is its hot spot.
+    #expect(shape?.rect == Rect(x: 40, y: 59, width: 80, height: 60))
+    let sent = shape?.payload ?? []
+    #expect(Array(sent.prefix(3)) == [200, 100, 50])
+    let mask = Array(sent.suffix(10 * 60))
+    #expect(mask.prefix(10) == [255, 255, 255, 255, 255, 0, 0, 0, 0, 0])
   }
 
   @Test("a cursor's shape is sent to viewers that draw it")

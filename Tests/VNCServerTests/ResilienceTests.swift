@@ -89,6 +89,26 @@ struct ResilienceTests {
     #expect(connection.machine.received.clipboards.isEmpty)
   }
 
+  @Test("clipboards that nobody has time for end the session before they fill memory")
+  func clipboardFlood() throws {
+    let size = scanout(1024, 768)
+    let connection = try Connection(size)
+    connection.machine.paint(size)
+    try connection.viewer.handshake()
+    try connection.viewer.setEncodings([0])
+    try connection.viewer.request(incremental: false)
+    // The encoder waits for room to write.
+    #expect(connection.viewer.hasMore(within: 2000))
+    let text = [6, 0, 0, 0, 0, 1, 0, 0] + [UInt8](repeating: 0x41, count: 65536)
+    var sent = 0
+    while sent < 100, (try? connection.viewer.send(text)) != nil { sent += 1 }
+    #expect(sent >= 64 && sent < 100)
+    #expect(
+      connection.wait { $0 == .closed("the viewer sends faster than it can be served") }
+        || connection.wait { $0 == .closed("the viewer stopped reading") },
+      "\(connection.events.withLock { $0 })")
+  }
+
   @Test("a hang-up at any point of the handshake ends the session", arguments: [0, 5, 12, 13, 14])
   func earlyHangUp(after count: Int) throws {
     let connection = try Connection(scanout(320, 200))

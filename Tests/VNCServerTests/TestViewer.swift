@@ -3,8 +3,9 @@ import Glibc
 import LinuxSystem
 import VNCServer
 
-/// A small RFB client that shows what is on the wire: it decodes Raw, CopyRect
-/// and Hextile, and keeps pseudo-rectangles and messages as they come.
+/// A small RFB client that shows what is on the wire: it decodes Raw, CopyRect and
+/// Hextile, passes over the pixels of Tight and ZRLE, and keeps pseudo-rectangles and
+/// messages as they come.
 final class TestViewer {
   struct Failure: Error, CustomStringConvertible { let description: String }
 
@@ -32,9 +33,19 @@ final class TestViewer {
   /// All bytes received so far.
   private(set) var received = 0
   private var buffer: [UInt8] = []
+  /// What a slow link hands over in each millisecond at most; `nil` for all there is.
+  private let bytesPerMillisecond: Int?
 
   init(_ descriptor: FileDescriptor) {
     self.descriptor = descriptor
+    bytesPerMillisecond = nil
+  }
+
+  /// The reading half of a viewer that is connected already, on a slow link.
+  init(_ descriptor: FileDescriptor, _ size: Scanout, bytesPerMillisecond: Int) {
+    self.descriptor = descriptor
+    self.bytesPerMillisecond = bytesPerMillisecond
+    resize(size.width, size.height)
   }
 
   // MARK: Talking
@@ -84,9 +95,9 @@ final class TestViewer {
     try send([5, buttons] + Self.big(UInt16(x)) + Self.big(UInt16(y)))
   }
 
-  func continuousUpdates(_ enabled: Bool) throws {
-    try send(
-      [150, enabled ? 1 : 0] + Self.bytes(Rect(x: 0, y: 0, width: width, height: height)))
+  func continuousUpdates(_ enabled: Bool, _ rect: Rect? = nil) throws {
+    let rect = rect ?? Rect(x: 0, y: 0, width: width, height: height)
+    try send([150, enabled ? 1 : 0] + Self.bytes(rect))
   }
 
   func fence(_ flags: UInt32, _ payload: [UInt8]) throws {
@@ -119,7 +130,8 @@ final class TestViewer {
     while buffer.count < count {
       var watched = pollfd(fd: descriptor.raw, events: Int16(POLLIN), revents: 0)
       guard poll(&watched, 1, milliseconds) == 1 else { throw Failure(description: "nothing came") }
-      let part = try descriptor.read(upTo: 1 << 20)
+      let part = try descriptor.read(upTo: bytesPerMillisecond.map { $0 * 10 } ?? 1 << 20)
+      if bytesPerMillisecond != nil { pause(milliseconds: 10) }
       guard !part.isEmpty else { throw Failure(description: "the server hung up") }
       received += part.count
       buffer += part
@@ -199,6 +211,8 @@ final class TestViewer {
       copy(
         rect, Int(source[0]) << 8 | Int(source[1]), Int(source[2]) << 8 | Int(source[3]))
     case 5: try readHextile(rect)
+    case 7: try skipTight(rect)
+    case 16: _ = try read(Self.number(try read(4)))
     case -223: resize(rect.width, rect.height)
     case -308:
       let count = Int(try read(4)[0])
@@ -251,6 +265,40 @@ final class TestViewer {
         pixels[(rect.y + y) * width + rect.x + x] = old[(fromY + y) * width + fromX + x]
       }
     }
+  }
+
+  /// rfbproto, Tight encoding: what of it is there, not what it says.
+  private func skipTight(_ rect: Rect) throws {
+    let control = try read(1)[0] >> 4
+    switch control {
+    case 8: _ = try read(3)
+    case 9: _ = try read(try readCompactLength())
+    case 0..<8:
+      var bits = 24
+      if control & 4 != 0 {
+        switch try read(1)[0] {
+        case 0, 2: break
+        case 1:
+          let colours = Int(try read(1)[0]) + 1
+          _ = try read(colours * 3)
+          bits = colours == 2 ? 1 : 8
+        case let filter: throw Failure(description: "Tight filter \(filter)")
+        }
+      }
+      let size = (rect.width * bits + 7) / 8 * rect.height
+      _ = try read(size < 12 ? size : try readCompactLength())
+    default: throw Failure(description: "Tight control \(control)")
+    }
+  }
+
+  private func readCompactLength() throws -> Int {
+    var length = 0
+    for shift in [0, 7, 14] {
+      let byte = Int(try read(1)[0])
+      length |= (shift == 14 ? byte : byte & 0x7F) << shift
+      if byte & 0x80 == 0 { break }
+    }
+    return length
   }
 
   private func readHextile(_ rect: Rect) throws {

@@ -12,6 +12,8 @@
 int clinux_open(const char *path, int flags, unsigned mode);
 int clinux_memfd_create(const char *name, int sealable);
 int clinux_memfd_seal_size(int fd);
+/// 1 for a memfd sealed against shrinking; 0 for anything else.
+int clinux_memfd_cannot_shrink(int fd);
 int clinux_ftruncate(int fd, int64_t size);
 int clinux_set_nonblocking(int fd, int on);
 int clinux_set_close_on_exec(int fd, int on);

@@ -20,14 +20,17 @@ final class EventLoop {
   private var beepTicks = 0
   private var lastUserCheck: UInt64?
 
+  /// The set 1 code of the Wake key of ACPI keyboards, which the host presses when a
+  /// desktop was given to somebody.
+  private static let wakeKey: UInt16 = 0xE063
   /// Time stamps between looking for another user: about a second on any PC.
   private static let userCheckInterval: UInt64 = 1 << 31
 
   init(
     serial: SerialPort, configuration: FirmwareConfiguration, controller: KeyboardController,
-    session: Session, power: Power, absolutePointer: AbsolutePointer?, layout: KeyboardLayout
+    session: Session, power: Power, absolutePointer: AbsolutePointer?
   ) {
-    keys = KeyDecoder(layout)
+    keys = KeyDecoder(Keymap(configuration.layout))
     self.serial = serial
     self.configuration = configuration
     self.controller = controller
@@ -70,11 +73,20 @@ final class EventLoop {
     }
   }
 
-  /// Nobody tells a desktop that it was given to somebody: it looks. Not while a scene
-  /// is measured.
+  /// Whether a look at whose desktop this is may come now: not while a scene is
+  /// measured.
   private func checkUser() {
-    guard scene == nil else { return }
+    if scene == nil { readUser() }
+  }
+
+  /// Looks whose desktop it is, and what that user's keyboard says.
+  private func readUser() {
     lastUserCheck = time_stamp()
+    let layout = configuration.layout
+    if layout != keys.keymap.layout {
+      keys.keymap = Keymap(layout)
+      serial.report("keyboard \(layout.name)")
+    }
     let user = configuration.user
     guard session.show(user: user) else { return }
     serial.report(Array("user ".utf8) + Decoding.bytes(user))
@@ -93,7 +105,7 @@ final class EventLoop {
     controller.drain(
       keyboard: { byte in
         guard let event = keys.decode(byte) else { return }
-        inputArrived()
+        if event.code == Self.wakeKey, event.isDown { readUser() } else { inputArrived() }
         key(event)
       },
       mouse: { byte in

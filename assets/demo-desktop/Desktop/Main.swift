@@ -22,8 +22,7 @@ func desktopMain() -> Never {
   let absolutePointer = AbsolutePointer()
   let loop = EventLoop(
     serial: serial, configuration: configuration, controller: controller, session: session,
-    power: Power(rootPointer: boot.rootPointer), absolutePointer: absolutePointer,
-    layout: .named(Decoding.text(configuration.text("opt/carrel/keyboard") ?? [])))
+    power: Power(rootPointer: boot.rootPointer), absolutePointer: absolutePointer)
   if let scene = configuration.text("opt/carrel/scene") ?? boot.value(of: "scene") {
     loop.play(Decoding.text(scene))
   }

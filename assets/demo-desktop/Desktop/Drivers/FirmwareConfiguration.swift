@@ -42,6 +42,11 @@ struct FirmwareConfiguration {
     return Decoding.text(bytes)
   }
 
+  /// What its user's keyboard says, as it is now.
+  var layout: Keymap.Layout {
+    .named(Decoding.text(text("opt/carrel/keyboard") ?? []))
+  }
+
   private func item(_ selector: UInt16, count: Int) -> [UInt8] {
     if hasDMA { return transfer(selector, count: count) }
     Port(0x510).word = selector

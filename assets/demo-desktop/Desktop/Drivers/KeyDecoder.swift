@@ -10,6 +10,7 @@ enum KeyAction {
 struct KeyEvent {
   /// The set 1 code, with a 0xE0 prefix in the high byte.
   var code: UInt16
+  /// A release has an action only when it completes a character's number.
   var isDown: Bool
   /// True for the repetitions of a key that is held.
   var isRepeat: Bool
@@ -18,7 +19,8 @@ struct KeyEvent {
   var alt: Bool
 }
 
-/// Scancode set 1 to key events under a layout.
+/// Scancode set 1 to key events under a layout. Alt and digits of the keypad type the
+/// character of that number when Alt is let go of.
 struct KeyDecoder {
   /// Scroll lock 1, num lock 2, caps lock 4, as the keyboard's lights count them.
   private(set) var locks: UInt8 = 2
@@ -27,11 +29,13 @@ struct KeyDecoder {
   private var toSkip = 0
   private var held: [UInt16] = []
   private var accent: UInt16?
-  private let layout: KeyboardLayout
+  private var number: Int?
+  /// What the keys say; may change at any time.
+  var keymap: Keymap
 
   private static let keypad: StaticString = "789-456+1230."
 
-  init(_ layout: KeyboardLayout) { self.layout = layout }
+  init(_ keymap: Keymap) { self.keymap = keymap }
 
   mutating func decode(_ byte: UInt8) -> KeyEvent? {
     if toSkip > 0 {
@@ -60,10 +64,30 @@ struct KeyDecoder {
       held.removeAll { $0 == code }
     }
     if isDown, !isRepeat { toggleLock(code) }
+    let action = isDown ? spells(code, isRepeat) ? .none : action(code) : spelled(code)
     return KeyEvent(
-      code: code, isDown: isDown, isRepeat: isRepeat, action: isDown ? action(code) : .none,
+      code: code, isDown: isDown, isRepeat: isRepeat, action: action,
       control: held.contains(0x1D) || held.contains(0xE01D),
       alt: held.contains(0x38))
+  }
+
+  /// Takes a digit of a character's number, with or without num lock.
+  private mutating func spells(_ code: UInt16, _ isRepeat: Bool) -> Bool {
+    guard held.contains(0x38), (0x47...0x52).contains(code) else { return false }
+    let digit = Int(Self.entry(Self.keypad, Int(code) - 0x47)) - 0x30
+    guard (0...9).contains(digit) else { return false }
+    if !isRepeat { number = min(0x1_0000, (number ?? 0) * 10 + digit) }
+    return true
+  }
+
+  /// The character whose number was complete with the release of Alt.
+  private mutating func spelled(_ code: UInt16) -> KeyAction {
+    guard code == 0x38, let number else { return .none }
+    self.number = nil
+    switch number {
+    case 0x20...0x7E, 0xA0...0xD7FF, 0xE000...0xFFFD: return .character(UInt16(number))
+    default: return .none
+    }
   }
 
   private mutating func toggleLock(_ code: UInt16) {
@@ -82,6 +106,7 @@ struct KeyDecoder {
     case 0xE01C: return .enter
     case 0xE035: return .character(0x2F)
     case 0x47...0x53: return keypadAction(code)
+    case 0x59: return .character(0x3D)
     case 0xE047...0xE053: return Self.navigation(code & 0xFF)
     case 0x3B...0x44: return .function(Int(code) - 0x3A)
     case 0x57, 0x58: return .function(Int(code) - 0x4C)
@@ -99,11 +124,8 @@ struct KeyDecoder {
     case 0x37: return .character(0x2A)
     default: break
     }
-    let typed =
-      code == 0x39
-      ? 0x20
-      : layout.character(
-        code, shift: shift, alternate: held.contains(0xE038), capsLock: locks & 4 != 0)
+    let typed = keymap.character(
+      code, shift: shift, altGr: held.contains(0xE038), capsLock: locks & 4 != 0)
     guard let typed else { return .none }
     if let dead = accent {
       accent = nil

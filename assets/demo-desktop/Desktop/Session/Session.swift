@@ -106,7 +106,7 @@ final class Session: Painter {
   // MARK: Keyboard
 
   func key(_ event: KeyEvent) {
-    guard event.isDown else { return }
+    if case .none = event.action { return }
     if let dialog {
       switch event.action {
       case .enter: answer(.confirm, dialog)

@@ -1,0 +1,1 @@
+../../../Sources/Display/KeyboardRows.swift

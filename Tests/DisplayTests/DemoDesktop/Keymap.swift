@@ -1,0 +1,1 @@
+../../../assets/demo-desktop/Desktop/Drivers/Keymap.swift
