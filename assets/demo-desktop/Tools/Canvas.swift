@@ -1,4 +1,4 @@
-import CCairo
+import Cairo
 
 /// Little-endian output.
 struct Bytes {

@@ -1,4 +1,4 @@
-import CCairo
+import Cairo
 
 /// Renders one size of a font to 8-bit coverage masks.
 ///

@@ -1,4 +1,4 @@
-import CCairo
+import Cairo
 
 /// The desktop's pictures, drawn as vectors.
 enum Icons {
