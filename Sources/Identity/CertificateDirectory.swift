@@ -1,3 +1,4 @@
+import Brokering
 import Crypto
 import Foundation
 import SwiftASN1
@@ -12,8 +13,12 @@ public struct CertificateDirectory: Sendable {
   static let life: TimeInterval = 820 * 86_400
 
   public let path: String
+  private let failpoints: Failpoints
 
-  public init(path: String) { self.path = path }
+  public init(path: String, failpoints: Failpoints = .none) {
+    self.path = path
+    self.failpoints = failpoints
+  }
 
   public var certificatePath: String { path + "/certificate.pem" }
   public var keyPath: String { path + "/key.pem" }
@@ -60,13 +65,16 @@ public struct CertificateDirectory: Sendable {
       key = existing
     } else {
       key = Certificate.PrivateKey(P256.Signing.PrivateKey())
-      try PrivateFile.write(try key.serializeAsPEM().pemString + "\n", to: keyPath, mode: 0o600)
+      try PrivateFile.write(
+        try key.serializeAsPEM().pemString + "\n", to: keyPath, mode: 0o600,
+        failpoints: failpoints, "identity.key")
     }
     let certificate = try SelfSignedCertificate.make(
       key: key, hostName: hostName, notBefore: now.addingTimeInterval(-3600),
       notAfter: now.addingTimeInterval(Self.life))
     try PrivateFile.write(
-      try certificate.serializeAsPEM().pemString + "\n", to: certificatePath, mode: 0o644)
+      try certificate.serializeAsPEM().pemString + "\n", to: certificatePath, mode: 0o644,
+      failpoints: failpoints, "identity.certificate")
     return Outcome(isNew: true, fingerprint: try Self.fingerprint(of: certificate))
   }
 

@@ -1,3 +1,4 @@
+import Brokering
 import Foundation
 
 /// Files that hold secrets: written whole or not at all, and with their final mode
@@ -14,7 +15,11 @@ enum PrivateFile {
     }
   }
 
-  static func write(_ text: String, to path: String, mode: mode_t) throws {
+  /// Failpoints: `NAME.begin`, `NAME.before` (written, not in place), `NAME.after`.
+  static func write(
+    _ text: String, to path: String, mode: mode_t, failpoints: Failpoints, _ name: String
+  ) throws {
+    failpoints.hit(name + ".begin")
     // Left behind by a crash in the middle of an earlier write, by nobody else: the
     // directory is ours alone.
     let draft = path + ".new"
@@ -31,10 +36,12 @@ enum PrivateFile {
       throw IdentityError(
         .storage, "\(path) cannot be written: check the disk's free space", cause: error)
     }
+    failpoints.hit(name + ".before")
     guard rename(draft, path) == 0 else {
       defer { unlink(draft) }
       throw failure(path, "put in place")
     }
+    failpoints.hit(name + ".after")
   }
 
   private static func failure(_ path: String, _ operation: String) -> IdentityError {

@@ -335,8 +335,11 @@ extension Supervisor {
     let path = directory(of: desktop).userFile
     let name = Array(user.rawValue.utf8)
     do {
-      try await offPool {
-        if (try? Files.read(path)) != name { try Files.replace(path, with: name) }
+      try await offPool { [failpoints] in
+        guard (try? Files.read(path)) != name else { return }
+        failpoints.hit("supervisor.identify.before")
+        try Files.replace(path, with: name)
+        failpoints.hit("supervisor.identify.after")
       }
     } catch {
       throw LaunchError(
@@ -416,6 +419,7 @@ extension Supervisor {
       }
       return await group.reduce(into: []) { $0.append($1) }
     }
+    failpoints.hit("supervisor.survey")
     return remains.map { adopt($0.0, $0.1) }.sorted { $0.desktop < $1.desktop }
   }
 
@@ -430,6 +434,7 @@ extension Supervisor {
           guard let self else { return }
           Task { await self.processEnded(desktop, token, exit) }
         }
+        failpoints.hit("supervisor.adopt")
         logger.info(
           "desktop adopted",
           metadata: ["desktop": "\(desktop)", "process": "\(process.identifier)"])

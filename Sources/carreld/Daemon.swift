@@ -39,7 +39,7 @@ struct Daemon {
     let door = try supervisor.map {
       try FrontDoor(
         configuration: configuration, directory: directory, broker: broker,
-        displays: SupervisedDisplays(supervisor: $0), logger: logger)
+        displays: SupervisedDisplays(supervisor: $0), failpoints: failpoints, logger: logger)
     }
     let control = ControlServer(
       broker: broker, socketPath: directory.controlSocket,

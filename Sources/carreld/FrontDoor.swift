@@ -14,9 +14,10 @@ struct FrontDoor {
 
   init(
     configuration: CarrelConfiguration, directory: SiteDirectory, broker: any SessionBroker,
-    displays: any DisplayLauncher, logger: Logger
+    displays: any DisplayLauncher, failpoints: Failpoints, logger: Logger
   ) throws {
-    let (files, fingerprint) = try Self.certificate(configuration.gateway, directory, logger)
+    let (files, fingerprint) = try Self.certificate(
+      configuration.gateway, directory, failpoints, logger)
     self.fingerprint = fingerprint
     webScheme = configuration.gateway.webTLS ? "https" : "http"
     gateway = try Gateway(
@@ -34,7 +35,8 @@ struct FrontDoor {
 
   /// The site's own certificate, or one issued here.
   private static func certificate(
-    _ settings: CarrelConfiguration.Gateway, _ directory: SiteDirectory, _ logger: Logger
+    _ settings: CarrelConfiguration.Gateway, _ directory: SiteDirectory,
+    _ failpoints: Failpoints, _ logger: Logger
   ) throws -> (GatewayConfiguration.TLSFiles, String) {
     guard settings.certificate.isEmpty else {
       let fingerprint = try CertificateDirectory.fingerprint(ofFile: settings.certificate)
@@ -42,7 +44,8 @@ struct FrontDoor {
         .init(certificatePath: settings.certificate, keyPath: settings.key), fingerprint
       )
     }
-    let certificates = CertificateDirectory(path: directory.certificates)
+    let certificates = CertificateDirectory(
+      path: directory.certificates, failpoints: failpoints)
     let outcome = try certificates.prepare(hostName: ProcessInfo.processInfo.hostName)
     logger.notice(
       outcome.isNew ? "certificate issued" : "certificate",

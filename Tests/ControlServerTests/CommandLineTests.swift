@@ -218,6 +218,16 @@ struct CommandLineTests {
     #expect(try home.done("user", "list", "--json").json([UserDocument].self).isEmpty)
   }
 
+  @Test("a request that is too large is refused like any other")
+  func oversized() throws {
+    let arguments = String(repeating: "x", count: 100_000)
+    let result = try home.carrel(
+      "pool", "create", "x", "--image", home.image, "--append", arguments)
+    #expect(result.code == 4)
+    #expect(
+      result.errors == "carrel: the body of POST /v1/pools is larger than 64 KiB: send less\n")
+  }
+
   @Test("with --json, errors are JSON too")
   func jsonFailures() throws {
     struct Failure: Decodable {

@@ -44,4 +44,24 @@ struct ControlSocketTests {
       rmdir(path)
     }
   }
+
+  @Test("is where carreld puts its socket for a user without a runtime directory", .needsRoot)
+  func meets() throws {
+    let number: UInt32 = 63_213
+    let runtime = "/tmp/carrel-\(number)"
+    defer { try? FileManager.default.removeItem(atPath: runtime) }
+    let (status, _) = try home.directory.run(
+      "chmod 755 . && mkdir -m 700 state && chown \(number) state")
+    try #require(status == 0)
+    let daemon = try LoggedProcess(
+      "/usr/bin/setpriv",
+      [
+        "--reuid", "\(number)", "--regid", "\(number)", "--clear-groups",
+        try Home.program("carreld"), "--simulate", "--state-directory", home.state,
+      ], environment: ["PATH": "/usr/bin:/bin"])
+    try #require(daemon.says("control API listens"), "\(daemon.text)")
+    let result = try asUser(number, [:])
+    #expect(result.code == 0, "\(result.errors)")
+    #expect(result.output.contains("process \(daemon.handle.identifier)"))
+  }
 }

@@ -109,6 +109,14 @@ extension EndToEnd {
         #expect(change.exit == .exited(5))
         #expect(change.complaint.contains("has no room for 2 spare"), "\(change.complaint)")
         #expect(try await site.pool("lounge").spares == 1)
+
+        // Holes take nothing, and copies have them too.
+        let (status, _) = try site.directory.run("truncate -s 64M sparse.raw")
+        #expect(status == 0)
+        let sparse = try await site.carrel(
+          "pool", "create", "sparse", "--image", site.directory.path("sparse.raw"), "--memory",
+          "16M", "--size", "1")
+        #expect(sparse.isSuccess, "\(sparse.complaint)")
       }
     }
 

@@ -18,9 +18,21 @@ struct Failpoint: CustomTestStringConvertible, Sendable {
     + ["created", "recorded", "prepared", "spawn.before", "spawn.after", "ready"].flatMap { step in
       [1, 2].map { Failpoint(name: "supervisor.\(step)", pass: $0) }
     }
-    + ["display.before", "display.after", "end", "discard"].map {
-      Failpoint(name: "supervisor.\($0)", pass: 1)
+    + [
+      "display.before", "display.after", "identify.before", "identify.after", "end", "discard",
+      "survey",
+    ].map { Failpoint(name: "supervisor.\($0)", pass: 1) }
+    + ["key", "certificate"].flatMap { file in
+      ["begin", "before", "after"].map { Failpoint(name: "identity.\(file).\($0)", pass: 1) }
     }
+
+  /// The steps of a start that finds a user's desktop and a spare running.
+  static let recovery: [Failpoint] = [
+    Failpoint(name: "supervisor.survey", pass: 1), Failpoint(name: "supervisor.adopt", pass: 1),
+    Failpoint(name: "supervisor.adopt", pass: 2), Failpoint(name: "store.commit.begin", pass: 1),
+    Failpoint(name: "store.commit.write", pass: 1), Failpoint(name: "store.commit.after", pass: 1),
+    Failpoint(name: "broker.decided", pass: 1),
+  ]
 }
 
 /// What an administrator and a user do, and what must hold all the while.
@@ -99,6 +111,24 @@ extension EndToEnd {
           }
         }
         #expect(try await site.daemonEnd() == .signalled(.kill), "the step was not reached")
+        try await Self.recover(site, day)
+      }
+    }
+
+    @Test(
+      "a second time, at any step of its recovery, loses none either", arguments: Failpoint.recovery
+    )
+    func killedAgain(at point: Failpoint) async throws {
+      try await Site.open { site in
+        let day = Day(site)
+        try await day.morning()
+        try await day.logIn()
+        try await site.kill()
+        let machines = site.machineNumbers
+        #expect(machines.count == 2)
+        try await site.start(failpoint: point.testDescription)
+        #expect(try await site.daemonEnd() == .signalled(.kill), "the step was not reached")
+        #expect(site.machineNumbers == machines)
         try await Self.recover(site, day)
       }
     }

@@ -1,4 +1,5 @@
 import Gateway
+import TestSupport
 import Testing
 
 @Suite("Clients that mean no good, or cannot do better")
@@ -90,6 +91,27 @@ struct HostileClientTests {
     } configure: {
       $0.limits.handshake = .milliseconds(400)
       $0.webTLS = false
+    }
+  }
+
+  @Test(
+    "dripping into TLS, or inside it, does not buy time either", .needs("python3"),
+    arguments: [
+      ("vencrypt", "hello", 0.4), ("vencrypt", "inside", 0.8), ("https", "hello", 0.4),
+      ("https", "inside", 0.4),
+    ])
+  func dripping(kind: String, place: String, limit: Double) async throws {
+    try await withGateway { running in
+      let port = kind == "https" ? running.webPort : running.port
+      let client = try LoggedProcess(
+        HostFacilities.executable("python3") ?? "",
+        [Programs.repository + "/Tests/Tools/drip-tls.py", kind, place, "\(port)"])
+      #expect(try await blocking { try client.wait() } == .exited(0), "\(client.text)")
+      let seconds = try #require(Double(client.text.filter { !$0.isNewline }))
+      #expect(seconds > limit / 2 && seconds < limit + 3)
+    } configure: {
+      $0.limits.handshake = .milliseconds(400)
+      $0.limits.person = .milliseconds(800)
     }
   }
 

@@ -1,5 +1,7 @@
+import Brokering
 import Foundation
 import Identity
+import Synchronization
 import Testing
 
 @Suite("The gateway's certificate")
@@ -54,6 +56,44 @@ final class CertificateDirectoryTests {
     #expect(try directory.prepare(hostName: "desk.example").isNew)
     #expect(try String(contentsOfFile: directory.keyPath, encoding: .utf8) == key)
     #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).count == 2)
+  }
+
+  @Test("what a crash at any step of issuing leaves is completed by the next start")
+  func crashAnywhere() throws {
+    let copies = directory.path + ".copies"
+    defer { try? FileManager.default.removeItem(atPath: copies) }
+    try FileManager.default.createDirectory(atPath: copies, withIntermediateDirectories: true)
+    let path = directory.path
+    let steps = Steps()
+    let watched = CertificateDirectory(
+      path: path,
+      failpoints: Failpoints { step in
+        steps.add(step)
+        try? FileManager.default.copyItem(atPath: path, toPath: "\(copies)/\(step)")
+      })
+    _ = try watched.prepare(hostName: "desk.example")
+    let key = try String(contentsOfFile: directory.keyPath, encoding: .utf8)
+    #expect(
+      steps.all
+        == ["key", "certificate"].flatMap { file in
+          ["begin", "before", "after"].map { "identity.\(file).\($0)" }
+        })
+    for step in steps.all {
+      let copy = CertificateDirectory(path: "\(copies)/\(step)")
+      let hadKey = FileManager.default.fileExists(atPath: copy.keyPath)
+      let outcome = try copy.prepare(hostName: "desk.example")
+      #expect(outcome.isNew == (step != "identity.certificate.after"))
+      if hadKey { #expect(try String(contentsOfFile: copy.keyPath, encoding: .utf8) == key) }
+      #expect(
+        try FileManager.default.contentsOfDirectory(atPath: copy.path).sorted()
+          == ["certificate.pem", "key.pem"], "\(step)")
+    }
+  }
+
+  private final class Steps: Sendable {
+    private let names = Mutex<[String]>([])
+    func add(_ name: String) { names.withLock { $0.append(name) } }
+    var all: [String] { names.withLock { $0 } }
   }
 
   @Test("one that is about to end is issued anew")
