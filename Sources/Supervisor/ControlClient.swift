@@ -8,6 +8,8 @@ import QMP
 struct ControlClient: Sendable {
   enum Command: Sendable {
     case powerdown, quit, reset, stop, resume
+    /// Presses the key of that name, for which no guest types anything.
+    case wake
     case screenshot(path: String)
 
     var name: String {
@@ -17,13 +19,17 @@ struct ControlClient: Sendable {
       case .reset: "system_reset"
       case .stop: "stop"
       case .resume: "cont"
+      case .wake: "send-key"
       case .screenshot: "screendump"
       }
     }
 
     var arguments: JSON? {
-      guard case .screenshot(let path) = self else { return nil }
-      return .object(["filename": .string(path), "format": "png"])
+      switch self {
+      case .screenshot(let path): .object(["filename": .string(path), "format": "png"])
+      case .wake: .object(["keys": .array([.object(["type": "qcode", "data": "wake"])])])
+      case .powerdown, .quit, .reset, .stop, .resume: nil
+      }
     }
   }
 

@@ -40,6 +40,7 @@ public struct DesktopDirectory: Hashable, Sendable {
   public var log: String { runtime + "/log" }
   /// What the guest is told, as files so that nothing stands on a command line.
   public var userFile: String { runtime + "/user" }
+  public var keyboardFile: String { runtime + "/keyboard" }
   public var desktopFile: String { runtime + "/desktop" }
   /// The desktop's own disk.
   public var disk: String { state + "/disk.raw" }

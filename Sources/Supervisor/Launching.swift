@@ -33,6 +33,7 @@ struct Launching: Sendable {
     try Files.replace(directory.desktopFile, with: request.desktop.rawValue.utf8)
     // Empty for nobody: the VMM wants a file, and looks again when it is replaced.
     try Files.replace(directory.userFile, with: Array((request.user?.rawValue ?? "").utf8))
+    try Files.replace(directory.keyboardFile, with: Array(request.keyboardLayout.utf8))
     try prepareDisk()
     failpoints.hit("supervisor.prepared")
   }

@@ -327,25 +327,36 @@ extension Supervisor {
 // MARK: - Commands
 
 extension Supervisor {
-  /// A name that stands there already is not written again: viewers come and go.
-  public func identify(_ desktop: DesktopID, as user: UserName) async throws(LaunchError) {
+  /// What stands there already is not written again: viewers come and go. The Wake key
+  /// makes a guest that knows of these files read them anew.
+  public func identify(_ desktop: DesktopID, as identity: DesktopIdentity)
+    async throws(LaunchError)
+  {
     guard machines[desktop]?.process != nil else {
       throw LaunchError(.notRunning, "desktop '\(desktop)' is not running: start it first")
     }
-    let path = directory(of: desktop).userFile
-    let name = Array(user.rawValue.utf8)
+    let directory = directory(of: desktop)
+    let contents = [
+      directory.userFile: Array(identity.user.rawValue.utf8),
+      directory.keyboardFile: Array(identity.keyboardLayout.utf8),
+    ]
+    let isNew: Bool
     do {
-      try await offPool { [failpoints] in
-        guard (try? Files.read(path)) != name else { return }
-        failpoints.hit("supervisor.identify.before")
-        try Files.replace(path, with: name)
-        failpoints.hit("supervisor.identify.after")
+      isNew = try await offPool { [failpoints] in
+        let changed = contents.filter { (try? Files.read($0.key)) != $0.value }
+        for (path, bytes) in changed {
+          failpoints.hit("supervisor.identify.before")
+          try Files.replace(path, with: bytes)
+          failpoints.hit("supervisor.identify.after")
+        }
+        return !changed.isEmpty
       }
     } catch {
       throw LaunchError(
         .startFailed, "the name of the user of desktop '\(desktop)' cannot be written",
         cause: error)
     }
+    if isNew { try await command(desktop, .wake) }
   }
 
   public func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {

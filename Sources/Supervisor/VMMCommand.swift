@@ -13,6 +13,7 @@ struct VMMCommand: Hashable, Sendable {
       "--control", directory.control,
       "--fw-cfg", "name=opt/carrel/desktop,file=\(directory.desktopFile)",
       "--fw-cfg", "name=opt/carrel/user,file=\(directory.userFile)",
+      "--fw-cfg", "name=opt/carrel/keyboard,file=\(directory.keyboardFile)",
     ]
     switch request.image.kind {
     case .kernel:

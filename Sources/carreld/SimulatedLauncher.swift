@@ -55,7 +55,7 @@ struct SimulatedLauncher: Launcher {
     ended.yield(DesktopExit(desktop: desktop, generation: generation, reason: .guestShutdown))
   }
 
-  func identify(_ desktop: DesktopID, as user: UserName) async throws(LaunchError) {
+  func identify(_ desktop: DesktopID, as identity: DesktopIdentity) async throws(LaunchError) {
     try check(desktop)
   }
 

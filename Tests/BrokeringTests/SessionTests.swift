@@ -27,7 +27,9 @@ struct SessionTests {
     #expect(world.names[office1] == nil)
     let login = Login(user: alice, pool: nil, peer: PeerAddress("here"))
     let actions = world.site.handle(.viewerArrived(ConnectionID(9), login), now: world.now)
-    let told = try #require(actions.firstIndex(of: .identify(office1, alice)))
+    let told = try #require(
+      actions.firstIndex(
+        of: .identify(office1, DesktopIdentity(user: alice, keyboardLayout: "en-us"))))
     let attached = try #require(actions.firstIndex(of: .attach(ConnectionID(9), office1)))
     #expect(told < attached)
 
@@ -59,6 +61,7 @@ struct SessionTests {
     change.policies = PoolPolicies(keyboardLayout: "fr")
     let changed = try world.perform(.updatePool(PoolName(rawValue: "office"), change))
     #expect(changed.contains(.setKeyboardLayout(viewer, "fr")))
+    #expect(world.guestLayouts[office1] == "fr")
     #expect(
       try !world.perform(.updatePool(PoolName(rawValue: "office"), change))
         .contains(.setKeyboardLayout(viewer, "fr")))

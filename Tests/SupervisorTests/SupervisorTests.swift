@@ -22,6 +22,7 @@ struct SupervisorTests {
       decoding: try Files.read("/proc/\(process.identifier)/cmdline"), as: UTF8.self)
     #expect(!line.contains("alice"), "nothing about the user stands on a command line")
     #expect(try Files.read(running.path("user")) == Array("alice".utf8))
+    #expect(try Files.read(running.path("keyboard")) == Array("de".utf8))
 
     try await supervisor.suspend(office)
     try await supervisor.resume(office)
@@ -53,7 +54,7 @@ struct SupervisorTests {
   func identity() async throws {
     let running = try RunningSupervisor()
     let supervisor = running.supervisor
-    let alice = UserName(rawValue: "alice")
+    let alice = DesktopIdentity(user: UserName(rawValue: "alice"), keyboardLayout: "de")
     let early = await #expect(throws: LaunchError.self) {
       try await supervisor.identify(office, as: alice)
     }

@@ -144,7 +144,7 @@ extension Site {
         show(Viewer.Status(waitingText(for: viewer)), to: viewer)
         continue
       }
-      setKeyboardLayout(policies(of: record).keyboardLayout, of: viewer)
+      setKeyboardLayout(of: viewer, at: record)
       if record.power == .running {
         attach(viewer, to: record, now: now)
       } else {
@@ -160,7 +160,7 @@ extension Site {
     let phase = record.phase
     desktop(record.id, .viewerAttached, now: now)
     // A spare was started for nobody, and what was told before may have been lost.
-    actions.append(.identify(record.id, viewer.login.user))
+    identify(record, for: viewer)
     actions.append(.attach(viewer.id, record.id))
     if phase != .connected {
       note(
@@ -171,10 +171,19 @@ extension Site {
     if record.paused { operate(now: now) }
   }
 
-  private mutating func setKeyboardLayout(_ layout: String, of viewer: Viewer) {
+  private mutating func identify(_ record: Desktop, for viewer: Viewer) {
+    let identity = DesktopIdentity(
+      user: viewer.login.user, keyboardLayout: policies(of: record).keyboardLayout)
+    actions.append(.identify(record.id, identity))
+  }
+
+  private mutating func setKeyboardLayout(of viewer: Viewer, at record: Desktop) {
+    let layout = policies(of: record).keyboardLayout
     guard viewer.keyboardLayout != layout else { return }
     viewers[viewer.id]?.keyboardLayout = layout
     actions.append(.setKeyboardLayout(viewer.id, layout))
+    // Characters become keys by this layout from now on: the guest must read them so.
+    if viewer.attached { identify(record, for: viewer) }
   }
 
   private mutating func show(_ status: Viewer.Status, to viewer: Viewer) {

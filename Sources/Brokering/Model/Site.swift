@@ -104,7 +104,7 @@ public enum SiteAction: Hashable, Sendable {
   case reset(DesktopID)
   case pressPowerButton(DesktopID)
   /// Before any viewer of that user is attached.
-  case identify(DesktopID, UserName)
+  case identify(DesktopID, DesktopIdentity)
   case setKeyboardLayout(ConnectionID, String)
   case attach(ConnectionID, DesktopID)
   case detach(ConnectionID)

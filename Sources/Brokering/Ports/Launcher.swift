@@ -27,10 +27,10 @@ public protocol Launcher: Sendable {
   /// can be read again.
   func discard(_ desktop: DesktopID) async throws(LaunchError)
 
-  /// Tells the running desktop whose it is, for the guest to show. Idempotent;
-  /// returns when a guest that looks will see it. What a later `start` is told
-  /// replaces it, and `discard` removes it.
-  func identify(_ desktop: DesktopID, as user: UserName) async throws(LaunchError)
+  /// Tells the running desktop whose it is and what keyboard its user has, for a guest
+  /// that looks. Idempotent; returns when a guest that looks will see it. What a later
+  /// `start` is told replaces it, and `discard` removes it.
+  func identify(_ desktop: DesktopID, as identity: DesktopIdentity) async throws(LaunchError)
 
   /// Presses the power button and returns; the guest decides.
   func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError)
@@ -197,5 +197,17 @@ public struct LaunchError: CarrelError {
     self.kind = kind
     self.context = context
     self.cause = cause
+  }
+}
+
+/// Whose a running desktop is.
+public struct DesktopIdentity: Hashable, Sendable {
+  public let user: UserName
+  /// One of `PoolPolicies.keyboardLayouts`.
+  public let keyboardLayout: String
+
+  public init(user: UserName, keyboardLayout: String) {
+    self.user = user
+    self.keyboardLayout = keyboardLayout
   }
 }

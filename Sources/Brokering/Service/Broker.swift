@@ -256,7 +256,7 @@ public actor Broker {
   ) async {
     for action in actions {
       switch action {
-      case .identify(let desktop, let user): await identify(desktop, as: user)
+      case .identify(let desktop, let identity): await identify(desktop, as: identity)
       case .setKeyboardLayout(let id, let layout):
         connections[id]?.setKeyboardLayout(layout)
       case .attach(let id, let desktop):
@@ -286,13 +286,13 @@ public actor Broker {
 
   /// Waited for, so that nobody sees a desktop that does not know its user. A guest
   /// that cannot be told is used all the same.
-  private func identify(_ desktop: DesktopID, as user: UserName) async {
+  private func identify(_ desktop: DesktopID, as identity: DesktopIdentity) async {
     do {
-      try await launcher.identify(desktop, as: user)
+      try await launcher.identify(desktop, as: identity)
     } catch {
       observe(
         Decision(
-          time: clock.now, reason: .desktopUnidentified, user: user, desktop: desktop,
+          time: clock.now, reason: .desktopUnidentified, user: identity.user, desktop: desktop,
           text: "\(desktop) was not told its user: \(error)"))
     }
   }

@@ -118,8 +118,8 @@ struct InstantLauncher: Launcher {
   func discard(_ desktop: DesktopID) async throws(LaunchError) {
     journal.add("discard \(desktop)")
   }
-  func identify(_ desktop: DesktopID, as user: UserName) async throws(LaunchError) {
-    journal.add("identify \(desktop) \(user)")
+  func identify(_ desktop: DesktopID, as identity: DesktopIdentity) async throws(LaunchError) {
+    journal.add("identify \(desktop) \(identity.user)")
   }
   func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {}
   func reset(_ desktop: DesktopID) async throws(LaunchError) { journal.add("reset \(desktop)") }

@@ -40,6 +40,8 @@ struct World {
   /// Whose name a guest shows if it looks.
   var names: [DesktopID: UserName] = [:]
   var layouts: [ConnectionID: String] = [:]
+  /// What guests were told of their users' keyboards.
+  var guestLayouts: [DesktopID: String] = [:]
   var decisions: [Decision] = []
   private var lastViewer: UInt64 = 0
 
@@ -170,7 +172,9 @@ struct World {
     save()
     for action in actions {
       switch action {
-      case .identify(let desktop, let user): names[desktop] = user
+      case .identify(let desktop, let identity):
+        names[desktop] = identity.user
+        guestLayouts[desktop] = identity.keyboardLayout
       case .setKeyboardLayout(let viewer, let layout): layouts[viewer] = layout
       case .attach(let viewer, let desktop): attach(viewer, to: desktop)
       case .detach(let viewer): shown[viewer] = nil

@@ -104,7 +104,7 @@ private final class ReadyLauncher: Launcher {
   }
 
   func discard(_ desktop: DesktopID) async throws(LaunchError) {}
-  func identify(_ desktop: DesktopID, as user: UserName) async throws(LaunchError) {}
+  func identify(_ desktop: DesktopID, as identity: DesktopIdentity) async throws(LaunchError) {}
   func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {}
   func reset(_ desktop: DesktopID) async throws(LaunchError) {}
   func suspend(_ desktop: DesktopID) async throws(LaunchError) {}
