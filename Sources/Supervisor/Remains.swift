@@ -12,11 +12,13 @@ struct Remains: Sendable {
 
   /// How long a VMM may take from its start to the file that names it.
   private static let patience = Duration.seconds(3)
+  /// How long one that runs may take to its sockets.
+  private static let patienceWithRunning = Duration.seconds(15)
 
   /// Looks. A VMM whose starter was killed the moment after may not have written who
   /// it is, or not have opened its sockets: this waits for both.
   static func of(_ directory: DesktopDirectory) async -> Remains {
-    let deadline = ContinuousClock.now.advanced(by: patience)
+    let began = ContinuousClock.now
     while true {
       let launch = directory.load(LaunchRecord.self, from: directory.launch)
       let exit = directory.load(ExitRecord.self, from: directory.exit)
@@ -27,7 +29,8 @@ struct Remains: Sendable {
       let hasSockets = Files.exists(directory.displayLink) && Files.exists(directory.control)
       let mayYetAppear =
         process == nil ? identity == nil && exit == nil && launch != nil : !hasSockets
-      if !mayYetAppear || ContinuousClock.now >= deadline {
+      let limit = process == nil ? patience : patienceWithRunning
+      if !mayYetAppear || ContinuousClock.now - began >= limit {
         return Remains(
           process: process, generation: launch?.generation ?? 0, exit: exit?.exitReason)
       }

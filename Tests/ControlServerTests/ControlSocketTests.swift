@@ -25,6 +25,8 @@ struct ControlSocketTests {
     let runtime = try asUser(number, ["XDG_RUNTIME_DIR": "/run/user/63211"])
     #expect(runtime.code == 69)
     #expect(runtime.errors.contains("at /run/user/63211/carrel/control.sock: is carreld running?"))
+    // Whoever runs the tests may have a carreld there.
+    guard geteuid() == 0 else { return }
     let temporary = try asUser(number, [:])
     #expect(temporary.code == 69)
     #expect(temporary.errors.contains("/tmp/carrel-\(number)/control.sock: is carreld running?"))
