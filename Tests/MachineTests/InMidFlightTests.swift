@@ -231,7 +231,7 @@ struct InMidFlightTests {
     var caught: SavedMachine?
     var directory: TemporaryDirectory?
     var configuration = MachineConfiguration()
-    for _ in 0..<20 where caught == nil {
+    for _ in 0..<40 where caught == nil {
       let candidate = try guest()
       try candidate.machine.resume()
       while candidate.machine.status == .running, let saved = try? candidate.machine.save() {
