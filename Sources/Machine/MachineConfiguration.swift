@@ -1,3 +1,5 @@
+import Devices
+
 /// What a machine consists of and starts from.
 public struct MachineConfiguration: Sendable {
   /// What the processor executes first.
@@ -88,6 +90,19 @@ public struct MachineConfiguration: Sendable {
       throw MachineError(
         .configuration,
         "video memory of \(videoMemory) bytes cannot be: give a power of two, 1M to 256M")
+    }
+    var names: Set<String> = []
+    for file in firmwareFiles {
+      guard FirmwareContents.isName(file.name) else {
+        throw MachineError(
+          .configuration, "\"\(file.name)\" cannot be a fw_cfg file's name",
+          remedy: "give it \(FirmwareContents.maximumNameLength) printable characters at most")
+      }
+      guard names.insert(file.name).inserted else {
+        throw MachineError(
+          .configuration, "there are two fw_cfg files of the name \"\(file.name)\"",
+          remedy: "give each a name of its own")
+      }
     }
     guard disks.count <= 3 else {
       throw MachineError(

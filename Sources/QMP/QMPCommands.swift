@@ -85,6 +85,16 @@ enum QMPCommands {
     guard let format = QMPImageFormat(rawValue: name) else {
       throw QMPError(.generic, "Parameter 'format' does not accept value '\(name)'")
     }
+    // There is one console, whatever its name, and one head of it.
+    let device = try arguments.optionalString("device")
+    if let head = try arguments.optionalInteger("head") {
+      guard device != nil else {
+        throw QMPError(.generic, "'head' must be specified together with 'device'")
+      }
+      guard head == 0 else {
+        throw QMPError(.generic, "The display adapter has no head \(head), only head 0")
+      }
+    }
     try arguments.end()
     try machine.screendump(to: path, format: format)
     return [:]

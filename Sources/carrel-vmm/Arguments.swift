@@ -24,26 +24,42 @@ struct ByteSize: ExpressibleByArgument, Equatable {
 }
 
 /// `FILE[,format=raw][,bus=ide][,readonly=on]`.
-struct DiskArgument: ExpressibleByArgument {
+struct DiskArgument {
   let disk: MachineConfiguration.Disk
 
-  init?(argument: String) {
+  init(parsing argument: String) throws {
     let parts = argument.split(separator: ",", omittingEmptySubsequences: false)
-    guard let path = parts.first, !path.isEmpty else { return nil }
+    guard let path = parts.first, !path.isEmpty else {
+      throw ValidationError("it begins with the path of an image or block device.")
+    }
     var disk = MachineConfiguration.Disk(path: String(path))
     for option in parts.dropFirst() {
-      switch option {
-      case "format=raw", "bus=ide", "readonly=off": break
-      case "readonly=on": disk.isReadOnly = true
-      default: return nil
+      let pair = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+      let value = pair.count == 2 ? String(pair[1]) : ""
+      switch pair.first {
+      case "format": try Self.require(value, of: "format", ["raw"])
+      case "bus": try Self.require(value, of: "bus", ["ide"])
+      case "readonly":
+        try Self.require(value, of: "readonly", ["on", "off"])
+        disk.isReadOnly = value == "on"
+      default:
+        throw ValidationError(
+          "there is no disk option '\(option)'; there are format=raw, bus=ide and readonly=on|off.")
       }
     }
     self.disk = disk
   }
+
+  private static func require(_ value: String, of option: String, _ values: [String]) throws {
+    guard !values.contains(value) else { return }
+    throw ValidationError(
+      "\(option)=\(value) is not supported; \(option) is "
+        + values.joined(separator: " or ") + ".")
+  }
 }
 
 /// `name=N,string=TEXT` or `name=N,file=PATH`; the text or path is all that follows.
-struct FirmwareFileArgument: ExpressibleByArgument {
+struct FirmwareFileArgument {
   enum Source {
     case text(String)
     case file(String)
@@ -52,16 +68,19 @@ struct FirmwareFileArgument: ExpressibleByArgument {
   let name: String
   let source: Source
 
-  init?(argument: String) {
+  init(parsing argument: String) throws {
     let parts = argument.split(separator: ",", maxSplits: 1)
-    guard parts.count == 2, parts[0].hasPrefix("name=") else { return nil }
-    name = String(parts[0].dropFirst(5))
-    if parts[1].hasPrefix("string=") {
-      source = .text(String(parts[1].dropFirst(7)))
-    } else if parts[1].hasPrefix("file=") {
-      source = .file(String(parts[1].dropFirst(5)))
+    guard let first = parts.first, first.hasPrefix("name="), first.count > 5 else {
+      throw ValidationError("it begins with name=N, the name that the guest looks for.")
+    }
+    name = String(first.dropFirst(5))
+    let rest = parts.count == 2 ? parts[1] : ""
+    if rest.hasPrefix("string=") {
+      source = .text(String(rest.dropFirst(7)))
+    } else if rest.hasPrefix("file="), rest.count > 5 {
+      source = .file(String(rest.dropFirst(5)))
     } else {
-      return nil
+      throw ValidationError("after the name comes string=TEXT or file=PATH, and nothing else.")
     }
   }
 
@@ -75,15 +94,21 @@ struct FirmwareFileArgument: ExpressibleByArgument {
 }
 
 /// `c`, `d`, `c,d` or `d,c`.
-struct BootOrderArgument: ExpressibleByArgument {
+struct BootOrderArgument {
   let devices: [MachineConfiguration.BootDevice]
 
-  init?(argument: String) {
+  init(parsing argument: String) throws {
     var devices: [MachineConfiguration.BootDevice] = []
     for part in argument.split(separator: ",", omittingEmptySubsequences: false) {
       guard part.count == 1, let letter = part.first,
-        let device = MachineConfiguration.BootDevice(rawValue: letter), !devices.contains(device)
-      else { return nil }
+        let device = MachineConfiguration.BootDevice(rawValue: letter)
+      else {
+        throw ValidationError(
+          "there is no boot device '\(part)'; there are c, the disks, and d, the CD-ROM.")
+      }
+      guard !devices.contains(device) else {
+        throw ValidationError("boot device \(letter) is there twice; name each once.")
+      }
       devices.append(device)
     }
     self.devices = devices
@@ -91,18 +116,26 @@ struct BootOrderArgument: ExpressibleByArgument {
 }
 
 /// `stdio`, `none`, `unix:PATH`, or the path of a file or terminal.
-struct SerialArgument: ExpressibleByArgument {
+struct SerialArgument {
   let serial: MachineConfiguration.Serial
 
-  init?(argument: String) {
+  init(parsing argument: String) throws {
     switch argument {
-    case "": return nil
     case "none": serial = .none
     case "stdio": serial = .standardStreams
+    case "", "unix:":
+      throw ValidationError("the path is empty; give stdio, none, unix:PATH or a path.")
     case _ where argument.hasPrefix("unix:"): serial = .socket(String(argument.dropFirst(5)))
+    case _ where Self.foreign.contains { argument == $0 || argument.hasPrefix("\($0):") }:
+      throw ValidationError(
+        "there is no such kind of serial port; give stdio, none, unix:PATH or a path"
+          + " (./\(argument) for a file of that name).")
     default: serial = .file(argument)
     }
   }
+
+  /// What other VMMs offer and this one does not.
+  private static let foreign = ["tcp", "udp", "telnet", "pty", "mon", "file", "chardev"]
 }
 
 enum VideoAdapter: String, ExpressibleByArgument, CaseIterable {

@@ -43,7 +43,8 @@ struct Run: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "A raw image or block device as disk; may be given up to three times.",
-      valueName: "file[,format=raw][,bus=ide][,readonly=on]"))
+      valueName: "file[,format=raw][,bus=ide][,readonly=on]"),
+    transform: DiskArgument.init(parsing:))
   var disk: [DiskArgument] = []
 
   @Option(help: ArgumentHelp("An ISO image in the CD-ROM drive.", valueName: "iso"))
@@ -52,7 +53,7 @@ struct Run: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "Where firmware boots from, first choice first: c is the disks, d the CD-ROM.",
-      valueName: "d,c"))
+      valueName: "d,c"), transform: BootOrderArgument.init(parsing:))
   var boot: BootOrderArgument?
 
   @Option(help: "Display adapter: standard VGA, or none.")
@@ -66,7 +67,8 @@ struct Run: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "The first serial port: this terminal, a Unix socket to listen at, a file for output, "
-        + "or a terminal device.", valueName: "stdio|unix:path|path|none"))
+        + "or a terminal device. Ctrl-C on this terminal ends the machine.",
+      valueName: "stdio|unix:path|path|none"), transform: SerialArgument.init(parsing:))
   var serial: SerialArgument?
 
   @Option(
@@ -76,7 +78,8 @@ struct Run: ParsableCommand {
       A file in the firmware configuration device; may be given many times. A file of the \
       host is read again when the guest selects it, while it has no more than 64 KiB.
       """,
-      valueName: "name=n,string=s|file=f"))
+      valueName: "name=n,string=s|file=f"),
+    transform: FirmwareFileArgument.init(parsing:))
   var firmwareFiles: [FirmwareFileArgument] = []
 
   @Option(

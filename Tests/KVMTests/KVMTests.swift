@@ -136,6 +136,23 @@ struct KVMTests {
     }
   }
 
+  @Test("an instruction at CPL 3 that KVM cannot emulate is told of, with its bytes")
+  func emulationFailure() throws {
+    // mov ebx,0xd0000000; popcnt eax,[rbx]: no memory there, and POPCNT not emulated
+    let code: [UInt8] = [0xBB, 0x00, 0x00, 0x00, 0xD0, 0xF3, 0x0F, 0xB8, 0x03]
+    let guest = try SnippetGuest(code)
+    try guest.machine.setExitsOnEmulationFailure()
+    try guest.enterUserMode(at: SnippetGuest.origin)
+    guard case .internalError(let error) = try guest.cpu.run() else {
+      Issue.record("no internal error")
+      return
+    }
+    #expect(error.suberror == 1)
+    #expect(Array(error.instruction.prefix(4)) == [0xF3, 0x0F, 0xB8, 0x03])
+    #expect(try guest.cpu.registers().rip == SnippetGuest.origin + 5)
+    #expect(try guest.cpu.specialRegisters().cs.selector & 3 == 3)
+  }
+
   @Test("a kick ends an endless loop")
   func kick() throws {
     let guest = try SnippetGuest([0xEB, 0xFE])

@@ -1,3 +1,4 @@
+import CKVM
 import KVM
 import LinuxSystem
 
@@ -29,6 +30,46 @@ final class SnippetGuest {
     registers.rip = Self.origin
     registers.rsp = 0x8000
     registers.rflags = 2
+    try cpu.set(registers)
+  }
+
+  /// Puts the vCPU into long mode at CPL 3, where the first 2 MiB and those at
+  /// 0xD000_0000 are mapped for it to where they are.
+  func enterUserMode(at address: UInt64) throws {
+    let entries: [(Int, UInt64)] = [
+      (0x1_0000, 0x1_1007), (0x1_1000, 0x1_2007), (0x1_1018, 0x1_3007), (0x1_2000, 0x87),
+      (0x1_3000 + 128 * 8, 0xD000_0087),
+    ]
+    for (place, entry) in entries {
+      ram.bytes.storeBytes(of: entry, toByteOffset: place, as: UInt64.self)
+    }
+    var special = try cpu.specialRegisters()
+    special.cr0 = 0x8000_0011
+    special.cr3 = 0x1_0000
+    special.cr4 = 0x20
+    special.efer = 0x500
+    special.idt.limit = 0
+    special.ss.selector = 0x2B
+    special.ss.dpl = 3
+    special.ss.type = 3
+    special.ss.s = 1
+    special.ss.present = 1
+    special.ss.db = 1
+    special.ss.g = 1
+    special.ss.limit = 0xFFFF_FFFF
+    special.cs = special.ss
+    special.cs.selector = 0x33
+    special.cs.type = 11
+    special.cs.db = 0
+    special.cs.l = 1
+    for segment in [\kvm_sregs.ds, \.es, \.fs, \.gs] { special[keyPath: segment] = special.ss }
+    special.tr.type = 11
+    special.tr.present = 1
+    special.tr.s = 0
+    special.tr.limit = 0x67
+    try cpu.set(special)
+    var registers = try cpu.registers()
+    registers.rip = address
     try cpu.set(registers)
   }
 }

@@ -1,3 +1,4 @@
+import Glibc
 import LinuxSystem
 import Testing
 
@@ -35,6 +36,38 @@ struct LinuxSystemTests {
     let error = #expect(throws: SystemError.self) { try pair.0.receive(blocking: false) }
     #expect(error?.kind == .wouldBlock)
     #expect(try right.receive(blocking: false).isEnd)
+  }
+
+  @Test("output that nobody takes is refused at once, and the open file goes on blocking")
+  func impatience() throws {
+    var ends: [Int32] = [-1, -1]
+    try #require(pipe(&ends) == 0)
+    let (reading, writing) = (FileDescriptor(owning: ends[0]), FileDescriptor(owning: ends[1]))
+    let (left, right) = try UnixSocket.pair(kind: .stream)
+    for (end, other) in [(writing, reading), (left.descriptor, right.descriptor)] {
+      let output = ImpatientOutput(end)
+      let block = [UInt8](repeating: 7, count: 4096)
+      var taken = 0
+      while case let count = try output.write(block), count > 0 { taken += count }
+      #expect(taken > 0)
+      #expect(fcntl(end.raw, F_GETFL) & O_NONBLOCK == 0)
+      var got = 0
+      while got < taken { got += try other.read(upTo: taken - got).count }
+      #expect(try output.write([1, 2]) == 2)
+    }
+  }
+
+  @Test("output to a pipe whose reader went throws, and a file takes everything")
+  func otherEnds() throws {
+    var ends: [Int32] = [-1, -1]
+    try #require(pipe(&ends) == 0)
+    Signal.pipe.ignore()
+    let output = ImpatientOutput(FileDescriptor(owning: ends[1]))
+    close(ends[0])
+    let error = #expect(throws: SystemError.self) { try output.write([1]) }
+    #expect(error?.kind == .disconnected)
+    let memory = try SharedMemory(name: "test", size: 4096)
+    #expect(try ImpatientOutput(memory.descriptor).write([1, 2, 3]) == 3)
   }
 
   @Test("shared memory cannot change its size")

@@ -11,13 +11,7 @@ struct DisplayTests {
   /// A mode of 64 × 48 in 32 bits, one pixel, and another for each key event.
   private var program: GuestProgram {
     var program = GuestProgram()
-    for (index, value) in [(4, 0), (1, 64), (2, 48), (3, 32), (4, 0x41)] as [(UInt16, UInt16)] {
-      program.outWord(0x1CE, index)
-      program.outWord(0x1CF, value)
-    }
-    program.outByte(0x3C0, 0x20)  // the attribute controller: show the picture
-    program.store(0x0011_2233, at: 0xFD00_0000)
-    program.outByte(0x64, 0xAE)  // enable the keyboard
+    program.setMode()
     program.send("r")
     program.readKeyboardController()
     program.store(0x00FF_8001, at: 0xFD00_0000 + (10 * 64 + 7) * 4)
@@ -83,6 +77,54 @@ struct DisplayTests {
     #expect(text.contains("64x48"))
   }
 
+  @Test("a guest that moves its frame buffer is seen before, meanwhile and after")
+  func moving() throws {
+    var program = GuestProgram()
+    program.setMode()
+    program.send("r")
+    program.readKeyboardController()
+    program.store(0x00FF_8001, at: 0xFD00_0000 + (10 * 64 + 7) * 4)
+    // That was not looked at yet when the buffer moves.
+    program.outLong(0xCF8, 0x8000_1010)
+    program.outLong(0xCFC, 0xE000_0000)
+    program.send("m")
+    program.store(0x0012_3456, at: 0xE000_0000 + (20 * 64 + 9) * 4)
+    program.store(0x0065_4321, at: 0xFD00_0000 + (30 * 64 + 9) * 4)  // nothing there now
+    program.send("d")
+    program.stop()
+    let guest = try TestGuest(program) { configuration, _ in configuration.hasDisplay = true }
+    let output = try DisplayOutput(of: guest.machine, path: nil)
+    try guest.machine.resume()
+    while guest.output != "r" {}
+    let link = try DisplayLinkClient(connected: try output.connect())
+    let poller = try Poller()
+    try poller.add(link.descriptor, token: 0)
+    var surface: DisplaySurface?
+    var damage = Region()
+    func process() throws {
+      try #require(try !poller.wait(milliseconds: 10_000).isEmpty, "no damage came")
+      for event in link.process() {
+        switch event {
+        case .surface(let new): surface = new
+        case .damage(let region): damage.formUnion(region)
+        default: break
+        }
+      }
+      link.requestDamage()
+    }
+    while surface == nil { try process() }
+    damage = Region()
+    link.send(.key(KeyCode(0x1E), pressed: true))
+    while !damage.contains(x: 7, y: 10) || !damage.contains(x: 9, y: 20) { try process() }
+    while guest.output != "rmd" {}
+    let shown = try #require(surface)
+    #expect(Array(shown.bytes[((10 * 64 + 7) * 4)...].prefix(3)) == [0x01, 0x80, 0xFF])
+    #expect(Array(shown.bytes[((20 * 64 + 9) * 4)...].prefix(3)) == [0x56, 0x34, 0x12])
+    #expect(Array(shown.bytes[((30 * 64 + 9) * 4)...].prefix(3)) == [0, 0, 0])
+    let picture = try output.screenshot()
+    #expect(Array(picture.pixels[((20 * 64 + 9) * 3)...].prefix(3)) == [0x12, 0x34, 0x56])
+  }
+
   @Test("a machine that was reset has lost its picture")
   func reset() throws {
     let guest = try guest()
@@ -108,17 +150,53 @@ struct DisplayTests {
   }
 }
 
+extension GuestProgram {
+  /// A mode of 64 × 48 in 32 bits with one pixel; the keyboard is enabled.
+  mutating func setMode() {
+    for (index, value) in [(4, 0), (1, 64), (2, 48), (3, 32), (4, 0x41)] as [(UInt16, UInt16)] {
+      outWord(0x1CE, index)
+      outWord(0x1CF, value)
+    }
+    outByte(0x3C0, 0x20)  // the attribute controller: show the picture
+    store(0x0011_2233, at: 0xFD00_0000)
+    outByte(0x64, 0xAE)  // enable the keyboard
+  }
+}
+
 @Suite("Firmware", .needsKVM)
 struct FirmwareTests {
-  @Test("SeaBIOS finds the disk and runs its boot sector")
-  func bootSector() throws {
-    var sector: [UInt8] = [
-      0xBA, 0xF8, 0x03, 0xB0, 0x42, 0xEE,  // mov dx,0x3f8; mov al,'B'; out dx,al
+  /// Sends a letter and switches off.
+  static func bootSector(_ letter: Character) -> [UInt8] {
+    let sector: [UInt8] = [
+      0xBA, 0xF8, 0x03, 0xB0, letter.asciiValue ?? 0, 0xEE,  // mov dx,0x3f8; mov al; out dx,al
       0xBA, 0x04, 0x06, 0xB8, 0x00, 0x20, 0xEF,  // mov dx,0x604; mov ax,0x2000; out dx,ax
       0xF4, 0xEB, 0xFD,
     ]
-    sector += [UInt8](repeating: 0, count: 510 - sector.count) + [0x55, 0xAA]
-    let disk = sector + [UInt8](repeating: 0, count: (1 << 20) - 512)
+    return sector + [UInt8](repeating: 0, count: 510 - sector.count) + [0x55, 0xAA]
+  }
+
+  @Test("SeaBIOS given as a ROM image finds the VGA BIOS, too")
+  func romWithDisplay() throws {
+    let guest = try TestGuest(GuestProgram()) { configuration, _ in
+      configuration.boot = .rom(path: configuration.firmwareDirectory + "/bios-256k.bin")
+      configuration.hasDisplay = true
+      configuration.memory = 32 << 20
+      configuration.cdrom = nil
+    }
+    let output = try DisplayOutput(of: guest.machine, path: nil)
+    try guest.machine.resume()
+    // Its first lines; without the VGA BIOS there is never a picture.
+    var picture = try output.screenshot()
+    while picture.width != 720 || picture.pixels.allSatisfy({ $0 == 0 }) {
+      try #require(guest.machine.status == .running)
+      picture = try output.screenshot()
+    }
+    #expect(picture.height == 400)
+  }
+
+  @Test("SeaBIOS finds the disk and runs its boot sector")
+  func bootSector() throws {
+    let disk = Self.bootSector("B") + [UInt8](repeating: 0, count: (1 << 20) - 512)
     let guest = try TestGuest(GuestProgram()) { configuration, directory in
       configuration.boot = .firmware
       configuration.hasDisplay = true

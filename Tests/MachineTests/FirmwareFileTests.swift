@@ -5,6 +5,34 @@ import Testing
 
 @Suite("Files that a guest is given", .needsKVM)
 struct FirmwareFileTests {
+  private func failure(_ names: [String]) -> MachineError? {
+    var configuration = MachineConfiguration()
+    configuration.memory = 16 << 20
+    configuration.disks = []
+    configuration.cdrom = "/dev/null"
+    configuration.firmwareFiles = names.map { .init(name: $0, bytes: [1]) }
+    return #expect(throws: MachineError.self) { try Machine(configuration) }
+  }
+
+  @Test(
+    "names that the machine itself provides are refused",
+    arguments: ["etc/e820", "etc/acpi/tables", "etc/acpi/rsdp", "etc/table-loader", "bootorder"])
+  func provided(name: String) {
+    let error = failure(["opt/a", name])
+    #expect(error?.kind == .configuration)
+    #expect(
+      error?.context == "the machine itself provides the fw_cfg file \"\(name)\"; choose another"
+        + " name, such as \"opt/\(name)\"")
+  }
+
+  @Test("two files of one name are refused, and so is what cannot be a name")
+  func names() {
+    #expect(failure(["opt/a", "opt/b", "opt/a"])?.context.contains("\"opt/a\"") == true)
+    for name in ["", "a b", "é", String(repeating: "x", count: 56)] {
+      #expect(failure([name])?.context.contains("cannot be a fw_cfg file's name") == true)
+    }
+  }
+
   @Test("a guest that looks again sees what was written meanwhile, and keeps what was deleted")
   func rewritten() throws {
     // By its name it comes first, and so its key is 0x20.

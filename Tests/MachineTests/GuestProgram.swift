@@ -15,6 +15,13 @@ struct GuestProgram {
     }
   }
 
+  /// This program after another one.
+  func following(_ first: GuestProgram) -> GuestProgram {
+    var whole = first
+    whole.bytes += bytes
+    return whole
+  }
+
   /// mov eax, value
   mutating func loadEAX(_ value: UInt32) {
     emit(0xB8)

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// The far end of a guest's serial socket.
-private struct SerialPeer {
+struct SerialPeer {
   let socket: UnixSocket
 
   init(_ configuration: MachineConfiguration) throws {
@@ -75,6 +75,144 @@ struct InMidFlightTests {
     }
   }
 
+  /// Runs a guest until it said `before`, saves it, and returns what it says when it
+  /// goes on in another machine, told to by a byte, until it switches itself off.
+  private func carry(
+    _ program: GuestProgram, saying before: [UInt8], then count: Int,
+    _ change: (inout MachineConfiguration, TemporaryDirectory) throws -> Void = { _, _ in },
+    meanwhile: (Machine) -> Void = { _ in }
+  ) throws -> [UInt8] {
+    let guest = try TestGuest(program) { configuration, directory in
+      configure(&configuration, directory)
+      try change(&configuration, directory)
+    }
+    let peer = try SerialPeer(guest.machine.configuration)
+    try guest.machine.resume()
+    meanwhile(guest.machine)
+    #expect(try peer.read(before.count) == before)
+    let saved = try guest.machine.save()
+    guest.machine.tearDown()
+    var configuration = guest.machine.configuration
+    configuration.serial = .socket(guest.directory.path("second"))
+    let second = try Machine(configuration, from: saved)
+    let secondPeer = try SerialPeer(configuration)
+    try second.resume()
+    try secondPeer.socket.send([1])
+    let answer = try secondPeer.read(count)
+    #expect(second.waitForEnd() == .guestShutdown)
+    return answer
+  }
+
+  @Test("a scan code half sent is sent to its end by the restored machine")
+  func scanCode() throws {
+    var program = GuestProgram()
+    program.outByte(0x64, 0xAE)
+    program.readKeyboardController()
+    program.sendAL()
+    program.waitForSerial()
+    for _ in 0..<4 {
+      program.readKeyboardController()
+      program.sendAL()
+    }
+    program.powerOff()
+    let rest = try carry(
+      program, saying: [0xE0], then: 4,
+      meanwhile: { machine in
+        machine.send(.key(KeyCode(0xE04B), pressed: true))
+        machine.send(.key(KeyCode(0xE04B), pressed: false))
+      })
+    #expect(rest == [0x6B, 0xE0, 0xF0, 0x6B])
+  }
+
+  @Test("a key that send-key holds down is released by the restored machine")
+  func heldKey() throws {
+    var program = GuestProgram()
+    program.outByte(0x64, 0xAE)
+    program.readKeyboardController()
+    program.sendAL()
+    program.waitForSerial()
+    for _ in 0..<5 {
+      program.readKeyboardController()
+      program.sendAL()
+    }
+    program.powerOff()
+    let rest = try carry(
+      program, saying: [0x1C], then: 5,
+      meanwhile: { machine in
+        machine.press([KeyCode(0x1E)], milliseconds: 400)
+        machine.press([KeyCode(0x30)], milliseconds: 1)
+      })
+    #expect(rest == [0xF0, 0x1C, 0x32, 0xF0, 0x32], "and the next key follows")
+  }
+
+  @Test("an interrupt of the real-time clock that was pending is pending again")
+  func clockInterrupt() throws {
+    var program = GuestProgram()
+    for (register, value) in [(0x0A, 0x2F), (0x0B, 0x42)] as [(UInt8, UInt8)] {
+      program.outByte(0x70, register)
+      program.outByte(0x71, value)
+    }
+    program.waitForClockInterrupt()
+    program.send("p")
+    program.waitForSerial()
+    program.readClockRequest()
+    program.sendAL()
+    program.outByte(0x70, 0x0C)
+    program.emit(0xE4, 0x71, 0x24, 0xC0)  // in al, 71h; and al, 0c0h
+    program.sendAL()
+    // The flag went by reading it, and is set again half a second later.
+    let loop = program.bytes.count
+    program.outByte(0x70, 0x0C)
+    program.emit(0xE4, 0x71, 0xA8, 0x40)  // in al, 71h; test al, 40h
+    program.jump(0x74, to: loop)
+    program.emit(0x24, 0xC0)
+    program.sendAL()
+    program.powerOff()
+    let rest = try carry(program, saying: Array("p".utf8), then: 3)
+    #expect(rest == [0x01, 0xC0, 0xC0])
+  }
+
+  @Test(
+    "a sector half read by PIO is read to its end in the restored machine",
+    arguments: [false, true])
+  func programmedTransfer(isCD: Bool) throws {
+    let image = (0..<(1 << 20)).map { UInt8(truncatingIfNeeded: $0 &* 5 ^ ($0 >> 9)) }
+    var program = GuestProgram()
+    if isCD {
+      program.startReadingCD(block: 3)
+    } else {
+      program.outByte(0x1F6, 0xE0)
+      for (port, value) in [(0x1F2, 1), (0x1F3, 12), (0x1F4, 0), (0x1F5, 0), (0x1F7, 0x20)]
+        as [(UInt16, UInt8)]
+      {
+        program.outByte(port, value)
+      }
+    }
+    let base: UInt16 = isCD ? 0x170 : 0x1F0
+    let words = isCD ? 1024 : 256
+    program.waitForData(base)
+    program.readWords(base, 100)
+    program.sendWord()
+    program.waitForSerial()
+    program.readWords(base, UInt32(words - 100))
+    program.sendWord()
+    program.powerOff()
+    func sum(_ range: Range<Int>) -> [UInt8] {
+      let start = isCD ? 3 * 2048 : 12 * 512
+      let sum = range.reduce(UInt16(0)) {
+        let at = start + $1 * 2
+        let sum = $0 &+ (UInt16(image[at]) | UInt16(image[at + 1]) << 8)
+        return sum << 1 | sum >> 15
+      }
+      return [UInt8(sum & 0xFF), UInt8(sum >> 8)]
+    }
+    let rest = try carry(program, saying: sum(0..<100), then: 2) { configuration, directory in
+      let path = try directory.write(image, to: "image")
+      if isCD { configuration.cdrom = path } else { configuration.disks = [.init(path: path)] }
+    }
+    #expect(rest == sum(100..<words))
+  }
+
   @Test("a DMA transfer under way is finished by the restored machine, with the same data")
   func diskTransfer() throws {
     let program = GuestProgram.readingDisk(turns: 200)
@@ -93,7 +231,7 @@ struct InMidFlightTests {
     var caught: SavedMachine?
     var directory: TemporaryDirectory?
     var configuration = MachineConfiguration()
-    for _ in 0..<20 where caught == nil {
+    for _ in 0..<40 where caught == nil {
       let candidate = try guest()
       try candidate.machine.resume()
       while candidate.machine.status == .running, let saved = try? candidate.machine.save() {
@@ -128,6 +266,63 @@ extension GuestProgram {
   /// Spins until the keyboard controller has a byte, and takes it into AL.
   mutating func readKeyboardController() {
     emit(0xE4, 0x64, 0xA8, 0x01, 0x74, 0xFA, 0xE4, 0x60)
+  }
+
+  /// AL: bit 0 of the second interrupt controller's request register, IRQ 8's.
+  mutating func readClockRequest() {
+    emit(0xB0, 0x0A, 0xE6, 0xA0, 0xE4, 0xA0, 0x24, 0x01)
+  }
+
+  mutating func waitForClockInterrupt() {
+    let loop = bytes.count
+    readClockRequest()
+    jump(0x74, to: loop)
+  }
+
+  /// Asks the CD-ROM drive for a block: a PACKET command with READ(10).
+  mutating func startReadingCD(block: UInt8) {
+    outByte(0x176, 0xA0)
+    // A drive that was reset first says so: take what it has to say.
+    for command: [UInt8] in [[0x03, 0, 0, 0, 18], [0x28, 0, 0, 0, 0, block, 0, 0, 1]] {
+      outByte(0x171, 0)
+      outByte(0x174, 0)
+      outByte(0x175, 0x08)
+      outByte(0x177, 0xA0)
+      waitForData(0x170)
+      let packet = command + [UInt8](repeating: 0, count: 12 - command.count)
+      for at in stride(from: 0, to: 12, by: 2) {
+        outWord(0x170, UInt16(packet[at]) | UInt16(packet[at + 1]) << 8)
+      }
+      if command[0] == 0x03 {
+        waitForData(0x170)
+        readWords(0x170, 9)
+      }
+    }
+  }
+
+  /// Until BSY is clear and DRQ set.
+  mutating func waitForData(_ base: UInt16) {
+    port(base + 7)
+    let loop = bytes.count
+    emit(0xEC, 0x24, 0x88, 0x3C, 0x08)  // in al, dx; and al, 88h; cmp al, 8
+    jump(0x75, to: loop)
+  }
+
+  /// Adds up words of the data port in BX, which begins with 0.
+  mutating func readWords(_ base: UInt16, _ count: UInt32) {
+    emit(0x31, 0xDB, 0xB9)  // xor ebx, ebx; mov ecx, count
+    emit(word: count)
+    port(base)
+    // in ax, dx; add bx, ax; rol bx, 1; loop
+    emit(0x66, 0xED, 0x66, 0x01, 0xC3, 0x66, 0xD1, 0xC3, 0xE2, 0xF6)
+  }
+
+  /// Sends BX.
+  mutating func sendWord() {
+    emit(0x88, 0xD8)  // mov al, bl
+    sendAL()
+    emit(0x88, 0xF8)  // mov al, bh
+    sendAL()
   }
 
   /// Reads 128 KiB by bus-master DMA again and again from rising sectors, adds up

@@ -42,6 +42,38 @@ struct LoaderTests {
     #expect(error?.context.contains("memory") == true)
   }
 
+  @Test(
+    "a segment where the machine puts something of its own is refused, and what that is is named",
+    arguments: [
+      (true, 0x6000, "start information"), (true, 0x1_F800, "command line"),
+      (true, 0xE_0000, "ACPI root pointer"), (true, 0xD_F800, "ACPI root pointer"),
+      (true, 0xE_0800, "ACPI tables"), (false, 0x500, "descriptor table"),
+      (false, 0x6800, "boot parameters"), (false, 0xE000, "page tables"),
+    ] as [(Bool, UInt64, String)])
+  func conflict(isPVH: Bool, address: UInt64, what: String) throws {
+    var program = GuestProgram()
+    program.powerOff()
+    let error = try failure(program.elf(isPVH: isPVH, at: address))
+    #expect(error?.kind == .image)
+    #expect(error?.context.contains("a segment at 0x\(String(address, radix: 16)) to ") == true)
+    #expect(error?.context.contains(what) == true, "\(error?.context ?? "")")
+    #expect(error?.context.contains("link the kernel elsewhere") == true)
+  }
+
+  @Test("a segment where only the other boot protocol has something is loaded")
+  func noConflict() throws {
+    var program = GuestProgram()
+    program.send("x")
+    program.powerOff()
+    let guest = try TestGuest(program) { configuration, directory in
+      configuration.boot = .kernel(
+        path: try directory.write(program.elf(at: 0x9000), to: "low"), initialRAMDisk: nil,
+        commandLine: "")
+    }
+    #expect(try guest.run() == .guestShutdown)
+    #expect(guest.output == "x")
+  }
+
   @Test("a kernel that is not there is named")
   func missing() throws {
     var configuration = MachineConfiguration()

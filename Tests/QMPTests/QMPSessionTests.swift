@@ -118,7 +118,16 @@ struct QMPSessionTests {
         == "GenericError: Invalid parameter type for 'filename', expected: string")
     #expect(
       try problem(dump(#"{"filename":"a","head":0}"#))
-        == "GenericError: Parameter 'head' is unexpected")
+        == "GenericError: 'head' must be specified together with 'device'")
+    #expect(try problem(dump(#"{"filename":"a","device":"video0","head":1}"#)).contains("head 1"))
+    #expect(try problem(dump(#"{"filename":"a","device":7}"#)).contains("'device'"))
+    #expect(machine.calls.count == 2)
+    _ = try reply(dump(#"{"filename":"b","device":"video0","head":0}"#))
+    _ = try reply(dump(#"{"filename":"c","device":"video0"}"#))
+    #expect(machine.calls.suffix(2) == ["screendump b ppm", "screendump c ppm"])
+    #expect(
+      try problem(dump(#"{"filename":"a","depth":0}"#))
+        == "GenericError: Parameter 'depth' is unexpected")
     #expect(try problem(dump(#"{"filename":"a","format":"gif"}"#)).contains("'gif'"))
   }
 

@@ -60,8 +60,7 @@ package struct FirmwareContents: Sendable {
   package mutating func addFile(
     _ name: String, _ bytes: [UInt8], isWritable: Bool = false, isReread: Bool = false
   ) -> Bool {
-    let printable = name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F }
-    guard printable, (1...Self.maximumNameLength).contains(name.utf8.count) else { return false }
+    guard Self.isName(name) else { return false }
     let file = File(name: name, bytes: bytes, isWritable: isWritable, isReread: isReread)
     if let index = files.firstIndex(where: { $0.name == name }) {
       files[index] = file
@@ -70,6 +69,12 @@ package struct FirmwareContents: Sendable {
     guard files.count < Self.maximumFileCount else { return false }
     files.append(file)
     return true
+  }
+
+  /// Whether a file can have that name: 1 to 55 printable characters of ASCII.
+  package static func isName(_ name: String) -> Bool {
+    (1...maximumNameLength).contains(name.utf8.count)
+      && name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F }
   }
 
   package func file(_ name: String) -> [UInt8]? {

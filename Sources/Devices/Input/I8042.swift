@@ -11,6 +11,8 @@ package final class I8042: StatefulDevice {
     static let readRAM: ClosedRange<UInt8> = 0x20...0x3F
     static let writeRAM: ClosedRange<UInt8> = 0x60...0x7F
     static let passwordInstalled: UInt8 = 0xA4
+    static let loadPassword: UInt8 = 0xA5
+    static let enablePassword: UInt8 = 0xA6
     static let disableAuxiliary: UInt8 = 0xA7
     static let enableAuxiliary: UInt8 = 0xA8
     static let testAuxiliary: UInt8 = 0xA9
@@ -19,6 +21,8 @@ package final class I8042: StatefulDevice {
     static let disableKeyboard: UInt8 = 0xAD
     static let enableKeyboard: UInt8 = 0xAE
     static let readInputPort: UInt8 = 0xC0
+    static let pollInputPortLow: UInt8 = 0xC1
+    static let pollInputPortHigh: UInt8 = 0xC2
     static let readOutputPort: UInt8 = 0xD0
     static let writeOutputPort: UInt8 = 0xD1
     static let writeKeyboardBuffer: UInt8 = 0xD2
@@ -69,6 +73,8 @@ package final class I8042: StatefulDevice {
     var ram: [UInt8] = [0x03] + Array(repeating: 0, count: 31)
     var outputPort: UInt8 = 0x03
     var lastWriteWasCommand = true
+    /// Status bits 7:4 while the input port is polled.
+    var polled: UInt8?
     /// The command whose parameter comes to the data port next.
     var awaiting: UInt8?
     /// The output buffer while it is full, and the byte read last.
@@ -86,7 +92,7 @@ package final class I8042: StatefulDevice {
   package var dataPort: any BusTarget { I8042Port(read: readData, write: writeData) }
   /// Port 0x64.
   package var commandPort: any BusTarget {
-    I8042Port(read: { self.status.rawValue }, write: writeCommand)
+    I8042Port(read: { self.status }, write: writeCommand)
   }
 
   /// Called, device lock held, when the guest sets the keyboard's lights.
@@ -150,7 +156,15 @@ package final class I8042: StatefulDevice {
     set { state.ram[0] = newValue.rawValue }
   }
 
-  private var status: Status {
+  /// Bit 7: the keyboard's lock is open.
+  private static let inputPort: UInt8 = 0x80
+
+  private var status: UInt8 {
+    let status = ownStatus.rawValue
+    return state.polled.map { $0 | status & 0x0F } ?? status
+  }
+
+  private var ownStatus: Status {
     var status: Status = [.notInhibited]
     if let output = state.output {
       status.insert(.outputBufferFull)
@@ -173,13 +187,17 @@ package final class I8042: StatefulDevice {
 
   private func writeData(_ byte: UInt8) {
     state.lastWriteWasCommand = false
+    state.polled = nil
     guard let command = state.awaiting else {
       // A byte for the keyboard also enables its interface.
       configuration.remove(.keyboardDisabled)
       return keyboard.receive(byte)
     }
+    // A password ends with a zero byte.
+    if command == Command.loadPassword && byte != 0 { return }
     state.awaiting = nil
     switch command {
+    case Command.loadPassword: break
     case Command.writeRAM:
       state.ram[Int(command & 0x1F)] = byte
       updateInterrupts()
@@ -195,13 +213,17 @@ package final class I8042: StatefulDevice {
 
   private func writeCommand(_ command: UInt8) {
     state.lastWriteWasCommand = true
+    state.polled = nil
     state.awaiting = nil
     switch command {
     case Command.readRAM: answer(state.ram[Int(command & 0x1F)])
     case Command.writeRAM, Command.writeOutputPort, Command.writeKeyboardBuffer,
-      Command.writeAuxiliaryBuffer, Command.writeAuxiliary:
+      Command.writeAuxiliaryBuffer, Command.writeAuxiliary, Command.loadPassword:
       state.awaiting = command
-    case Command.passwordInstalled: answer(0xF1)  // there is none
+    // A controller without the security option: a password is taken, none is ever
+    // installed, and without one there is nothing to enable.
+    case Command.passwordInstalled: answer(0xF1)
+    case Command.enablePassword: break
     case Command.disableAuxiliary: configuration.insert(.auxiliaryDisabled)
     case Command.enableAuxiliary:
       configuration.remove(.auxiliaryDisabled)
@@ -214,7 +236,9 @@ package final class I8042: StatefulDevice {
     case Command.enableKeyboard:
       configuration.remove(.keyboardDisabled)
       pump()
-    case Command.readInputPort: answer(0x80)
+    case Command.readInputPort: answer(Self.inputPort)
+    case Command.pollInputPortLow: state.polled = Self.inputPort << 4
+    case Command.pollInputPortHigh: state.polled = Self.inputPort & 0xF0
     case Command.readOutputPort: answer(outputPort)
     case Command.disableA20: writeOutputPort(state.outputPort & ~OutputPort.a20)
     case Command.enableA20: writeOutputPort(state.outputPort | OutputPort.a20)

@@ -24,6 +24,7 @@ final class Board {
   let power: PowerManagement
   let keyboardController: I8042
   let pointer: VMwareBackdoor
+  let keys: KeySequence
   let serial: UART16550
   let drives: Drives
   let display: VGA?
@@ -34,9 +35,6 @@ final class Board {
   private let isaBridge: ISABridge
   private let wiring: InterruptWiring
   private var parts: [BoardPart] = []
-  /// Timers that press and release keys; each goes when it has fired.
-  private var pendingActions: [ObjectIdentifier: any DeviceTimer] = [:]
-  private var keysBusyUntil: UInt64 = 0
   private var coalescesWindowWrites = false
   /// What never changes: states of vCPUs and kernel devices at power-on.
   private let powerOn: PowerOnState
@@ -121,6 +119,11 @@ final class Board {
       nudge: { [unowned keyboardController] in
         keyboardController.nudgeMouse()
       }, state: try saved.state("vmmouse"))
+    keys = KeySequence(
+      clock: clock,
+      deliver: { [sinks = [pointer, keyboardController] as [any InputSink]] key, isPressed in
+        sinks.deliver(.key(key, pressed: isPressed))
+      }, state: try saved.state("keys"))
     let portA = SystemControlPortA(machine: control, state: try saved.state("port-92"))
     try ports.map(keyboardController.dataPort, name: "keyboard data", at: 0x60, size: 1)
     try ports.map(keyboardController.commandPort, name: "keyboard command", at: 0x64, size: 1)
@@ -155,8 +158,9 @@ final class Board {
 
     // Display.
     if let videoMemory, let renderedSurface {
+      // A kernel is beyond the point at which firmware would run it.
       let rom =
-        boot.isFirmware
+        boot.kernel == nil
         ? try FirmwareImage.vgaBIOS(in: configuration.firmwareDirectory).bytes : []
       let vga = try VGA(
         videoMemory: videoMemory, renderedSurface: renderedSurface, clock: clock, optionROM: rom,
@@ -183,6 +187,7 @@ final class Board {
       BoardPart("pci", pci), BoardPart("reset-control", resetControl),
       BoardPart("power", power), BoardPart("fw-cfg", firmware), BoardPart("rtc", realTimeClock),
       BoardPart("i8042", keyboardController), BoardPart("vmmouse", pointer),
+      BoardPart("keys", keys),
       BoardPart("port-92", portA), BoardPart("port-61", portB), BoardPart("serial", serial),
       BoardPart("ide", ide),
     ]
@@ -265,31 +270,12 @@ final class Board {
 
   /// The first that wants an event gets it: the absolute pointer before the mouse.
   func deliver(_ event: InputEvent) {
-    let sinks: [any InputSink] = [pointer, keyboardController]
-    sinks.first { $0.accepts(event) }?.deliver(event)
+    ([pointer, keyboardController] as [any InputSink]).deliver(event)
   }
+}
 
-  /// Presses keys together and releases them, last first, after `hold`
-  /// nanoseconds; those asked for meanwhile wait their turn.
-  func press(_ keys: [KeyCode], hold: UInt64) {
-    let start = max(clock.now, keysBusyUntil)
-    keysBusyUntil = start &+ hold
-    later(at: start) { board in
-      for key in keys { board.deliver(.key(key, pressed: true)) }
-    }
-    later(at: start &+ hold) { board in
-      for key in keys.reversed() { board.deliver(.key(key, pressed: false)) }
-    }
-  }
-
-  private func later(at deadline: UInt64, _ action: @escaping (Board) -> Void) {
-    var identifier: ObjectIdentifier?
-    let timer = clock.makeTimer { [unowned self] in
-      action(self)
-      if let identifier { pendingActions[identifier] = nil }
-    }
-    identifier = ObjectIdentifier(timer)
-    pendingActions[ObjectIdentifier(timer)] = timer
-    timer.arm(at: deadline)
+extension [any InputSink] {
+  fileprivate func deliver(_ event: InputEvent) {
+    first { $0.accepts(event) }?.deliver(event)
   }
 }

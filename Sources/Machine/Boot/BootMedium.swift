@@ -3,23 +3,19 @@ struct BootMedium {
   /// Mapped below 4 GiB and, if it is firmware, into the BIOS segments.
   let rom: FirmwareImage?
   let kernel: KernelLoader?
-  let isFirmware: Bool
 
   init(_ configuration: MachineConfiguration) throws(MachineError) {
     switch configuration.boot {
     case .firmware:
       rom = try FirmwareImage.seaBIOS(in: configuration.firmwareDirectory)
       kernel = nil
-      isFirmware = true
     case .kernel(let path, let ramDisk, let commandLine):
       rom = nil
       kernel = try KernelLoader(kernel: path, ramDisk: ramDisk, commandLine: commandLine)
-      isFirmware = false
     case .rom(let path):
       rom = try FirmwareImage(
         path: path, what: "the ROM", remedy: "give an image of at most 16 MiB")
       kernel = nil
-      isFirmware = false
     }
   }
 }

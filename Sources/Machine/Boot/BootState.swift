@@ -48,6 +48,10 @@ enum BootState {
     try cpu.set(registers)
   }
 
+  /// Level 4, level 3, and four directories.
+  static let pageTablesSize = 6 * 4096
+  static let descriptorTableSize = 32
+
   /// The first 4 GiB in pages of 2 MiB, and a descriptor table with code and data.
   static func writeLongModeTables(
     _ memory: MachineMemory, pageTables: UInt64, descriptorTable: UInt64

@@ -11,7 +11,6 @@ struct FirmwareFiles: FirmwareFileSource {
 
   init(_ files: [MachineConfiguration.FirmwareFile]) {
     var paths: [String: String] = [:]
-    // As among the contents, the last of a name counts.
     for file in files { paths[file.name] = file.path }
     self.paths = paths
   }

@@ -15,11 +15,18 @@ enum FirmwareTables {
       count: configuration.processors, maximum: configuration.processors)
     contents.describeBoot(order: bootOrder(configuration), menuWait: nil)
     acpi.install(into: &contents)
+    for file in configuration.firmwareFiles {
+      guard contents.file(file.name) == nil else {
+        throw MachineError(
+          .configuration, "the machine itself provides the fw_cfg file \"\(file.name)\"",
+          remedy: "choose another name, such as \"opt/\(file.name)\"")
+      }
+    }
     for file in configuration.firmwareFiles
     where !contents.addFile(file.name, file.bytes, isReread: file.path != nil) {
       throw MachineError(
-        .configuration,
-        "\"\(file.name)\" cannot be a fw_cfg file's name; it has 1 to 55 printable characters")
+        .configuration, "the machine has no room for the fw_cfg file \"\(file.name)\"",
+        remedy: "give fewer files")
     }
     return contents
   }

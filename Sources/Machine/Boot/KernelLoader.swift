@@ -41,9 +41,10 @@ struct KernelLoader {
 
   /// Puts everything into RAM and the first vCPU at the kernel's entry.
   func load(into memory: MachineMemory, cpu: VirtualCPU, tables: ACPITables) throws {
+    let (acpi, rsdp) = tables.placed(tablesAt: UInt32(Place.acpiTables))
+    try keepClear(acpi: acpi.count, rsdp: rsdp.count, memory.layout)
     let end = try image.load(into: memory)
     let disk = try placeRAMDisk(in: memory, above: end)
-    let (acpi, rsdp) = tables.placed(tablesAt: UInt32(Place.acpiTables))
     try memory.write(rsdp, at: Place.rsdp)
     try memory.write(acpi, at: Place.acpiTables)
     try memory.write(Array(commandLine.utf8) + [0], at: Place.commandLine)
@@ -57,6 +58,36 @@ struct KernelLoader {
       try BootState.enterLinux64(
         cpu, entry: image.entry, bootParameters: Place.bootParameters,
         pageTables: Place.pageTables, descriptorTable: Place.descriptorTable)
+    }
+  }
+
+  /// Refuses a kernel that would be overwritten by what is put beside it.
+  private func keepClear(acpi: Int, rsdp: Int, _ layout: MemoryLayoutMap) throws(MachineError) {
+    var taken: [(what: String, start: UInt64, size: Int)] = [
+      ("the ACPI root pointer", Place.rsdp, rsdp), ("the ACPI tables", Place.acpiTables, acpi),
+      ("its command line", Place.commandLine, commandLine.utf8.count + 1),
+    ]
+    if image.pvhEntry != nil {
+      taken.append(("its start information", Place.startInfo, startInfo(0..<0, layout).count))
+    } else {
+      taken += [
+        ("its boot parameters", Place.bootParameters, 4096),
+        ("its page tables", Place.pageTables, BootState.pageTablesSize),
+        ("its descriptor table", Place.descriptorTable, BootState.descriptorTableSize),
+      ]
+    }
+    for segment in image.segments where segment.memorySize > 0 {
+      // Segments that leave RAM, or wrap around, are refused where they are loaded.
+      let last = segment.address.addingReportingOverflow(segment.memorySize - 1).partialValue
+      for (what, start, size) in taken
+      where segment.address < start + UInt64(size) && last >= start {
+        throw MachineError(
+          .image,
+          "\(image.path) has a segment at \(hexadecimal(segment.address)) to \(hexadecimal(last)),"
+            + " where the machine puts \(what), at \(hexadecimal(start)) to"
+            + " \(hexadecimal(start + UInt64(size) - 1))",
+          remedy: "link the kernel elsewhere, such as at 1 MiB")
+      }
     }
   }
 

@@ -169,7 +169,7 @@ public final class Machine: @unchecked Sendable {
   /// so long. Returns at once; keys of several calls come one after another.
   public func press(_ keys: [KeyCode], milliseconds: Int) {
     board.lock.withLock {
-      board.press(keys, hold: UInt64(max(0, milliseconds)) &* 1_000_000)
+      board.keys.press(keys, hold: UInt64(max(0, milliseconds)) &* 1_000_000)
     }
   }
 

@@ -16,6 +16,8 @@ final class AddressSpace: PCIAddressSpace {
   /// decodes nothing, because moving a slot takes milliseconds; whoever else
   /// wants the place moves it out.
   private var videoSlot: UInt64?
+  /// A slot went, and with it what its dirty log had not told yet.
+  private var logWasLost = false
   /// Where the function decodes video memory.
   private var videoDecoded: UInt64?
 
@@ -37,6 +39,10 @@ final class AddressSpace: PCIAddressSpace {
 
   /// Pages of video memory that vCPUs wrote since the last call.
   func takeDirtyVideoMemory(into pages: inout DirtyPages) throws(KVMError) {
+    defer {
+      if logWasLost { pages = DirtyPages(pageCount: pages.words.count * 64, allDirty: true) }
+      logWasLost = false
+    }
     guard videoSlot != nil else { return }
     try kvm.takeDirtyLog(slot: MachineMemory.Slot.video.rawValue, into: &pages.words)
   }
@@ -46,6 +52,7 @@ final class AddressSpace: PCIAddressSpace {
     if videoSlot != nil {
       try kvm.removeMemory(slot: MachineMemory.Slot.video.rawValue)
       videoSlot = nil
+      logWasLost = true
     }
     if let address {
       try kvm.setMemory(

@@ -20,6 +20,31 @@ import Testing
     #expect(bench.ask(0xA9) == [0x00])
   }
 
+  @Test("a password is taken up to its zero byte, by nobody else, and never installed")
+  func password() {
+    let bench = InputBench()
+    bench.command(0xA5)
+    for byte: UInt8 in [0x1E, 0xED, 0xFF, 0x00] { bench.data(byte) }
+    bench.command(0xA6)
+    #expect(bench.drain() == [])
+    #expect(bench.ask(0xA4) == [0xF1])
+    bench.data(0xEE)
+    #expect(bench.drain() == [0xEE], "the keyboard echoes what comes after it")
+  }
+
+  @Test("half of the input port is polled in the upper half of the status register")
+  func polling() {
+    let bench = InputBench()
+    bench.command(0xC1)
+    #expect(bench.status == 0x08)
+    bench.command(0xC2)
+    #expect(bench.status == 0x88)
+    bench.press(0x1E)
+    #expect(bench.status == 0x89)
+    bench.command(0xAE)
+    #expect(bench.status == 0x19)
+  }
+
   @Test("the status register tells a command from data")
   func lastWrite() {
     let bench = InputBench()

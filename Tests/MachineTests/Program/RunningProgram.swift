@@ -72,6 +72,8 @@ final class ControlClient {
   private let socket: UnixSocket
   private var client = QMPClient()
   private var events: [Event] = []
+  /// Whether the machine's start, which is told as RESUME, is over for this client.
+  private var hasStarted = false
 
   init(_ socket: UnixSocket) throws {
     self.socket = socket
@@ -89,7 +91,10 @@ final class ControlClient {
     try #require(!received.isEnd, "the control socket was closed")
     let messages = client.receive(received.bytes)
     for case .event(let name, let data, _, _) in messages {
-      events.append(Event(name: name, data: data))
+      // The socket is there before the machine runs: a fast client sees it start.
+      let isStart = name == "RESUME" && !hasStarted
+      hasStarted = true
+      if !isStart { events.append(Event(name: name, data: data)) }
     }
     let rest = client.pendingOutput()
     if !rest.isEmpty { try socket.descriptor.writeAll(rest) }

@@ -1,0 +1,100 @@
+import LinuxSystem
+import QMP
+import TestSupport
+import Testing
+
+@Suite("The command line of carrel-vmm")
+struct CommandLineTests {
+  private func run(_ arguments: [String]) throws -> (status: Int, output: String) {
+    let directory = try TemporaryDirectory()
+    let words = arguments.map { "'\($0)'" }.joined(separator: " ")
+    return try directory.run("timeout 20 \(Programs.built("carrel-vmm")) \(words)")
+  }
+
+  @Test(
+    "combinations that cannot be are refused with the reason",
+    arguments: [
+      ("--kernel k --firmware bios", "--kernel starts without firmware"),
+      ("--initrd i", "--initrd is handed to a kernel: give --kernel too"),
+      ("--append a", "--append is a kernel's command line: give --kernel too"),
+      ("--kernel k --boot c", "--boot tells firmware where to boot from; --kernel needs none"),
+      ("--boot d", "--boot d boots from the CD-ROM: give --cdrom too"),
+      ("--boot c", "--boot c boots from a disk: give --disk too"),
+      ("--vnc 127.0.0.1:0 --display-link d", "--vnc and --display-link both take the screen"),
+      ("--vga none --vnc 127.0.0.1:0", "--vga none leaves nothing to show"),
+      ("--vga none --display-link d", "--vga none leaves nothing to show"),
+      ("--vga none --video-memory 16M", "--video-memory belongs to the display adapter"),
+      ("--keyboard-layout de", "--keyboard-layout is for viewers of --vnc"),
+      ("--memory 512K", "give at least 1M"), ("--memory 2T", "memory is limited to 1T"),
+      ("--cpus 0", "0 CPUs cannot be: give 1 to 64"),
+      ("--video-memory 3M", "give a power of two, 1M to 256M"),
+      ("--disk a --disk b --disk c --disk d", "room for three disks"),
+      ("--fw-cfg name=a,string=1 --fw-cfg name=a,string=2", "two fw_cfg files of the name \"a\""),
+      ("--fw-cfg name=a,file=/nonexistent/f", "/nonexistent/f"),
+    ])
+  func combinations(arguments: String, reason: String) throws {
+    let (status, output) = try run(["run"] + arguments.split(separator: " ").map(String.init))
+    #expect(status == 64)
+    #expect(output.contains(reason), "\(output)")
+  }
+
+  @Test(
+    "a bad value is refused with what there is instead",
+    arguments: [
+      ("--memory", "0", "<size>"), ("--memory", "1X", "<size>"), ("--cpus", "two", "--cpus"),
+      ("--disk", "", "it begins with the path of an image"),
+      ("--disk", "a,format=qcow2", "format=qcow2 is not supported; format is raw"),
+      ("--disk", "a,bus=virtio", "bus=virtio is not supported; bus is ide"),
+      ("--disk", "a,readonly=yes", "readonly is on or off"),
+      ("--disk", "a,cache=none", "there is no disk option 'cache=none'; there are format=raw"),
+      ("--fw-cfg", "opt/x", "it begins with name=N"),
+      ("--fw-cfg", "name=,string=x", "it begins with name=N"),
+      ("--fw-cfg", "name=opt/x", "after the name comes string=TEXT or file=PATH"),
+      ("--fw-cfg", "name=opt/x,file=", "after the name comes string=TEXT or file=PATH"),
+      ("--fw-cfg", "name=opt/x,gen_id=y", "after the name comes string=TEXT or file=PATH"),
+      ("--boot", "n", "there is no boot device 'n'; there are c, the disks, and d, the CD-ROM"),
+      ("--boot", "cd", "there is no boot device 'cd'"),
+      ("--boot", "c,c", "boot device c is there twice"),
+      ("--serial", "", "give stdio, none, unix:PATH or a path"),
+      ("--serial", "unix:", "give stdio, none, unix:PATH or a path"),
+      ("--serial", "tcp:127.0.0.1:1", "give stdio, none, unix:PATH or a path"),
+      ("--serial", "mon:stdio", "no such kind of serial port"),
+      ("--serial", "pty", "no such kind of serial port"),
+      ("--vga", "cirrus", "std"), ("--vnc", "5900", "<host:port>"),
+      ("--keyboard-layout", "xx", "de"), ("--nonsense", "1", "--nonsense"),
+    ])
+  func values(option: String, value: String, reason: String) throws {
+    let (status, output) = try run(["run", option, value])
+    #expect(status == 64)
+    #expect(output.contains(reason), "\(output)")
+  }
+
+  private static let options = [
+    "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "cdrom", "boot", "vga",
+    "video-memory", "serial", "fw-cfg", "vnc", "display-link", "control", "name",
+    "keyboard-layout", "runtime-directory", "no-reboot", "debug-console",
+  ]
+
+  @Test("--help names every option, with words about it", arguments: options)
+  func help(option: String) throws {
+    let (status, output) = try run(["run", "--help"])
+    #expect(status == 0)
+    let lines = output.split(separator: "\n", omittingEmptySubsequences: false)
+    let at = try #require(lines.firstIndex { $0.hasPrefix("  --\(option)") })
+    let words = lines[at].split(separator: " ", omittingEmptySubsequences: true)
+    let description = words.dropFirst().filter { !$0.hasPrefix("<") }
+    let following = at + 1 < lines.count ? lines[at + 1] : ""
+    #expect(!description.isEmpty || following.hasPrefix("          "))
+  }
+
+  @Test("there is no option that these tests do not know, and check is named")
+  func completeness() throws {
+    let (_, output) = try run(["run", "--help"])
+    let named = output.split(separator: "\n").compactMap { line -> String? in
+      guard line.hasPrefix("  --") else { return nil }
+      return String(line.dropFirst(4).prefix { $0 != " " && $0 != "/" })
+    }
+    #expect(Set(named) == Set(Self.options))
+    #expect(try run(["--help"]).output.contains("check"))
+  }
+}
