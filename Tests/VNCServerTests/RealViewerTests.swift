@@ -7,7 +7,7 @@ import Testing
 import VNCServer
 
 /// An X server without a screen, for viewers with windows.
-private final class VirtualScreen {
+final class VirtualScreen {
   let display: String
   private let process: ChildProcess
 
