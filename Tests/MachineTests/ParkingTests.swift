@@ -3,7 +3,7 @@ import Machine
 import TestSupport
 import Testing
 
-@Suite("Stopping in the middle of an instruction", .enabled(if: HostFacilities.kvm))
+@Suite("Stopping in the middle of an instruction", .needsKVM)
 struct ParkingTests {
   private static let file = (0..<4096).map { UInt8(truncatingIfNeeded: $0 &* 13 ^ $0 >> 5) }
   private static let turns: UInt32 = 40

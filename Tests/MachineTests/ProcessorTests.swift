@@ -3,7 +3,7 @@ import Machine
 import TestSupport
 import Testing
 
-@Suite("More than the smallest machine", .enabled(if: HostFacilities.kvm))
+@Suite("More than the smallest machine", .needsKVM)
 struct ProcessorTests {
   /// Real-mode code at 0x8000, where the second processor starts: sends A, says so
   /// at 0x9000, waits to be told to go on at 0x9001, sends C, says so and halts.

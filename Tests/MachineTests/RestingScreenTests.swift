@@ -17,7 +17,7 @@ extension MemoryMapping {
 
 @Suite(
   "A screen that stands still",
-  .enabled(if: HostFacilities.kvm && watchesMemory, "needs /dev/kvm and userfaultfd"),
+  .needsKVM, .enabled(if: watchesMemory, "needs userfaultfd"),
   .timeLimit(.minutes(1)))
 struct RestingScreenTests {
   /// A mode of 64 × 48 in 32 bits; then, for each key pressed and released, one of `changes` in turn.

@@ -6,7 +6,7 @@ import Machine
 import TestSupport
 import Testing
 
-@Suite("Saving a machine with its screen", .enabled(if: HostFacilities.kvm))
+@Suite("Saving a machine with its screen", .needsKVM)
 struct SavedScreenTests {
   /// Screens of a paused machine and of one made from it.
   private func screens(

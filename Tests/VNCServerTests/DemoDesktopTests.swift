@@ -5,7 +5,7 @@ import Testing
 /// assets/demo-desktop/check.py: keys, layouts, windows, scenes, pointers and power of
 /// the demo desktop, as it was built last (`make desktop`).
 @Suite(
-  "The demo desktop", .enabled(if: HostFacilities.kvm, "needs /dev/kvm"),
+  "The demo desktop", .needsKVM,
   .timeLimit(.minutes(3)), .serialized)
 struct DemoDesktopTests {
   private static let directory = "\(Programs.repository)/assets/demo-desktop"
@@ -29,7 +29,7 @@ struct DemoDesktopTests {
   @Test(
     "does all it says in QEMU, with the PS/2 mouse too",
     .enabled(if: isBuilt, "`make desktop` builds it"),
-    .enabled(if: HostFacilities.qemu, "needs qemu-system-x86_64"))
+    .needsQEMU)
   func qemu() throws {
     try check("")
   }

@@ -117,7 +117,7 @@ struct EveryKeyTests {
   /// TigerVNC 1.12 and noVNC 1.3 do not ask for the lights; this viewer does.
   @Test(
     "lock keys reach a real guest through a viewer, and its lights come back",
-    .enabled(if: HostFacilities.kvm, "needs /dev/kvm"),
+    .needsKVM,
     .enabled(if: access(kernel, R_OK) == 0, "`make desktop` builds the guest"))
   func locks() throws {
     let directory = try TemporaryDirectory()
@@ -215,7 +215,7 @@ struct EveryKeyTests {
 
   @Test(
     "a whole keyboard and all of Latin-1 are in the demo desktop's editor as typed",
-    .enabled(if: HostFacilities.kvm, "needs /dev/kvm"),
+    .needsKVM,
     .enabled(if: access(kernel, R_OK) == 0, "`make desktop` builds the guest"),
     .enabled(if: hasNoVNC && hasTigerVNC, "needs TigerVNC, Chromium, websockify, `make deps`"))
   func readBack() throws {

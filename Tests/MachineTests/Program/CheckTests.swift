@@ -25,7 +25,7 @@ struct CheckTests {
   }
 
   @Test(
-    "a host with everything is fine", .enabled(if: HostFacilities.kvm && geteuid() == 0))
+    "a host with everything is fine", .needsKVM, .needsRoot)
   func good() throws {
     let outcome = try check()
     #expect(outcome.status == 0)
@@ -46,7 +46,7 @@ struct CheckTests {
 
   @Test(
     "what is missing is named with a remedy, and the rest is looked at all the same",
-    .enabled(if: HostFacilities.kvm && geteuid() == 0, "mounting needs root"),
+    .needsKVM, .needsRoot,
     arguments: [
       ("mount -t tmpfs none /dev", "kvm", "there is no /dev/kvm", "kvm_intel"),
       (

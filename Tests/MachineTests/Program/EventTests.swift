@@ -3,7 +3,7 @@ import QMP
 import TestSupport
 import Testing
 
-@Suite("What the control socket tells of a guest", .enabled(if: HostFacilities.kvm), .serialized)
+@Suite("What the control socket tells of a guest", .needsKVM, .serialized)
 struct EventTests {
   /// A guest that acts once a byte is sent, so that the client is there before.
   private struct Started {

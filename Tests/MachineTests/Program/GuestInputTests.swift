@@ -3,7 +3,7 @@ import QMP
 import TestSupport
 import Testing
 
-@Suite("A running program, seen from its guest", .enabled(if: HostFacilities.kvm), .serialized)
+@Suite("A running program, seen from its guest", .needsKVM, .serialized)
 struct GuestInputTests {
   /// Sends on whatever the keyboard controller has, keyboard and mouse alike.
   private static var echo: GuestProgram {

@@ -3,7 +3,7 @@ import LinuxSystem
 import TestSupport
 import Testing
 
-@Suite("The serial port of a running program", .enabled(if: HostFacilities.kvm), .serialized)
+@Suite("The serial port of a running program", .needsKVM, .serialized)
 struct SerialTests {
   /// Sends `count` bytes, 0, 1, 2 …, each when the transmitter is empty.
   private static func counting(_ count: UInt32) -> GuestProgram {
