@@ -3,7 +3,7 @@ import DeviceModel
 /// National Semiconductor PC16550D UART: eight registers, at 0x3F8 for COM1.
 ///
 /// Bytes leave at once (the line is a queue of the host); what the host cannot take
-/// yet stays in the transmitter, and is offered again one character time later.
+/// yet stays in the transmitter, and is offered again a character time or more later.
 /// Bytes that arrive faster than the guest reads wait outside the FIFO, and then at
 /// the host, as with a modem that heeds RTS: only who pays `room` no attention
 /// overruns it. The interrupt output is not gated by OUT2.
@@ -27,6 +27,8 @@ package final class UART16550: BusTarget, StatefulDevice {
     /// `DeviceClock.now` deadlines.
     var timeoutDeadline: UInt64?
     var transmitDeadline: UInt64?
+    /// How often in a row the host took nothing.
+    var refusals = 0
   }
 
   private enum Enable {
@@ -61,6 +63,8 @@ package final class UART16550: BusTarget, StatefulDevice {
   private static let loopback: UInt8 = 1 << 4
   private static let fifoDepth = 16
   private static let backlogLimit = 4096
+  private static let refusalLimit = 16
+  private static let longestRetry: UInt64 = 10_000_000
 
   private let interrupt: any InterruptLine
   private let backend: (any CharacterBackend)?
@@ -83,6 +87,7 @@ package final class UART16550: BusTarget, StatefulDevice {
     self.state = state ?? State()
     self.state.receiveFIFO = Array(self.state.receiveFIFO.prefix(Self.fifoDepth))
     self.state.transmitFIFO = Array(self.state.transmitFIFO.prefix(Self.fifoDepth))
+    self.state.refusals = min(max(0, self.state.refusals), Self.refusalLimit)
     timeout = clock.makeTimer { [weak self] in self?.characterTimeout() }
     retry = clock.makeTimer { [weak self] in self?.transmit() }
     if let deadline = self.state.timeoutDeadline { timeout?.arm(at: deadline) }
@@ -266,15 +271,23 @@ package final class UART16550: BusTarget, StatefulDevice {
     if let backend, !state.transmitFIFO.isEmpty {
       let accepted = backend.write(state.transmitFIFO)
       state.transmitFIFO.removeFirst(min(max(accepted, 0), state.transmitFIFO.count))
+      state.refusals = accepted > 0 ? 0 : min(state.refusals + 1, Self.refusalLimit)
     } else {
       state.transmitFIFO = []
     }
     if state.transmitFIFO.isEmpty {
       state.transmitterEmptyPending = true
     } else {
-      retry?.arm(at: clock.now &+ characterTime)
+      retry?.arm(at: clock.now &+ retryDelay)
     }
     updateInterrupt()
+  }
+
+  /// A character time at first; twice that each time, up to 10 ms, for a line that
+  /// nobody reads.
+  private var retryDelay: UInt64 {
+    let doubled = characterTime << UInt64(max(0, state.refusals - 1))
+    return max(characterTime, min(doubled, Self.longestRetry))
   }
 
   /// Start, data, parity and stop bits at 1.8432 MHz / (16 × divisor), in

@@ -91,6 +91,28 @@ struct UART16550Tests {
     #expect(clock.nextDeadline == nil)
   }
 
+  @Test("a line that nobody reads is tried ever less often, up to every 10 ms")
+  func patience() throws {
+    write(2, 1)
+    write(3, 3)
+    backend.capacity = 0
+    write(0, 1)
+    var delays: [UInt64] = []
+    for _ in 0..<12 {
+      let next = try #require(clock.nextDeadline)
+      delays.append(next - clock.now)
+      clock.advance(next - clock.now)
+    }
+    #expect(Array(delays.prefix(3)) == [1_041_666, 2_083_332, 4_166_664])
+    #expect(delays.last == 10_000_000)
+    backend.capacity = .max
+    clock.advance(10_000_000)
+    #expect(backend.sent == [1])
+    backend.capacity = 0
+    write(0, 2)
+    #expect(try #require(clock.nextDeadline) - clock.now == 1_041_666)
+  }
+
   @Test("a byte received raises RDA, reading it clears it")
   func receive() {
     write(1, 1)
