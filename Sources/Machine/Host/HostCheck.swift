@@ -29,6 +29,7 @@ public struct HostCheck: Hashable, Sendable {
       firmware("vga-bios", "the VGA BIOS") { () throws(MachineError) in
         try FirmwareImage.vgaBIOS(in: firmwareDirectory)
       },
+      stillScreens,
     ]
   }
 
@@ -63,6 +64,20 @@ public struct HostCheck: Hashable, Sendable {
         ? "software virtualization (kvm_pvm): guests' kernels are interpreted, about 2 million"
           + " instructions a second; their user programs run natively"
         : "hardware virtualization")
+  }
+
+  /// No condition for running guests, but worth a word.
+  private static var stillScreens: HostCheck {
+    do {
+      _ = try WriteWatch(SharedMemory(name: "carrel-check", size: 4096).map())
+      return good("still-screens", "a screen that stands still costs nothing (userfaultfd)")
+    } catch {
+      return good(
+        "still-screens",
+        "a screen that stands still is looked at 17 times a second, since there is no"
+          + " userfaultfd (\(error.context)); root has it, others with access to"
+          + " /dev/userfaultfd or 'sysctl vm.unprivileged_userfaultfd=1'")
+    }
   }
 
   private static func firmware(

@@ -34,6 +34,7 @@ struct CheckTests {
     #expect(
       checks.compactMap { $0["name"]?.text } == [
         "kvm", "kvm-api", "kvm-capabilities", "host", "firmware", "vga-bios",
+        "still-screens",
       ])
     for check in checks {
       #expect(check["ok"] == true)
