@@ -9,7 +9,7 @@ import sys
 
 ASSETS = pathlib.Path(__file__).resolve().parents[2] / "assets"
 sys.path[:0] = [str(ASSETS / "demo"), str(ASSETS / "demo-desktop")]
-from check import CarrelVMM  # noqa: E402
+from machines import CarrelVMM  # noqa: E402
 from viewers import (  # noqa: E402
     LATIN_1, NoVNC, Relay, TigerVNC, ViewerError, answers, free_port, keyboard,
     type_whole_keyboard, until)

@@ -114,7 +114,7 @@ def picture_with_text(text, path, vmm, kernel, user, desktop):
     """A picture of a demo desktop of this user's into whose editor `text` was typed over
     QMP, without any viewer: what a viewer's must show."""
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "demo-desktop"))
-    from check import CarrelVMM
+    from machines import CarrelVMM
     CarrelVMM.program = str(vmm)
     with CarrelVMM(str(kernel), {"user": user, "desktop": desktop}) as guest:
         guest.line("ready ")
