@@ -28,6 +28,7 @@ final class Viewer: ViewerConnection {
     isClosing.withLock { $0 = true }
     // The display process closes when the text was seen; this is for one that hangs.
     let channel = self.channel
+    guard channel.isActive else { return }
     channel.eventLoop.scheduleTask(in: farewell) { channel.close(promise: nil) }
   }
 
@@ -38,7 +39,8 @@ final class Viewer: ViewerConnection {
     do {
       try control.send(message.packet, blocking: false)
     } catch {
-      channel.close(promise: nil)
+      // The broker may speak when the gateway, and its event loops, have ended.
+      if channel.isActive { channel.close(promise: nil) }
     }
   }
 }
