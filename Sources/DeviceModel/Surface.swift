@@ -114,14 +114,7 @@ public protocol DisplayAdapter: AnyObject {
   func refresh(dirtyVideoMemory: DirtyPages) -> ScanoutUpdate
 
   /// Called at the next access that may change the picture in another way than by
-  /// a write through the linear frame buffer, then forgotten. Device lock held, on
-  /// the accessing vCPU's thread; must not block.
-  var onNextAccess: ((DisplayAccess) -> Void)? { get set }
-}
-
-/// How a guest changes a picture without writing VRAM through the linear frame buffer.
-public enum DisplayAccess: Sendable {
-  case register
-  /// The legacy window at A0000h.
-  case window
+  /// a write through the linear frame buffer (a register, the legacy window), then
+  /// forgotten. Device lock held, on the accessing vCPU's thread; must not block.
+  var onNextAccess: (() -> Void)? { get set }
 }

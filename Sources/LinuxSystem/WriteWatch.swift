@@ -31,7 +31,10 @@ public final class WriteWatch: Sendable {
     disarm()
     guard !pages.isEmpty else { return }
     try armed.withLock { armed throws(SystemError) in
-      try check(protect(pages, true), "protect memory from writes")
+      let result = protect(pages, true)
+      // It may have come part of the way.
+      if result < 0 { _ = protect(pages, false) }
+      try check(result, "protect memory from writes")
       armed = pages
     }
   }

@@ -356,7 +356,8 @@ extension Supervisor {
         .startFailed, "the name of the user of desktop '\(desktop)' cannot be written",
         cause: error)
     }
-    if isNew { try await command(desktop, .wake) }
+    // Nobody waits for a VMM that does not answer: its guest looks again by itself.
+    if isNew { Task { try? await command(desktop, .wake) } }
   }
 
   public func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {

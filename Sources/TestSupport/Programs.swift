@@ -29,11 +29,11 @@ extension UnixSocket {
   /// Connects to a socket that `process` is about to listen at.
   ///
   /// - Throws: what the last attempt threw, when the process ended or took longer
-  ///   than 20 seconds.
+  ///   than a minute.
   public static func connect(
     to path: String, kind: Kind, offeredBy process: ProcessHandle
   ) throws(SystemError) -> UnixSocket {
-    let deadline = MonotonicClock.now + 20_000_000_000
+    let deadline = MonotonicClock.now + 60_000_000_000
     while true {
       do {
         return try connect(to: path, kind: kind)

@@ -52,9 +52,13 @@ package struct UpdatePacer {
     return nextIdentifier
   }
 
-  /// The viewer has read everything up to the update whose fence carried this.
-  package mutating func answered(_ identifier: UInt32, now: UInt64) {
-    guard let index = flights.firstIndex(where: { $0.identifier == identifier }) else { return }
+  /// The viewer has read everything up to the update whose fence carried this; returns
+  /// `false` when there is none.
+  @discardableResult
+  package mutating func answered(_ identifier: UInt32, now: UInt64) -> Bool {
+    guard let index = flights.firstIndex(where: { $0.identifier == identifier }) else {
+      return false
+    }
     let flight = flights[index]
     let delivered = flights[...index].reduce(0) { $0 + $1.bytes }
     flights.removeFirst(index + 1)
@@ -67,6 +71,7 @@ package struct UpdatePacer {
     } else if trip < fastest + fastest / 2 + 5_000_000 {
       window = min(Self.maximumWindow, window + delivered)
     }
+    return true
   }
 
   private mutating func measure(_ bytes: Int, in time: UInt64) {

@@ -378,8 +378,7 @@ final class ViewerOutput {
       _ = viewer.write(ViewerExtensions.fenceAnswer(flags, payload))
     } else if payload.count == 4 {
       let identifier = payload.reduce(0) { $0 << 8 | UInt32($1) }
-      pacer.answered(identifier, now: MonotonicClock.now)
-      viewer.progressed()
+      if pacer.answered(identifier, now: MonotonicClock.now) { viewer.progressed() }
     }
   }
 

@@ -75,14 +75,16 @@ final class ViewerSocket: Sendable {
     pthread_getcpuclockid(pthread_self(), &clock)
     let mark = mark(of: clock)
     let now = MonotonicClock.now
-    writing.withLock { writing in
+    let isOwed = writing.withLock { writing in
       writing.clock = clock
       writing.start = now
+      writing.mark = mark
       // What a viewer owes is not paid by more being written to it.
       if writing.owed == nil { writing.since = now }
-      writing.mark = mark
+      return writing.owed != nil
     }
-    try? watch.arm(at: now + Self.interval)
+    // Else it is armed, and must not be put off by each small update.
+    if !isOwed { try? watch.arm(at: now + Self.interval) }
     defer {
       let (isOwed, isGivenUp) = writing.withLock { writing in
         writing.clock = nil

@@ -48,7 +48,7 @@ struct HostChecks {
   /// against it.
   func obstacle() async -> String? {
     await aside { checks in
-      checks.kvm().first { $0.state == .failed && $0.name == "KVM" }.map {
+      checks.kvm().first { $0.state == .failed && $0.name.lowercased().hasPrefix("kvm") }.map {
         $0.detail + ($0.remedy.map { ": \($0)" } ?? "")
       }
     }

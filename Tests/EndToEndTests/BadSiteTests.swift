@@ -55,14 +55,14 @@ extension EndToEnd {
         let outcome = try await site.carrel(words)
         #expect(outcome.exit == .exited(6))
         #expect(outcome.complaint.contains("pool 'lounge' was not made"), "\(outcome.complaint)")
-        #expect(outcome.complaint.contains("\(image) wants"))
+        #expect(outcome.complaint.contains("\(image) has a segment"))
         #expect(try await site.ask([PoolAnswer].self, "pool", "list").isEmpty)
         #expect(site.machines.isEmpty)
         #expect(site.desktopDirectories().isEmpty)
 
         #expect(try await site.carrel(words + ["--no-wait"]).isSuccess)
         try await eventually("the pool says why") {
-          try await site.pool("lounge").problem?.contains("\(image) wants") == true
+          try await site.pool("lounge").problem?.contains("\(image) has a segment") == true
         }
         #expect(try await site.carrel("pool", "delete", "lounge").isSuccess)
       }

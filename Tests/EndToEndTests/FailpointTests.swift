@@ -106,7 +106,7 @@ extension EndToEnd {
           try await day.evening()
           try await day.close()
         } catch {
-          try await eventually("\(point.testDescription) after: \(error)", within: 5) {
+          try await eventually("\(point.testDescription) after: \(error)", within: 30) {
             !site.isRunning
           }
         }

@@ -57,7 +57,7 @@ func blocking<Value: Sendable>(
 
 /// Asks again and again: programs of another process offer nothing to wait for.
 func eventually(
-  _ what: String, within seconds: Int = 20, _ isTrue: () async throws -> Bool
+  _ what: String, within seconds: Int = 60, _ isTrue: () async throws -> Bool
 ) async throws {
   let deadline = ContinuousClock.now.advanced(by: .seconds(seconds))
   while try await !isTrue() {

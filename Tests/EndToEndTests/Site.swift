@@ -52,7 +52,7 @@ final class Site: Sendable {
   func configure(_ settings: Settings) throws {
     let gateway = [
       "listen": "[\"127.0.0.1:0\"]", "web": "[\"127.0.0.1:0\"]", "web_tls": "false",
-      "handshake_seconds": "2",
+      "handshake_seconds": "10",
     ].merging(settings.gateway) { $1 }
     let programs = [
       "vmm": Programs.built("carrel-vmm"), "display": Programs.built("carrel-display"),
@@ -135,7 +135,7 @@ extension Site {
   /// Waits for carreld to end by itself.
   func daemonEnd() async throws -> ChildProcess.Exit {
     guard let child = daemon.withLock({ $0 }) else { throw SiteError("carreld was not started") }
-    try await eventually("carreld ends", within: 10) { !child.handle.isRunning }
+    try await eventually("carreld ends", within: 60) { !child.handle.isRunning }
     daemon.withLock { $0 = nil }
     return try child.wait()
   }

@@ -71,7 +71,7 @@ struct HostileClientTests {
         let client = try RawClient(port: running.port)
         try client.send(prefix)
         let time = await clock.measure { _ = await client.takeRest() }
-        #expect(time < .seconds(3))
+        #expect(time < .seconds(10))
       }
       // One byte now and then does not buy more time.
       let dripping = try RawClient(port: running.port)
@@ -97,8 +97,8 @@ struct HostileClientTests {
   @Test(
     "dripping into TLS, or inside it, does not buy time either", .needs("python3"),
     arguments: [
-      ("vencrypt", "hello", 0.4), ("vencrypt", "inside", 0.8), ("https", "hello", 0.4),
-      ("https", "inside", 0.4),
+      ("vencrypt", "hello", 3), ("vencrypt", "inside", 6), ("https", "hello", 3),
+      ("https", "inside", 3),
     ])
   func dripping(kind: String, place: String, limit: Double) async throws {
     try await withGateway { running in
@@ -108,10 +108,10 @@ struct HostileClientTests {
         [Programs.repository + "/Tests/Tools/drip-tls.py", kind, place, "\(port)"])
       #expect(try await blocking { try client.wait() } == .exited(0), "\(client.text)")
       let seconds = try #require(Double(client.text.filter { !$0.isNewline }))
-      #expect(seconds > limit / 2 && seconds < limit + 3)
+      #expect(seconds > limit / 2 && seconds < limit + 15)
     } configure: {
-      $0.limits.handshake = .milliseconds(400)
-      $0.limits.person = .milliseconds(800)
+      $0.limits.handshake = .seconds(3)
+      $0.limits.person = .seconds(6)
     }
   }
 

@@ -29,7 +29,7 @@ struct DisplayTests {
     let guest = try guest()
     let output = try DisplayOutput(of: guest.machine, path: nil)
     try guest.machine.resume()
-    while guest.output != "r" {}
+    try guest.awaitOutput("r")
     let link = try DisplayLinkClient(connected: try output.connect())
     let poller = try Poller()
     try poller.add(link.descriptor, token: 0)
@@ -63,7 +63,7 @@ struct DisplayTests {
     let guest = try guest()
     let output = try DisplayOutput(of: guest.machine, path: nil)
     try guest.machine.resume()
-    while guest.output != "r" {}
+    try guest.awaitOutput("r")
     let picture = try output.screenshot()
     #expect(picture.width == 64)
     #expect(picture.height == 48)
@@ -95,7 +95,7 @@ struct DisplayTests {
     let guest = try TestGuest(program) { configuration, _ in configuration.hasDisplay = true }
     let output = try DisplayOutput(of: guest.machine, path: nil)
     try guest.machine.resume()
-    while guest.output != "r" {}
+    try guest.awaitOutput("r")
     let link = try DisplayLinkClient(connected: try output.connect())
     let poller = try Poller()
     try poller.add(link.descriptor, token: 0)
@@ -116,7 +116,7 @@ struct DisplayTests {
     damage = Region()
     link.send(.key(KeyCode(0x1E), pressed: true))
     while !damage.contains(x: 7, y: 10) || !damage.contains(x: 9, y: 20) { try process() }
-    while guest.output != "rmd" {}
+    try guest.awaitOutput("rmd")
     let shown = try #require(surface)
     #expect(Array(shown.bytes[((10 * 64 + 7) * 4)...].prefix(3)) == [0x01, 0x80, 0xFF])
     #expect(Array(shown.bytes[((20 * 64 + 9) * 4)...].prefix(3)) == [0x56, 0x34, 0x12])
@@ -130,7 +130,7 @@ struct DisplayTests {
     let guest = try guest()
     let output = try DisplayOutput(of: guest.machine, path: nil)
     try guest.machine.resume()
-    while guest.output != "r" {}
+    try guest.awaitOutput("r")
     #expect(try output.screenshot().pixels.contains { $0 != 0 })
     try guest.machine.pause()
     try guest.machine.reset()

@@ -51,12 +51,12 @@ struct FirmwareFileTests {
       configuration.firmwareFiles = [.init(name: "a/name", bytes: Array("A".utf8), path: path)]
     }
     try guest.machine.resume()
-    while !guest.output.hasPrefix("A") {}
+    try eventually("an A") { guest.output.hasPrefix("A") }
     try Files.remove(path)
     let seen = guest.output.utf8.count
-    while guest.output.utf8.count < seen + 20 {}
+    try eventually("more output") { guest.output.utf8.count >= seen + 20 }
     try Files.replace(path, with: Array("B".utf8))
-    while !guest.output.hasSuffix("B") {}
+    try eventually("a B") { guest.output.hasSuffix("B") }
     try Files.replace(path, with: Array("C".utf8))
     #expect(guest.machine.waitForEnd() == .guestShutdown)
     // Each letter once, in order.

@@ -193,6 +193,11 @@ final class TestGuest {
     String(decoding: (try? directory.read("serial")) ?? [], as: UTF8.self)
   }
 
+  /// Waits until the guest has written this and nothing else.
+  func awaitOutput(_ text: String) throws {
+    try eventually("the guest to write \(text)") { output == text }
+  }
+
   /// Runs to the end.
   func run() throws -> EndReason {
     try machine.resume()
@@ -203,4 +208,18 @@ final class TestGuest {
   func wait(for event: MachineEvent) {
     events.wait(until: { $0.contains(event) }) { _ in }
   }
+}
+
+/// Looks again and again at what no event tells of, for a minute at most.
+func eventually(_ what: String, _ condition: () throws -> Bool) throws {
+  let deadline = MonotonicClock.now + 60_000_000_000
+  let pause = try Poller()
+  while try !condition() {
+    guard MonotonicClock.now < deadline else { throw NeverCame(what: what) }
+    _ = try pause.wait(milliseconds: 1)
+  }
+}
+
+struct NeverCame: Error {
+  let what: String
 }

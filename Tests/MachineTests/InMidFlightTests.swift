@@ -18,7 +18,12 @@ struct SerialPeer {
 
   func read(_ count: Int) throws -> [UInt8] {
     var bytes: [UInt8] = []
+    let poller = try Poller()
+    try poller.add(socket.descriptor, token: 0)
     while bytes.count < count {
+      guard try !poller.wait(milliseconds: 60_000).isEmpty else {
+        throw NeverCame(what: "\(count) bytes from the guest")
+      }
       let message = try socket.receive(capacity: count - bytes.count)
       if message.isEnd { break }
       bytes += message.bytes
@@ -75,7 +80,7 @@ struct InMidFlightTests {
     }
   }
 
-  /// Runs a guest until it said `before`, saves it, and returns what it says when it
+  /// Runs a guest, which waits for a byte first, until it said `before`, saves it, and returns what it says when it
   /// goes on in another machine, told to by a byte, until it switches itself off.
   private func carry(
     _ program: GuestProgram, saying before: [UInt8], then count: Int,
@@ -87,6 +92,8 @@ struct InMidFlightTests {
       try change(&configuration, directory)
     }
     let peer = try SerialPeer(guest.machine.configuration)
+    // A guest that writes before its peer was accepted writes to nobody.
+    try peer.socket.send([1])
     try guest.machine.resume()
     meanwhile(guest.machine)
     #expect(try peer.read(before.count) == before)
@@ -106,6 +113,7 @@ struct InMidFlightTests {
   @Test("a scan code half sent is sent to its end by the restored machine")
   func scanCode() throws {
     var program = GuestProgram()
+    program.waitForSerial()
     program.outByte(0x64, 0xAE)
     program.readKeyboardController()
     program.sendAL()
@@ -127,6 +135,7 @@ struct InMidFlightTests {
   @Test("a key that send-key holds down is released by the restored machine")
   func heldKey() throws {
     var program = GuestProgram()
+    program.waitForSerial()
     program.outByte(0x64, 0xAE)
     program.readKeyboardController()
     program.sendAL()
@@ -148,6 +157,7 @@ struct InMidFlightTests {
   @Test("an interrupt of the real-time clock that was pending is pending again")
   func clockInterrupt() throws {
     var program = GuestProgram()
+    program.waitForSerial()
     for (register, value) in [(0x0A, 0x2F), (0x0B, 0x42)] as [(UInt8, UInt8)] {
       program.outByte(0x70, register)
       program.outByte(0x71, value)
@@ -178,6 +188,7 @@ struct InMidFlightTests {
   func programmedTransfer(isCD: Bool) throws {
     let image = (0..<(1 << 20)).map { UInt8(truncatingIfNeeded: $0 &* 5 ^ ($0 >> 9)) }
     var program = GuestProgram()
+    program.waitForSerial()
     if isCD {
       program.startReadingCD(block: 3)
     } else {
@@ -329,6 +340,7 @@ extension GuestProgram {
   /// the first words, and sends the sum and switches off.
   static func readingDisk(turns: UInt32) -> GuestProgram {
     var program = GuestProgram()
+    program.waitForSerial()
     program.store(0x30_0000, at: 0x20_1000)  // two regions of 64 KiB
     program.store(0x0000_0000, at: 0x20_1004)
     program.store(0x31_0000, at: 0x20_1008)

@@ -154,9 +154,9 @@ struct LifecycleTests {
     program.stop()
     let guest = try TestGuest(program)
     try guest.machine.resume()
-    while guest.output != "x" {}
+    try guest.awaitOutput("x")
     try guest.machine.reset()
-    while guest.output != "xx" {}
+    try guest.awaitOutput("xx")
     #expect(guest.events.withLock { $0 } == [.resumed, .reset(.user)])
   }
 

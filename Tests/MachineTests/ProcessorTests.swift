@@ -20,6 +20,7 @@ struct ProcessorTests {
   /// Starts the second processor, and goes on when a byte comes.
   private static var program: GuestProgram {
     var program = GuestProgram()
+    program.waitForSerial()
     program.store(0, at: 0x9000)
     let code = secondProcessor + [UInt8](repeating: 0x90, count: 3)
     for at in stride(from: 0, to: code.count - 3, by: 4) {
@@ -48,9 +49,11 @@ struct ProcessorTests {
       configuration.serial = .socket(directory.path("line"))
     }
     let line = try SerialPeer(guest.machine.configuration)
+    try line.socket.send([1])
     try guest.machine.resume()
     #expect(try line.read(2) == Array("AB".utf8))
     try guest.machine.reset()
+    try line.socket.send([1])
     #expect(try line.read(2) == Array("AB".utf8), "after a reset it waits to be started, and is")
     try guest.machine.pause()
     let saved = try guest.machine.save()

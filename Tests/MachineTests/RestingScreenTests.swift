@@ -18,7 +18,7 @@ extension MemoryMapping {
 @Suite(
   "A screen that stands still",
   .needsKVM, .enabled(if: watchesMemory, "needs userfaultfd"),
-  .timeLimit(.minutes(1)))
+  .timeLimit(.minutes(4)))
 struct RestingScreenTests {
   /// A mode of 64 × 48 in 32 bits; then, for each key pressed and released, one of `changes` in turn.
   private func watched(_ changes: [(inout GuestProgram) -> Void]) throws -> Watched {
@@ -81,6 +81,24 @@ struct RestingScreenTests {
     }
   }
 
+  @Test("nothing that is drawn while rest begins is lost, and nobody waits for ever")
+  func beginning() throws {
+    let moments = Array(0..<36)
+    let watched = try watched(
+      moments.map { index in
+        { program in
+          // In turn through the window, whose writes pile up, and straight.
+          let offset = UInt32((index * 64 + 5) * 4)
+          program.store(0x00FF_FFFF, at: (index % 2 == 0 ? 0xA_0000 : 0xFD00_0000) + offset)
+        }
+      })
+    for index in moments {
+      try watched.pass(milliseconds: UInt64(90 + index))
+      watched.typeKey()
+      try watched.awaitDamage(x: 5, y: index)
+    }
+  }
+
   @Test("a machine can be reset, paused and ended while its picture rests")
   func lifecycle() throws {
     let watched = try watched([{ $0.store(0x00FF_FFFF, at: pixel(1, 1)) }])
@@ -89,7 +107,7 @@ struct RestingScreenTests {
     try watched.awaitRest()
     try watched.guest.machine.resume()
     try watched.guest.machine.reset()
-    while watched.guest.output != "rr" {}
+    try watched.guest.awaitOutput("rr")
     try watched.awaitRest()
     #expect(try watched.output.screenshot().width == 64)
     watched.guest.machine.quit()
@@ -117,7 +135,7 @@ private final class Watched {
     self.guest = guest
     output = try DisplayOutput(of: guest.machine, path: nil)
     try guest.machine.resume()
-    while guest.output != "r" {}
+    try guest.awaitOutput("r")
     link = try DisplayLinkClient(connected: try output.connect())
     poller = try Poller()
     try poller.add(link.descriptor, token: 0)
@@ -131,25 +149,39 @@ private final class Watched {
   }
 
   func awaitRest() throws {
-    while !output.isResting { _ = try events(within: 10) }
+    try eventually("rest") {
+      _ = try events(within: 5)
+      return output.isResting
+    }
   }
 
   func nextSurface() throws -> DisplaySurface {
-    while true {
-      for case .surface(let surface) in try events() { return surface }
+    var found: DisplaySurface?
+    try eventually("a surface") {
+      for case .surface(let surface) in try events(within: 100) { found = surface }
+      return found != nil
     }
+    return try #require(found)
   }
 
   /// Waits until this pixel is damaged, but not by damage of the whole picture.
   func awaitDamage(x: Int, y: Int) throws {
-    while true {
-      for case .damage(let damage) in try events() where !damage.contains(x: x, y: 47) {
-        if damage.contains(x: x, y: y) { return }
+    try eventually("damage at \(x), \(y)") {
+      try events(within: 100).contains { event in
+        guard case .damage(let damage) = event else { return false }
+        let isWhole = damage.contains(x: 0, y: 0) && damage.contains(x: 0, y: 47)
+        return damage.contains(x: x, y: y) && !isWhole
       }
     }
   }
 
-  private func events(within milliseconds: Int32 = 2000) throws -> [DisplayLinkClient.Event] {
+  /// Takes what comes meanwhile.
+  func pass(milliseconds: UInt64) throws {
+    let end = MonotonicClock.now + milliseconds * 1_000_000
+    while MonotonicClock.now < end { _ = try events(within: 1) }
+  }
+
+  private func events(within milliseconds: Int32) throws -> [DisplayLinkClient.Event] {
     _ = try poller.wait(milliseconds: milliseconds)
     let events = link.process()
     if !events.isEmpty { link.requestDamage() }
@@ -175,7 +207,7 @@ struct WriteWatchTests {
       UnsafeMutablePointer<UInt8>(bitPattern: address)?.pointee = 7
       wrote.change { $0 = true }
     }
-    while try poller.wait().isEmpty {}
+    try eventually("a stopped writer") { try !poller.wait(milliseconds: 0).isEmpty }
     #expect(!wrote.withLock { $0 })
     #expect(watch.disarm())
     writer.join()

@@ -45,7 +45,7 @@ struct SaveRestoreTests {
 
     let first = try TestGuest(program)
     try first.machine.resume()
-    while try first.directory.read("serial").isEmpty {}
+    try eventually("output") { try !first.directory.read("serial").isEmpty }
     let saved = try first.machine.save()
     let seen = try first.directory.read("serial")
     #expect(seen.count < expected.count, "saved after the end")
@@ -63,7 +63,7 @@ struct SaveRestoreTests {
   func manyCopies() throws {
     let guest = try TestGuest(program)
     try guest.machine.resume()
-    while try guest.directory.read("serial").isEmpty {}
+    try eventually("output") { try !guest.directory.read("serial").isEmpty }
     let saved = try guest.machine.save()
     #expect(guest.machine.waitForEnd() == .guestShutdown)
     let expected = try guest.directory.read("serial").suffix(4)

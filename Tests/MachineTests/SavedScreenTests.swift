@@ -68,7 +68,7 @@ struct SavedScreenTests {
     let guest = try TestGuest(program) { configuration, _ in configuration.hasDisplay = true }
     let output = try DisplayOutput(of: guest.machine, path: nil)
     try guest.machine.resume()
-    while guest.output != "r" {}
+    try guest.awaitOutput("r")
     let screens = try screens(guest.machine, output)
     #expect(screens[0].width == 64 && screens[0].height == 48)
     #expect(Array(screens[0].pixels.prefix(3)) == [0x11, 0x22, 0x33])
@@ -81,7 +81,7 @@ struct SavedScreenTests {
     let secondOutput = try DisplayOutput(of: second, path: nil)
     try second.resume()
     second.send(.key(KeyCode(0x1E), pressed: true))
-    while guest.output != "k" {}
+    try guest.awaitOutput("k")
     let drawn = try secondOutput.screenshot()
     #expect(Array(drawn.pixels[((10 * 64 + 7) * 3)...].prefix(3)) == [0xFF, 0x80, 0x01])
     #expect(Array(drawn.pixels.prefix(3)) == [0x11, 0x22, 0x33])

@@ -14,7 +14,7 @@ struct UnwatchedTests {
     return output.split(separator: "\n").map(String.init)
   }
 
-  @Test("a desktop's start fails and leaves nothing, not even a zombie", .timeLimit(.minutes(1)))
+  @Test("a desktop's start fails and leaves nothing, not even a zombie", .timeLimit(.minutes(4)))
   func desktop() async throws {
     let directory = try TemporaryDirectory()
     let program = directory.path("unwatched-vmm")
@@ -34,7 +34,7 @@ struct UnwatchedTests {
     try await running.supervisor.discard(DesktopID(rawValue: "office-1"))
   }
 
-  @Test("a display process is ended and reaped", .timeLimit(.minutes(1)))
+  @Test("a display process is ended and reaped", .timeLimit(.minutes(4)))
   func display() async throws {
     let directory = try TemporaryDirectory()
     let program = directory.path("unwatched-disp")

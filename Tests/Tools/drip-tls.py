@@ -37,21 +37,21 @@ def choose_vencrypt(stream):
 
 def main():
     protocol, where, port = sys.argv[1:]
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    began = time.monotonic()
     stream = socket.create_connection(("127.0.0.1", int(port)), 20)
     if protocol == "vencrypt":
         choose_vencrypt(stream)
     if where == "hello":
         drops = UNFINISHED_HELLO
     else:
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
         stream = context.wrap_socket(stream)
         # A name and a password of 200 bytes are announced; or a request without end.
         drops = bytes([0, 0, 0, 200, 0, 0, 0, 200]) if protocol == "vencrypt" else b"GET /vnc"
-    began = time.monotonic()
     try:
-        for drop in drops + bytes([65]) * 200:
+        for drop in drops + bytes([65]) * 400:
             stream.settimeout(0.1)
             stream.sendall(bytes([drop]))
             try:

@@ -48,7 +48,7 @@ def type_into(guest, name, viewer):
             guest.clear()
             wanted = type_whole_keyboard(viewer)
             try:
-                until("all of it", lambda: guest.text() == wanted, 20)
+                until("all of it", lambda: guest.text() == wanted, 60)
                 print(f"{name}: {len(wanted)} characters, as typed")
                 return
             except ViewerError:

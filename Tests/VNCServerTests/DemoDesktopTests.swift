@@ -6,7 +6,7 @@ import Testing
 /// the demo desktop, as it was built last (`make desktop`).
 @Suite(
   "The demo desktop", .needsKVM,
-  .timeLimit(.minutes(3)), .serialized)
+  .timeLimit(.minutes(10)), .serialized)
 struct DemoDesktopTests {
   private static let directory = "\(Programs.repository)/assets/demo-desktop"
   private static let kernel = "\(Programs.repository)/build/demo-desktop/carrel-demo.elf"

@@ -42,7 +42,7 @@ private struct DisplayProcess {
   }
 }
 
-@Suite("carrel-display", .timeLimit(.minutes(1)), .serialized)
+@Suite("carrel-display", .timeLimit(.minutes(4)), .serialized)
 struct DisplayProcessTests {
   @Test("shows the desktop it is told to, and keeps the viewer when its VMM is replaced")
   func life() throws {

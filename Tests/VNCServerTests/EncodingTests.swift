@@ -4,7 +4,7 @@ import LinuxSystem
 import Testing
 import VNCServer
 
-@Suite("Encodings, decoded by libvncclient", .timeLimit(.minutes(2)), .serialized)
+@Suite("Encodings, decoded by libvncclient", .timeLimit(.minutes(6)), .serialized)
 struct EncodingTests {
   private func listener(_ machine: FakeMachine) throws -> ViewerListener {
     let server = machine.server

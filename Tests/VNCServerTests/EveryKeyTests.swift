@@ -45,7 +45,7 @@ private struct Key {
   private static let shift = KeyCode(0x2A)
 }
 
-@Suite("Every key of a PC keyboard", .timeLimit(.minutes(2)), .serialized)
+@Suite("Every key of a PC keyboard", .timeLimit(.minutes(8)), .serialized)
 struct EveryKeyTests {
   private static let hasTigerVNC =
     ["vncviewer", "Xvfb", "xdotool"].allSatisfy { HostFacilities.executable($0) != nil }

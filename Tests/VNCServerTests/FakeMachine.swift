@@ -64,9 +64,9 @@ final class FakeMachine: Sendable {
   /// What displays asked for so far.
   var received: Record { record.withLock { $0 } }
 
-  /// Waits until `condition` holds of what was received (5 s at most).
+  /// Waits until `condition` holds of what was received (20 s at most).
   func wait(until condition: @escaping (Record) -> Bool) -> Bool {
-    let deadline = MonotonicClock.now + 5_000_000_000
+    let deadline = MonotonicClock.now + 20_000_000_000
     while !condition(received) {
       guard MonotonicClock.now < deadline else { return false }
       pause(milliseconds: 2)

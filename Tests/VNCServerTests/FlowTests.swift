@@ -4,7 +4,7 @@ import LinuxSystem
 import Testing
 import VNCServer
 
-@Suite("Fences and continuous updates on the wire", .timeLimit(.minutes(1)))
+@Suite("Fences and continuous updates on the wire", .timeLimit(.minutes(4)))
 struct FlowTests {
   @Test("a viewer's fence is answered in turn, with the flags that are known")
   func fences() throws {

@@ -4,7 +4,7 @@ import LinuxSystem
 import Testing
 import VNCServer
 
-@Suite("RFB on the wire", .timeLimit(.minutes(1)))
+@Suite("RFB on the wire", .timeLimit(.minutes(4)))
 struct ProtocolTests {
   @Test(
     "handshakes of every version end in the desktop's size and name",

@@ -15,7 +15,7 @@ final class VirtualScreen {
     let (mine, theirs) = try UnixSocket.pair(kind: .stream)
     var request = ChildProcess.Request(
       HostFacilities.executable("Xvfb") ?? "Xvfb",
-      ["-displayfd", "3", "-screen", "0", "1280x1024x24", "-nolisten", "tcp"])
+      ["-displayfd", "3", "-screen", "0", "1280x1024x24", "-nolisten", "tcp", "-r"])
     request.descriptors = [3: theirs.descriptor]
     process = try ChildProcess(request)
     var number: [UInt8] = []
@@ -45,7 +45,7 @@ private func waitUntil(_ seconds: UInt64 = 20, _ condition: () throws -> Bool) r
   return true
 }
 
-@Suite("Stock viewers", .timeLimit(.minutes(2)), .serialized)
+@Suite("Stock viewers", .timeLimit(.minutes(6)), .serialized)
 struct RealViewerTests {
   private func listener(_ machine: FakeMachine) throws -> ViewerListener {
     let server = machine.server

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 import VNCServer
 
-@Suite("Viewers that behave badly, VMMs that go", .timeLimit(.minutes(1)), .serialized)
+@Suite("Viewers that behave badly, VMMs that go", .timeLimit(.minutes(4)), .serialized)
 struct ResilienceTests {
   @Test("a key reaches the guest while the viewer takes no picture")
   func inputDuringBlockedOutput() throws {
@@ -36,8 +36,8 @@ struct ResilienceTests {
     let start = MonotonicClock.now
     #expect(connection.wait { $0 == .closed("the viewer stopped reading") })
     let time = MonotonicClock.now - start
-    #expect(time > 1_400_000_000)
-    #expect(time < 3_000_000_000)
+    #expect(time > 1_000_000_000)
+    #expect(time < 8_000_000_000)
   }
 
   @Test("a viewer that reads slowly is kept")

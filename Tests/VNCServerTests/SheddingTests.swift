@@ -5,7 +5,7 @@ import LinuxSystem
 import Testing
 import VNCServer
 
-@Suite("Viewers that stop reading", .timeLimit(.minutes(1)), .serialized)
+@Suite("Viewers that stop reading", .timeLimit(.minutes(4)), .serialized)
 struct SheddingTests {
   private static let fence: Int32 = -312
 
@@ -51,8 +51,8 @@ struct SheddingTests {
     let start = MonotonicClock.now
     #expect(connection.wait { $0 == .closed("the viewer stopped reading") })
     let time = MonotonicClock.now - start
-    #expect(time > 1_400_000_000)
-    #expect(time < 3_000_000_000)
+    #expect(time > 1_000_000_000)
+    #expect(time < 8_000_000_000)
   }
 
   @Test("one whose socket is full between updates is shed")
@@ -66,7 +66,7 @@ struct SheddingTests {
       painter.join()
     }
     // Asks on and on for everything, and reads none of it; never enough to block.
-    let deadline = MonotonicClock.now + 8_000_000_000
+    let deadline = MonotonicClock.now + 20_000_000_000
     while !isStalled(connection) && MonotonicClock.now < deadline {
       try? connection.viewer.request(incremental: false)
       pause(milliseconds: 10)

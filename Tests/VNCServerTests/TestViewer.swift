@@ -126,7 +126,7 @@ final class TestViewer {
     return poll(&watched, 1, milliseconds) == 1
   }
 
-  func read(_ count: Int, milliseconds: Int32 = 5000) throws -> [UInt8] {
+  func read(_ count: Int, milliseconds: Int32 = 20000) throws -> [UInt8] {
     while buffer.count < count {
       var watched = pollfd(fd: descriptor.raw, events: Int16(POLLIN), revents: 0)
       guard poll(&watched, 1, milliseconds) == 1 else { throw Failure(description: "nothing came") }
@@ -353,9 +353,9 @@ struct Connection {
     viewer = TestViewer(mine.descriptor)
   }
 
-  /// Waits for an event of the session (5 s at most).
+  /// Waits for an event of the session (20 s at most).
   func wait(for wanted: (ViewerEvent) -> Bool) -> Bool {
-    let deadline = MonotonicClock.now + 5_000_000_000
+    let deadline = MonotonicClock.now + 20_000_000_000
     while !events.withLock({ $0.contains(where: wanted) }) {
       guard MonotonicClock.now < deadline else { return false }
       pause(milliseconds: 2)

@@ -82,7 +82,7 @@ class Guest:
         self.directory.cleanup()
 
     def connect(self, path):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             connection = socket.socket(socket.AF_UNIX)
             try:

@@ -26,7 +26,7 @@ def run(*arguments, **options):
     return done.stdout
 
 
-def until(what, condition, seconds=30):
+def until(what, condition, seconds=90):
     """Polls an outside program's state that no event tells us about."""
     deadline = time.monotonic() + seconds
     while True:
@@ -129,7 +129,7 @@ class Screen:
     def __init__(self, size="1280x900"):
         reading, writing = os.pipe()
         self.process = subprocess.Popen(
-            ["Xvfb", "-displayfd", str(writing), "-screen", "0", f"{size}x24", "-nolisten", "tcp"],
+            ["Xvfb", "-displayfd", str(writing), "-screen", "0", f"{size}x24", "-nolisten", "tcp", "-r"],
             pass_fds=[writing], stderr=subprocess.DEVNULL, start_new_session=True)
         os.close(writing)
         number = b""

@@ -84,7 +84,7 @@ package final class VGA: DisplayAdapter, StatefulDevice {
     core.refresh(dirtyVideoMemory: dirtyVideoMemory)
   }
 
-  package var onNextAccess: ((DisplayAccess) -> Void)? {
+  package var onNextAccess: (() -> Void)? {
     get { core.onNextAccess }
     set { core.onNextAccess = newValue }
   }

@@ -8,7 +8,7 @@ final class VGACore {
   private var registers: VGARegisters
   private var vbe: BochsVBE
   /// The guest asked for big-endian true colour (extended register 604h).
-  var isBigEndian: Bool { didSet { accessed(.register) } }
+  var isBigEndian: Bool { didSet { accessed() } }
   private var memory: VideoMemory
   private let surface: RenderedSurface
   private let clock: any DeviceClock
@@ -23,7 +23,7 @@ final class VGACore {
   private enum Kind { case blank, text, indexed, linear }
 
   /// See `DisplayAdapter`.
-  var onNextAccess: ((DisplayAccess) -> Void)?
+  var onNextAccess: (() -> Void)?
 
   init(
     memory: VideoMemory, surface: RenderedSurface, clock: any DeviceClock,
@@ -48,13 +48,13 @@ final class VGACore {
     vbe = BochsVBE()
     isBigEndian = false
     kind = nil
-    accessed(.register)
+    accessed()
   }
 
-  private func accessed(_ access: DisplayAccess) {
+  private func accessed() {
     guard let tell = onNextAccess else { return }
     onNextAccess = nil
-    tell(access)
+    tell()
   }
 
   // MARK: Ports
@@ -69,7 +69,7 @@ final class VGACore {
   }
 
   func writePort(offset: UInt16, value: UInt8) {
-    accessed(.register)
+    accessed()
     registers.write(offset: offset, value: value)
     if vbe.isEnabled { programGraphicsMode() }
   }
@@ -84,7 +84,7 @@ final class VGACore {
   }
 
   func writeVBE(_ register: UInt16, value: UInt16) {
-    accessed(.register)
+    accessed()
     let effect = vbe.write(register, value: value, videoMemorySize: memory.count)
     if register == BochsVBE.Index.enable {
       registers.dac.has8Bits = value & BochsVBE.Enable.dac8Bits != 0
@@ -125,7 +125,7 @@ final class VGACore {
   }
 
   func writeWindow(offset: Int, value: UInt8) {
-    accessed(.window)
+    accessed()
     LegacyWindow.write(
       offset: offset, value: value, registers: registers, vbe: vbe, memory: &memory)
   }

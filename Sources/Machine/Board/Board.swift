@@ -255,9 +255,14 @@ final class Board {
     }
   }
 
-  /// Pages of video memory that changed since the last call.
-  func takeDirtyVideoMemory() -> DirtyPages {
+  /// The ring is one for all vCPUs.
+  func drainCoalescedWrites() {
     if let cpu = cpus.first { drainCoalescedWrites(of: cpu) }
+  }
+
+  /// Pages of video memory that changed since the last call, but for writes that pile
+  /// up in KVM.
+  func takeDirtyVideoMemory() -> DirtyPages {
     var pages = DirtyPages(pageCount: (videoMemory?.bytes.count ?? 0) / DirtyPages.pageSize)
     do {
       try addresses.takeDirtyVideoMemory(into: &pages)

@@ -13,8 +13,8 @@ final class DebugConsole {
   }
 
   func put(_ byte: UInt8) {
-    guard let output, pending.count < Self.limit else { return }
-    pending.append(byte)
+    guard let output else { return }
+    if pending.count < Self.limit { pending.append(byte) }
     guard byte == 0x0A || pending.count % 512 == 0 else { return }
     do {
       pending.removeFirst(try output.write(pending))

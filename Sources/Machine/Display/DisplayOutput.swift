@@ -112,15 +112,14 @@ public final class DisplayOutput: @unchecked Sendable {
   private func look(resting: Bool = false) -> Bool {
     looking.withLock {
       let update = machine.board.lock.withLock { () -> ScanoutUpdate in
-        // Before the look, so that no change falls between the two.
-        if resting, let shown { rest?.begin(shown) }
-        let update = adapter.refresh(dirtyVideoMemory: machine.board.takeDirtyVideoMemory())
-        if update.scanout != shown {
-          machine.board.keyboardController.setScanoutSize(
-            width: update.scanout.width, height: update.scanout.height)
+        let update = refresh(draining: true)
+        guard resting, !changes(update), rest?.begin(update.scanout) == true else {
+          return update
         }
-        if update.scanout.source == .rendered { try? machine.board.coalesceWindowWrites(true) }
-        return update
+        // What fell between the look and the watch.
+        let late = refresh(draining: false)
+        if changes(late) { rest?.abandon() }
+        return late
       }
       if update.scanout != shown {
         shown = update.scanout
@@ -131,6 +130,21 @@ public final class DisplayOutput: @unchecked Sendable {
       link.publish(damage: Region(update.damage))
       return true
     }
+  }
+
+  private func changes(_ update: ScanoutUpdate) -> Bool {
+    update.scanout != shown || !update.damage.isEmpty
+  }
+
+  /// Device lock held.
+  private func refresh(draining: Bool) -> ScanoutUpdate {
+    if draining { machine.board.drainCoalescedWrites() }
+    let update = adapter.refresh(dirtyVideoMemory: machine.board.takeDirtyVideoMemory())
+    if update.scanout != shown {
+      machine.board.keyboardController.setScanoutSize(
+        width: update.scanout.width, height: update.scanout.height)
+    }
+    return update
   }
 
   /// The picture at this moment.

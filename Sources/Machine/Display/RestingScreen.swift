@@ -6,7 +6,8 @@ import Synchronization
 /// its next access to the adapter, makes one of `descriptors` readable.
 ///
 /// Belongs to the display thread. While it rests, a writer may be stopped with the
-/// device lock held, so the thread must not take that lock before `end`.
+/// device lock held, so the thread must not take that lock before `end`. Writes to the
+/// legacy window do not pile up in KVM meanwhile, where nobody would see them.
 final class RestingScreen {
   let descriptors: [FileDescriptor]
   /// Any thread.
@@ -17,7 +18,6 @@ final class RestingScreen {
   private let writes: WriteWatch
   private let accesses: EventDescriptor
   private let resting = Atomic(false)
-  private let lastAccess = Guarded<DisplayAccess?>(nil)
 
   /// - Throws: where the kernel does not watch memory for this process; then looking
   ///   again and again is all there is.
@@ -29,37 +29,46 @@ final class RestingScreen {
     descriptors = [writes.descriptor, accesses.descriptor]
   }
 
-  /// Watches from now on; what changed earlier is the caller's to look for once more.
-  /// Device lock held. Nothing happens for pictures that are painted by the adapter,
-  /// which change with time, too.
-  func begin(_ scanout: Scanout) {
-    guard !isResting, scanout.source == .videoMemory else { return }
-    let end = scanout.offset + scanout.stride * scanout.height
-    guard (try? board.coalesceWindowWrites(false)) != nil,
-      (try? writes.arm(scanout.offset..<end)) != nil
-    else { return }
-    resting.store(true, ordering: .relaxed)
-    adapter.onNextAccess = { [lastAccess, accesses] access in
-      lastAccess.withLock { $0 = access }
-      accesses.signal()
+  /// Watches a picture from now on; `false` for those that are painted by the adapter,
+  /// which change with time, too. Device lock held.
+  ///
+  /// What changed earlier is the caller's to look for once more, in the dirty log only:
+  /// drawing here would stop the one thread that lets writers go on.
+  func begin(_ scanout: Scanout) -> Bool {
+    guard !isResting, scanout.source == .videoMemory else { return false }
+    do {
+      try board.coalesceWindowWrites(false)
+      // What had piled up is drawn while nothing is protected.
+      board.drainCoalescedWrites()
+      try writes.arm(scanout.offset..<scanout.offset + scanout.stride * scanout.height)
+    } catch {
+      try? board.coalesceWindowWrites(true)
+      return false
     }
+    resting.store(true, ordering: .relaxed)
+    adapter.onNextAccess = { [accesses] in accesses.signal() }
+    return true
   }
 
   /// Stops watching; returns whether the guest did something.
   func end() -> Bool {
     guard isResting else { return false }
-    resting.store(false, ordering: .relaxed)
+    // First of all: whoever holds the device lock may be a stopped writer.
     let hasWritten = writes.disarm()
-    accesses.drain()
-    let access = lastAccess.withLock { access in
-      defer { access = nil }
-      return access
-    }
-    board.lock.withLock {
-      adapter.onNextAccess = nil
-      // Banked drawing comes in many small writes.
-      if access == .window { try? board.coalesceWindowWrites(true) }
-    }
-    return hasWritten || access != nil
+    return board.lock.withLock { finish() } || hasWritten
+  }
+
+  /// Takes `begin` back, since the picture changed while it began. Device lock held.
+  func abandon() {
+    writes.disarm()
+    _ = finish()
+  }
+
+  private func finish() -> Bool {
+    adapter.onNextAccess = nil
+    resting.store(false, ordering: .relaxed)
+    // Only now that nobody writes is stopped: KVM waits for vCPUs here.
+    try? board.coalesceWindowWrites(true)
+    return accesses.drain()
   }
 }

@@ -52,11 +52,14 @@ struct PoolCreate: Verb {
           done: $0.desktops.clean, of: $0.spares)
       },
       isDone: {
-        $0.problem != nil || $0.draining
+        $0.desktops.failed > 0 || $0.draining
           || $0.desktops.clean + $0.desktops.assigned >= $0.spares
       })
-    if let problem = answer.problem { throw await takeBack(problem, client, terminal) }
-    return answer
+    // One start that fails is tried again; a pool with desktops stays.
+    guard answer.desktops.failed > 0, answer.desktops.clean + answer.desktops.assigned == 0 else {
+      return answer
+    }
+    throw await takeBack(answer.problem ?? "see carreld's log", client, terminal)
   }
 
   /// A pool that cannot have desktops is not left behind half made.
