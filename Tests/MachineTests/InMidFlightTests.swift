@@ -340,7 +340,6 @@ extension GuestProgram {
   /// the first words, and sends the sum and switches off.
   static func readingDisk(turns: UInt32) -> GuestProgram {
     var program = GuestProgram()
-    program.waitForSerial()
     program.store(0x30_0000, at: 0x20_1000)  // two regions of 64 KiB
     program.store(0x0000_0000, at: 0x20_1004)
     program.store(0x31_0000, at: 0x20_1008)
