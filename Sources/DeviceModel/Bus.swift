@@ -75,6 +75,11 @@ public final class Bus {
     mappings.insert(Mapping(base: base, last: last, name: name, target: target), at: index)
   }
 
+  /// Takes everything off the bus, which lets go of targets that know the bus's owner.
+  public func unmapAll() {
+    mappings = []
+  }
+
   /// Removes the mapping that starts at `base`.
   ///
   /// - Throws: `BusError` of kind `notMapped` when none starts there.

@@ -131,8 +131,12 @@ struct LifecycleTests {
     var program = GuestProgram()
     program.send("x")
     program.stop()
+    struct Part {
+      let name: String
+      weak var object: AnyObject?
+    }
     weak var machine: Machine?
-    weak var board: AnyObject?
+    var parts: [Part] = []
     do {
       let guest = try TestGuest(program) { configuration, directory in
         let image = [UInt8](repeating: 0, count: 1 << 20)
@@ -141,10 +145,15 @@ struct LifecycleTests {
       }
       try guest.machine.resume()
       machine = guest.machine
-      board = guest.machine.hardware
+      parts.append(Part(name: "board", object: guest.machine.hardware))
+      for child in Mirror(reflecting: guest.machine.hardware).children
+      where type(of: child.value) is AnyClass {
+        parts.append(Part(name: child.label ?? "", object: child.value as AnyObject))
+      }
     }
     #expect(machine == nil)
-    #expect(board == nil)
+    #expect(parts.count > 15)
+    #expect(parts.filter { $0.object != nil }.map(\.name) == [])
   }
 
   @Test("reset from outside starts a halted guest anew")

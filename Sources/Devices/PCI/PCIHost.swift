@@ -126,6 +126,14 @@ package final class PCIHost: BusTarget, StatefulDevice {
     return (slot, Int(configurationAddress & 0xFC))
   }
 
+  /// Takes all functions off the bus, at the end of the machine. What a function has
+  /// mapped may be the device that it belongs to, which neither would let go of.
+  package func removeAll() {
+    for bar in functions.values.flatMap(\.bars) { bar.mapped = nil }
+    functions = [:]
+    order = []
+  }
+
   // MARK: Functions report
 
   /// Brings mappings in line with base addresses: first everything that moved or

@@ -195,6 +195,13 @@ final class Board {
     try coalesceWindowWrites(true)
   }
 
+  deinit {
+    pci.removeAll()
+    // PCI is on a bus of the address space that it maps its functions in.
+    addresses.ports.unmapAll()
+    addresses.memory.unmapAll()
+  }
+
   private static func makeCPUs(_ count: Int, _ kvm: KVMMachine, _ system: KVMSystem)
     throws(KVMError) -> [VirtualCPU]
   {
