@@ -94,16 +94,17 @@ public struct ControlClient: Sendable {
   }
 
   private func unreachable(_ error: any Error) -> ControlClientError {
-    let missing = access(socketPath, F_OK) != 0
-    let forbidden = !missing && access(socketPath, R_OK | W_OK) != 0
+    let isThere = access(socketPath, F_OK) == 0
+    // Its directory may not even be looked into.
+    let forbidden = (isThere ? access(socketPath, R_OK | W_OK) != 0 : errno == EACCES)
     let remedy =
       forbidden
-      ? "it belongs to another user: run this as the user carreld runs as"
+      ? "it belongs to another user: run this as the user carreld runs as ('sudo carrel …')"
       : "is carreld running? Start it with 'carreld', or name its socket with --socket or "
         + "CARREL_SOCKET"
     return ControlClientError(
       .unreachable, "carreld does not answer at \(socketPath): \(remedy)",
-      cause: missing || forbidden ? nil : error)
+      cause: !isThere || forbidden ? nil : error)
   }
 
   private func refusal(_ status: UInt, _ bytes: [UInt8]) -> ControlClientError {

@@ -6,5 +6,6 @@ struct CarrelVMM: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "carrel-vmm",
     abstract: "Runs one virtual PC on /dev/kvm and shows its screen.",
+    version: "0.1.0",
     subcommands: [Run.self, Check.self], defaultSubcommand: Run.self)
 }

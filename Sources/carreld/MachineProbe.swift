@@ -60,7 +60,7 @@ enum MachineProbe {
     return report.checks.map {
       .init(
         name: $0.name == "kvm" ? "KVM" : $0.name, state: $0.ok ? .ok : .failed, detail: $0.text,
-        remedy: $0.remedy)
+        remedy: $0.remedy.flatMap { $0.isEmpty ? nil : $0 })
     }
   }
 

@@ -3,6 +3,7 @@ import Display
 import DisplayLink
 import Glibc
 import LinuxSystem
+import TestSupport
 import Testing
 
 /// Collects what displays ask for.
@@ -68,16 +69,6 @@ private func run(
     for viewer in viewers { viewer.process() }
   }
   return true
-}
-
-private func temporaryDirectory() -> String {
-  var template = Array("/tmp/carrel-link-XXXXXX".utf8CString)
-  // SAFETY: the template is a NUL-terminated array that mkdtemp rewrites in place.
-  let made = template.withUnsafeMutableBufferPointer { buffer in
-    buffer.baseAddress.map { mkdtemp($0) != nil } ?? false
-  }
-  #expect(made)
-  return String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
 }
 
 private let small = Scanout(
@@ -260,7 +251,9 @@ struct DisplayLinkTests {
 
   @Test("memory that may shrink under its reader ends the connection")
   func unsealedMemory() throws {
-    let directory = temporaryDirectory()
+    let temporary = try TemporaryDirectory()
+    defer { withExtendedLifetime(temporary) {} }
+    let directory = temporary.path
     let (vmm, display) = try UnixSocket.pair(kind: .packets)
     let viewer = Viewer(try DisplayLinkClient(connected: display))
     let file = try FileDescriptor.open("\(directory)/memory", [.writable, .create])
@@ -274,7 +267,9 @@ struct DisplayLinkTests {
 
   @Test("a display attaches when the VMM appears, and again after it was replaced")
   func reconnection() throws {
-    let directory = temporaryDirectory()
+    let temporary = try TemporaryDirectory()
+    defer { withExtendedLifetime(temporary) {} }
+    let directory = temporary.path
     let path = "\(directory)/deep/desk.display"
     let machine = Machine()
     let viewer = Viewer(try DisplayLinkClient(path: path))

@@ -3,6 +3,7 @@ import Foundation
 import Gateway
 import Identity
 import Logging
+import TestSupport
 
 /// A gateway on free ports of the loopback interface, with a certificate of its own.
 final class RunningGateway: Sendable {
@@ -10,6 +11,7 @@ final class RunningGateway: Sendable {
   let displays: StubDisplay
   let gateway: Gateway
   let directory: CertificateDirectory
+  private let temporary: TemporaryDirectory
   let addresses: Gateway.Addresses
 
   var port: Int { addresses.viewers[0].port }
@@ -20,9 +22,8 @@ final class RunningGateway: Sendable {
     _ configure: (inout GatewayConfiguration) -> Void = { _ in }
   ) async throws {
     self.displays = displays
-    let name = "carrel-gateway-\(UInt64.random(in: 0 ... .max))"
-    directory = CertificateDirectory(
-      path: FileManager.default.temporaryDirectory.appending(path: name).path)
+    temporary = try TemporaryDirectory()
+    directory = CertificateDirectory(path: temporary.path("certificate"))
     _ = try directory.prepare(hostName: ProcessInfo.processInfo.hostName)
     var configuration = GatewayConfiguration(
       viewers: [.init(host: "127.0.0.1", port: 0)], web: [.init(host: "127.0.0.1", port: 0)],
@@ -38,7 +39,6 @@ final class RunningGateway: Sendable {
 
   func stop() async throws {
     try await gateway.stop()
-    try FileManager.default.removeItem(atPath: directory.path)
   }
 }
 
