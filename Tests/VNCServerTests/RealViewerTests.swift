@@ -15,7 +15,7 @@ final class VirtualScreen {
     let (mine, theirs) = try UnixSocket.pair(kind: .stream)
     var request = ChildProcess.Request(
       HostFacilities.executable("Xvfb") ?? "Xvfb",
-      ["-displayfd", "3", "-screen", "0", "1280x1024x24", "-nolisten", "tcp", "-r"])
+      ["-displayfd", "3", "-screen", "0", "1280x1024x24", "-nolisten", "tcp", "-r", "-noreset"])
     request.descriptors = [3: theirs.descriptor]
     process = try ChildProcess(request)
     var number: [UInt8] = []

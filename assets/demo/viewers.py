@@ -129,7 +129,8 @@ class Screen:
     def __init__(self, size="1280x900"):
         reading, writing = os.pipe()
         self.process = subprocess.Popen(
-            ["Xvfb", "-displayfd", str(writing), "-screen", "0", f"{size}x24", "-nolisten", "tcp", "-r"],
+            ["Xvfb", "-displayfd", str(writing), "-screen", "0", f"{size}x24", "-nolisten", "tcp", "-r",
+             "-noreset"],
             pass_fds=[writing], stderr=subprocess.DEVNULL, start_new_session=True)
         os.close(writing)
         number = b""
