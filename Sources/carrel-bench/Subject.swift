@@ -51,11 +51,15 @@ final class Subject {
     return nanoseconds / 1e9
   }
 
-  /// Children of `pid`, itself first.
+  /// `pid` and its descendants, whichever of its threads started them.
   static func family(of pid: Int32) -> [Int32] {
-    let text =
-      (try? String(contentsOfFile: "/proc/\(pid)/task/\(pid)/children", encoding: .utf8)) ?? ""
-    return [pid] + text.split(separator: " ").compactMap { Int32($0) }.flatMap(family)
+    let tasks = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task")) ?? []
+    let children = tasks.flatMap { task in
+      let path = "/proc/\(pid)/task/\(task)/children"
+      return ((try? String(contentsOfFile: path, encoding: .utf8)) ?? "")
+        .split(separator: " ").compactMap { Int32($0) }
+    }
+    return [pid] + children.flatMap(family)
   }
 
   /// Proportional set size in bytes, split into memfd-backed (guest RAM, VRAM and
