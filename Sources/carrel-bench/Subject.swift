@@ -39,16 +39,12 @@ final class Subject {
     throw BenchError("\(name) is not installed; run `make deps`")
   }
 
-  /// CPU seconds of all threads so far, from the scheduler's own nanoseconds.
+  /// CPU seconds of all threads so far, those that have ended included.
   static func cpuSeconds(of pid: Int32) -> Double {
-    let tasks = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task")) ?? []
-    var nanoseconds = 0.0
-    for task in tasks {
-      let text =
-        (try? String(contentsOfFile: "/proc/\(pid)/task/\(task)/schedstat", encoding: .utf8)) ?? ""
-      nanoseconds += Double(text.split(separator: " ").first ?? "0") ?? 0
-    }
-    return nanoseconds / 1e9
+    var clock = clockid_t()
+    var used = timespec()
+    guard clock_getcpuclockid(pid, &clock) == 0, clock_gettime(clock, &used) == 0 else { return 0 }
+    return Double(used.tv_sec) + Double(used.tv_nsec) / 1e9
   }
 
   /// `pid` and its descendants, whichever of its threads started them.
