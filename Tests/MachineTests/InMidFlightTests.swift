@@ -112,19 +112,8 @@ struct InMidFlightTests {
 
   @Test("a scan code half sent is sent to its end by the restored machine")
   func scanCode() throws {
-    var program = GuestProgram()
-    program.waitForSerial()
-    program.outByte(0x64, 0xAE)
-    program.readKeyboardController()
-    program.sendAL()
-    program.waitForSerial()
-    for _ in 0..<4 {
-      program.readKeyboardController()
-      program.sendAL()
-    }
-    program.powerOff()
     let rest = try carry(
-      program, saying: [0xE0], then: 4,
+      .passingOnScanCodes(4), saying: [0xE0], then: 4,
       meanwhile: { machine in
         machine.send(.key(KeyCode(0xE04B), pressed: true))
         machine.send(.key(KeyCode(0xE04B), pressed: false))
@@ -134,19 +123,8 @@ struct InMidFlightTests {
 
   @Test("a key that send-key holds down is released by the restored machine")
   func heldKey() throws {
-    var program = GuestProgram()
-    program.waitForSerial()
-    program.outByte(0x64, 0xAE)
-    program.readKeyboardController()
-    program.sendAL()
-    program.waitForSerial()
-    for _ in 0..<5 {
-      program.readKeyboardController()
-      program.sendAL()
-    }
-    program.powerOff()
     let rest = try carry(
-      program, saying: [0x1C], then: 5,
+      .passingOnScanCodes(5), saying: [0x1C], then: 5,
       meanwhile: { machine in
         machine.press([KeyCode(0x1E)], milliseconds: 400)
         machine.press([KeyCode(0x30)], milliseconds: 1)
@@ -266,6 +244,22 @@ struct InMidFlightTests {
 }
 
 extension GuestProgram {
+  /// Passes the keyboard's first byte on and, when told to go on, `count` more.
+  static func passingOnScanCodes(_ count: Int) -> GuestProgram {
+    var program = GuestProgram()
+    program.waitForSerial()
+    program.outByte(0x64, 0xAE)
+    program.readKeyboardController()
+    program.sendAL()
+    program.waitForSerial()
+    for _ in 0..<count {
+      program.readKeyboardController()
+      program.sendAL()
+    }
+    program.powerOff()
+    return program
+  }
+
   /// Spins until the serial port has a byte, and takes it.
   mutating func waitForSerial() {
     port(0x3FD)

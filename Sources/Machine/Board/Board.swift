@@ -218,7 +218,7 @@ final class Board {
 
   /// Puts the machine to where it is after power-on. vCPUs parked.
   func reset() throws {
-    for cpu in cpus { drainCoalescedWrites(of: cpu) }
+    drainCoalescedWrites()
     for part in parts { part.reset() }
     try powerOn.restore(kvm, cpus)
     try prepareBoot()

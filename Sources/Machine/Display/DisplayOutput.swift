@@ -92,7 +92,6 @@ public final class DisplayOutput: @unchecked Sendable {
     if link.wantsDamage && schedule.next(after: now) <= now {
       let sawChange = look(resting: schedule.isStill(at: now))
       schedule.looked(at: now, sawChange: sawChange)
-      if sawChange { _ = rest?.end() }
     }
   }
 

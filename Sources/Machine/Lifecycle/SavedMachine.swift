@@ -23,7 +23,7 @@ struct KernelState: Codable {
 extension Board {
   /// Device lock held, vCPUs parked.
   func save() throws -> SavedMachine {
-    for cpu in cpus { drainCoalescedWrites(of: cpu) }
+    drainCoalescedWrites()
     var archive = try saveDevices()
     var states: [VirtualCPU.State] = []
     for cpu in cpus { states.append(try cpu.saveState()) }
