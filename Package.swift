@@ -44,16 +44,18 @@ func system(_ name: String, _ pkgConfig: String, _ debianPackage: String) -> Tar
 }
 
 /// Where the headers of a library are, without linking with it, which is what
-/// `pkgConfig:` would do.
+/// `pkgConfig:` would do. A manifest that failed is asked again, while an answer of
+/// nothing would be kept after the library was installed.
 func headerFlags(of library: String) -> [String] {
   let output = Pipe()
   let process = Process()
   process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
   process.arguments = ["pkg-config", "--cflags-only-I", library]
   process.standardOutput = output
-  guard (try? process.run()) != nil,
-    let flags = try? output.fileHandleForReading.readToEnd()
-  else { return [] }
+  let flags = (try? process.run()).flatMap { try? output.fileHandleForReading.readToEnd() } ?? nil
+  guard let flags, !flags.isEmpty else {
+    fatalError("pkg-config does not find \(library): run 'make deps'")
+  }
   return String(decoding: flags, as: UTF8.self).split(whereSeparator: \.isWhitespace).map(
     String.init)
 }
