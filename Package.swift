@@ -76,6 +76,8 @@ var targets: [Target] = [
   // Loads its libraries itself, when they are needed.
   .target(name: "CCairo", cSettings: [.unsafeFlags(headerFlags(of: "pangocairo"))]),
   system("CPNG", "libpng", "libpng-dev"),
+  // Loads its library itself, on hosts that need it.
+  .target(name: "CZydis"),
 
   library("CarrelBase"),
   library("LinuxSystem", ["CarrelBase", "CLinux"]),
@@ -88,7 +90,7 @@ var targets: [Target] = [
   library("DisplayLink", ["Display", "LinuxSystem"]),
   library("Disk", ["DeviceModel", "LinuxSystem"]),
   library("Snapshot", ["DeviceModel", "LinuxSystem"]),
-  library("Machine", ["KVM", "Devices", "Disk", "DisplayLink", "Snapshot", "CPNG"]),
+  library("Machine", ["KVM", "Devices", "Disk", "DisplayLink", "Snapshot", "CPNG", "CZydis"]),
   library("VNCServer", ["DisplayLink", "CVNCServer", "CCairo"]),
 
   program(
@@ -96,6 +98,8 @@ var targets: [Target] = [
   program("carrel-display", ["VNCServer", arguments], linkerSettings: selfContained),
 
   library("TestSupport", ["LinuxSystem"]),
+  // What the processor itself makes of machine code, for tests.
+  .target(name: "CNativeCode"),
   tests("CarrelBase", ["CarrelBase"]),
   tests("LinuxSystem", ["LinuxSystem"]),
   tests("KVM", ["KVM", "TestSupport"]),
@@ -107,7 +111,7 @@ var targets: [Target] = [
   tests("DisplayLink", ["DisplayLink", "TestSupport"]),
   tests("Disk", ["Disk", "TestSupport"]),
   tests("Snapshot", ["Snapshot"]),
-  tests("Machine", ["Machine", "QMP", "TestSupport"]),
+  tests("Machine", ["Machine", "QMP", "TestSupport", "CNativeCode"]),
   tests("VNCServer", ["VNCServer", "CVNCClient", "TestSupport"]),
 ]
 
@@ -120,7 +124,8 @@ var packages: [Package.Dependency] = [
 if part == "fuzz" {
   targets += [
     .target(name: "CFuzzer"),
-    program("carrel-fuzz", ["CFuzzer", "Devices", "Display", "QMP", "RFB", "VNCServer"]),
+    program(
+      "carrel-fuzz", ["CFuzzer", "Devices", "Display", "Machine", "QMP", "RFB", "VNCServer"]),
   ]
 }
 

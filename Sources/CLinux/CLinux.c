@@ -143,6 +143,8 @@ int clinux_userfaultfd_drain(int fd) {
   return count;
 }
 
+int clinux_pipe(int ends[2]) { RESULT(pipe2(ends, O_CLOEXEC)); }
+
 int clinux_eventfd(unsigned initial) { RESULT(eventfd(initial, EFD_CLOEXEC | EFD_NONBLOCK)); }
 
 int clinux_eventfd_add(int fd, uint64_t value) { RESULT(eventfd_write(fd, value)); }
@@ -499,4 +501,29 @@ int clinux_error_text(int error, char *buffer, size_t size) {
   if (!text || size == 0) return -EINVAL;
   snprintf(buffer, size, "%s", text);
   return 0;
+}
+
+void clinux_atomic_or_32(void *target, uint32_t bits) {
+  __atomic_fetch_or((uint32_t *)target, bits, __ATOMIC_SEQ_CST);
+}
+
+void clinux_compare_exchange_64(void *target, void *expected, const void *desired) {
+  uint64_t before, after;
+  memcpy(&before, expected, 8);
+  memcpy(&after, desired, 8);
+  __atomic_compare_exchange_n(
+      (uint64_t *)target, &before, after, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  memcpy(expected, &before, 8);
+}
+
+// The compiler's own would call a library that takes a lock, which guests do not.
+void clinux_compare_exchange_128(void *target, void *expected, const void *desired) {
+  uint64_t before[2], after[2];
+  memcpy(before, expected, 16);
+  memcpy(after, desired, 16);
+  __asm__ volatile("lock cmpxchg16b %0"
+                   : "+m"(*(unsigned __int128 *)target), "+a"(before[0]), "+d"(before[1])
+                   : "b"(after[0]), "c"(after[1])
+                   : "cc", "memory");
+  memcpy(expected, before, 16);
 }

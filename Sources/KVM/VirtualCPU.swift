@@ -57,8 +57,15 @@ public final class VirtualCPU {
     public let instruction: [UInt8]
     public let data: [UInt64]
 
+    public var isEmulationFailure: Bool { suberror == 1 }
+
+    /// The same with an instruction that was found out otherwise.
+    public func with(instruction: [UInt8]) -> InternalError {
+      InternalError(suberror: suberror, instruction: instruction, data: data)
+    }
+
     public var description: String {
-      if suberror == 1 {
+      if isEmulationFailure {
         let bytes = instruction.map { byte in
           let text = String(byte, radix: 16)
           return text.count == 1 ? "0" + text : text

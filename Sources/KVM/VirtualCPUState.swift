@@ -131,7 +131,8 @@ extension VirtualCPU {
     try checked(ckvm_set_mp_state(descriptor.raw, &state), "set the MP state")
   }
 
-  private func extendedState() throws(KVMError) -> [UInt8] {
+  /// The XSAVE area in standard format (SDM vol. 1, 13.4), at least 4 KiB.
+  public func extendedState() throws(KVMError) -> [UInt8] {
     let size = machine.system.value(of: .xsave2)
     guard size > MemoryLayout<kvm_xsave>.size else {
       var state = kvm_xsave()
@@ -141,6 +142,60 @@ extension VirtualCPU {
     var area = [UInt8](repeating: 0, count: size)
     try checked(ckvm_get_xsave2(descriptor.raw, &area), "save extended state")
     return area
+  }
+
+  /// - Parameter area: as `extendedState` gave it.
+  public func setExtendedState(_ area: [UInt8]) throws(KVMError) {
+    guard area.count >= MemoryLayout<kvm_xsave>.size else {
+      throw badState("extended state of vCPU \(identifier)")
+    }
+    try checked(ckvm_set_xsave(descriptor.raw, area), "set extended state")
+  }
+
+  /// XCR0; 0 where the guest has none.
+  public func extendedControlRegister() throws(KVMError) -> UInt64 {
+    var control = kvm_xcrs()
+    try checked(ckvm_get_xcrs(descriptor.raw, &control), "read XCR0")
+    return control.nr_xcrs == 0 ? 0 : control.xcrs.0.value
+  }
+
+  /// - Returns: whether the processor takes that value.
+  public func setExtendedControlRegister(_ value: UInt64) -> Bool {
+    var control = kvm_xcrs()
+    control.nr_xcrs = 1
+    control.xcrs.0.value = value
+    return ckvm_set_xcrs(descriptor.raw, &control) == 0
+  }
+
+  /// Exceptions, interrupts and NMIs on their way into the guest.
+  public func events() throws(KVMError) -> kvm_vcpu_events {
+    var events = kvm_vcpu_events()
+    try checked(ckvm_get_vcpu_events(descriptor.raw, &events), "read events")
+    return events
+  }
+
+  public func set(_ events: kvm_vcpu_events) throws(KVMError) {
+    var events = events
+    try checked(ckvm_set_vcpu_events(descriptor.raw, &events), "set events")
+  }
+
+  public func debugRegisters() throws(KVMError) -> kvm_debugregs {
+    var registers = kvm_debugregs()
+    try checked(ckvm_get_debug_registers(descriptor.raw, &registers), "read debug registers")
+    return registers
+  }
+
+  public func set(_ registers: kvm_debugregs) throws(KVMError) {
+    var registers = registers
+    try checked(ckvm_set_debug_registers(descriptor.raw, &registers), "set debug registers")
+  }
+
+  /// One model-specific register; `nil` where this KVM has none of that index.
+  public func modelSpecificRegister(_ index: UInt32) throws(KVMError) -> UInt64? {
+    var entry = kvm_msr_entry(index: index, reserved: 0, data: 0)
+    let count = try checked(
+      ckvm_get_msrs(descriptor.raw, &entry, 1), "read model-specific register \(index)")
+    return count == 1 ? entry.data : nil
   }
 
   /// All that this KVM lets one read.

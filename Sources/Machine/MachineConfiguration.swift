@@ -6,6 +6,9 @@ public struct MachineConfiguration: Sendable {
   public enum Boot: Sendable {
     /// SeaBIOS, which boots from `bootOrder`.
     case firmware
+    /// UEFI, which boots from `bootOrder`, with its variables in a file; `nil` forgets
+    /// them with the machine.
+    case uefi(variables: String?)
     /// An ELF kernel, started through its PVH entry or the Linux 64-bit protocol.
     case kernel(path: String, initialRAMDisk: String?, commandLine: String)
     /// A raw image mapped so that it ends at 4 GiB, where the reset vector is.
@@ -67,8 +70,12 @@ public struct MachineConfiguration: Sendable {
   public var firmwareFiles: [FirmwareFile] = []
   /// Where SeaBIOS and the VGA BIOS are installed.
   public var firmwareDirectory = "/usr/share/seabios"
+  /// Where UEFI (OVMF) is installed.
+  public var uefiDirectory = "/usr/share/OVMF"
   /// A guest that resets itself ends the machine.
   public var endsOnReset = false
+  /// A guest that cannot go on ends the machine; otherwise it is paused until a reset.
+  public var endsWhenStuck = false
   /// Text from the debug console (port 0x402) goes to standard error.
   public var showsDebugConsole = false
 

@@ -55,8 +55,9 @@ package enum QMPEvent: Hashable, Sendable {
   case powerDown
   case reset(byGuest: Bool, reason: String)
   case shutdown(byGuest: Bool, reason: String)
-  /// The guest cannot go on; the process ends, and SHUTDOWN follows.
-  case guestPanicked(detail: String)
+  /// The guest cannot go on. `action` is "pause", and STOP follows, or "poweroff": the
+  /// process ends, and SHUTDOWN follows.
+  case guestPanicked(detail: String, action: String)
 
   package var name: String {
     switch self {
@@ -74,8 +75,8 @@ package enum QMPEvent: Hashable, Sendable {
     case .stop, .resume, .powerDown: nil
     case .reset(let byGuest, let reason), .shutdown(let byGuest, let reason):
       ["guest": .bool(byGuest), "reason": .string(reason)]
-    case .guestPanicked(let detail):
-      ["action": "poweroff", "info": ["type": "carrel", "detail": .string(detail)]]
+    case .guestPanicked(let detail, let action):
+      ["action": .string(action), "info": ["type": "carrel", "detail": .string(detail)]]
     }
   }
 

@@ -138,6 +138,11 @@ struct SerialArgument {
   private static let foreign = ["tcp", "udp", "telnet", "pty", "mon", "file", "chardev"]
 }
 
+enum InternalErrorAction: String, ExpressibleByArgument, CaseIterable {
+  case pause
+  case end
+}
+
 enum VideoAdapter: String, ExpressibleByArgument, CaseIterable {
   case std
   case none

@@ -20,7 +20,7 @@ final class MachineController: QMPMachine, Sendable {
     switch machine.status {
     case .prelaunch: .prelaunch
     case .running: .running
-    case .paused: .paused
+    case .paused: machine.stuckReason == nil ? .paused : .internalError
     case .ended:
       switch machine.endReason {
       case .tripleFault: .guestPanicked
@@ -35,6 +35,7 @@ final class MachineController: QMPMachine, Sendable {
     switch event {
     case .resumed: [.resume]
     case .paused: [.stop]
+    case .stuck(let reason): [.guestPanicked(detail: reason, action: "pause"), .stop]
     case .reset(let origin): [reset(origin)]
     case .powerButtonPressed: [.powerDown]
     case .ended(let reason): end(reason)
@@ -57,7 +58,8 @@ final class MachineController: QMPMachine, Sendable {
     case .signal: [.shutdown(byGuest: false, reason: "host-signal")]
     case .tripleFault, .internalError:
       [
-        .guestPanicked(detail: "\(reason)"), .shutdown(byGuest: true, reason: "guest-panic"),
+        .guestPanicked(detail: "\(reason)", action: "poweroff"),
+        .shutdown(byGuest: true, reason: "guest-panic"),
       ]
     }
   }

@@ -8,7 +8,7 @@ struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Build a virtual PC and run it until it is switched off.",
     discussion: """
-      Without --kernel the machine starts SeaBIOS, which boots from disks and CD-ROM in \
+      Without --kernel the machine starts SeaBIOS, or with --firmware uefi OVMF, which boots from disks and CD-ROM in \
       the order of --boot. With --kernel it starts that ELF kernel directly.
 
       SIGTERM and SIGINT end the machine as pulling the plug does, after writes under \
@@ -25,9 +25,17 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "\"bios\" for SeaBIOS, or a ROM image that is mapped to end at 4 GiB.",
-      valueName: "bios|file"))
+      "\"bios\" for SeaBIOS, \"uefi\" for OVMF, or a ROM image that is mapped to end at 4 GiB.",
+      valueName: "bios|uefi|file"))
   var firmware: String?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Keep UEFI's variables in this file, which is made when there is none; without it \
+      they are forgotten with the machine.
+      """, valueName: "file"))
+  var nvram: String?
 
   @Option(
     help: ArgumentHelp(
@@ -117,12 +125,21 @@ struct Run: ParsableCommand {
       """)
   var noReboot = false
 
+  @Option(
+    help: ArgumentHelp(
+      "What becomes of a guest that KVM cannot go on with: paused until it is reset, or the end.",
+      valueName: "pause|end"))
+  var onInternalError = InternalErrorAction.pause
+
   @Flag(help: "Copy the firmware's debug messages to standard error.")
   var debugConsole = false
 
   func validate() throws {
     if kernel != nil && firmware != nil {
       throw ValidationError("--kernel starts without firmware: leave out --firmware or --kernel.")
+    }
+    if nvram != nil && firmware != "uefi" {
+      throw ValidationError("--nvram keeps the variables of UEFI: give --firmware uefi too.")
     }
     if kernel == nil && initrd != nil {
       throw ValidationError("--initrd is handed to a kernel: give --kernel too.")
@@ -171,6 +188,8 @@ struct Run: ParsableCommand {
     if let kernel {
       configuration.boot = .kernel(
         path: kernel, initialRAMDisk: initrd, commandLine: append ?? "")
+    } else if firmware == "uefi" {
+      configuration.boot = .uefi(variables: nvram)
     } else if let firmware, firmware != "bios" {
       configuration.boot = .rom(path: firmware)
     }
@@ -182,6 +201,7 @@ struct Run: ParsableCommand {
     configuration.serial = serial?.serial ?? .none
     configuration.firmwareFiles = try firmwareFiles.map { try $0.load() }
     configuration.endsOnReset = noReboot
+    configuration.endsWhenStuck = onInternalError == .end
     configuration.showsDebugConsole = debugConsole
     return configuration
   }

@@ -33,9 +33,15 @@ final class Session {
       try ControlSocket(at: path, machine: adapter)
     }
     self.control = control
+    let machineEnds = machine.configuration.endsWhenStuck
     machine.onEvent { event in
       if let control { MachineController.events(event).forEach(control.announce) }
-      if case .ended = event { ended.signal() }
+      switch event {
+      case .stuck(let reason) where !machineEnds:
+        Diagnostics.report("the guest is paused until it is reset: \(reason)")
+      case .ended: ended.signal()
+      default: break
+      }
     }
   }
 

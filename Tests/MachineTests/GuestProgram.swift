@@ -1,3 +1,4 @@
+import CNativeCode
 import LinuxSystem
 import Machine
 import TestSupport
@@ -6,6 +7,15 @@ import TestSupport
 /// by hand.
 struct GuestProgram {
   private(set) var bytes: [UInt8] = []
+
+  init() {}
+
+  /// One that is written in assembly language.
+  init(_ guest: cguest) {
+    var code = [UInt8](repeating: 0, count: 4096)
+    let count = cguest_copy(guest, &code, code.count)
+    bytes = Array(code.prefix(count))
+  }
 
   mutating func emit(_ code: UInt8...) { bytes += code }
 
@@ -202,6 +212,14 @@ final class TestGuest {
   func run() throws -> EndReason {
     try machine.resume()
     return machine.waitForEnd()
+  }
+
+  /// Waits until the guest could not go on for the given time; says why.
+  func waitUntilStuck(times: Int = 1) -> String {
+    func reasons(_ events: [MachineEvent]) -> [String] {
+      events.compactMap { if case .stuck(let reason) = $0 { reason } else { nil } }
+    }
+    return events.wait(until: { reasons($0).count >= times }) { reasons($0)[times - 1] }
   }
 
   /// Waits for an event like the one given.

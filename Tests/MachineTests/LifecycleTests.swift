@@ -80,18 +80,39 @@ struct LifecycleTests {
     #expect(reason.word == "guest-reset")
   }
 
-  @Test("an instruction that KVM cannot carry out ends the machine, and where it was is told")
-  func internalError() throws {
+  @Test("a guest that cannot go on is paused, says where it was, and goes on after a reset")
+  func stuck() throws {
     var program = GuestProgram()
     program.jumpIntoNothing()
     let guest = try TestGuest(program)
+    try guest.machine.resume()
+    let text = guest.waitUntilStuck()
+    let place = "at 0xd0000000, CPL 0: guest code runs where there is no memory"
+    #expect(text.contains(place), "\(text)")
+    #expect(guest.machine.status == .paused)
+    #expect(guest.machine.stuckReason == text)
+    #expect(throws: MachineError.self) { try guest.machine.resume() }
+    try guest.machine.reset()
+    #expect(guest.waitUntilStuck(times: 2) == text)
+    #expect(
+      guest.events.withLock { $0 } == [
+        .resumed, .stuck(text), .reset(.user), .resumed, .stuck(text),
+      ])
+    guest.machine.quit()
+  }
+
+  @Test("a guest that cannot go on ends the machine where that was asked for")
+  func stuckEnds() throws {
+    var program = GuestProgram()
+    program.jumpIntoNothing()
+    let guest = try TestGuest(program) { configuration, _ in configuration.endsWhenStuck = true }
     let reason = try guest.run()
     guard case .internalError(let text) = reason else {
       Issue.record("\(reason)")
       return
     }
     #expect(text.contains("at 0xd0000000, CPL 0"), "\(text)")
-    #expect(guest.events.withLock { $0.last } == .ended(reason))
+    #expect(guest.events.withLock { $0 } == [.resumed, .stuck(text), .ended(reason)])
   }
 
   @Test("pause stops the guest and its time; resume lets both go on")

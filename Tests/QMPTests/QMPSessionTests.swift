@@ -280,7 +280,10 @@ struct QMPSessionTests {
     #expect(
       try event(.shutdown(byGuest: false, reason: "host-qmp-quit"))["data"]
         == ["guest": false, "reason": "host-qmp-quit"])
-    #expect(try event(.guestPanicked(detail: "x"))["data"]?["action"] == "poweroff")
+    for action in ["pause", "poweroff"] {
+      let message = try event(.guestPanicked(detail: "x", action: action))
+      #expect(message["data"]?["action"]?.text == action)
+    }
   }
 
   @Test("key names stand for the scan codes of a PC keyboard")

@@ -34,6 +34,15 @@ int clinux_userfaultfd_protect(int fd, void *start, size_t length, int on);
 /// Takes all reports; returns how many there were.
 int clinux_userfaultfd_drain(int fd);
 
+// Both ends of a pipe, closed on exec.
+int clinux_pipe(int ends[2]);
+
+// Memory that others write at the same time. Targets are aligned to their size.
+void clinux_atomic_or_32(void *target, uint32_t bits);
+/// Writes `desired` where `expected` is, which gets what was there.
+void clinux_compare_exchange_64(void *target, void *expected, const void *desired);
+void clinux_compare_exchange_128(void *target, void *expected, const void *desired);
+
 // Readiness.
 int clinux_eventfd(unsigned initial);
 int clinux_eventfd_add(int fd, uint64_t value);

@@ -32,6 +32,7 @@ final class Board {
   let renderedSurface: MappedMemory?
   let acpi: ACPITables
   let boot: BootMedium
+  private let flash: FlashMemory?
   private let isaBridge: ISABridge
   private let wiring: InterruptWiring
   private var parts: [BoardPart] = []
@@ -80,6 +81,9 @@ final class Board {
     powerOn = try PowerOnState(kvm, cpus)
     clock = MachineClock(lock: lock, now: livedNanoseconds)
     wiring = InterruptWiring(kvm)
+
+    // Flash, in front of the firmware's ROM.
+    flash = try Self.placeFlash(boot, memory, addresses, try saved.state("flash"))
 
     // Host bridge, ISA bridge, power management.
     let ports = addresses.ports
@@ -192,6 +196,7 @@ final class Board {
       BoardPart("ide", ide),
     ]
     if let display { parts.append(BoardPart("vga", display)) }
+    if let flash { parts.append(BoardPart("flash", flash)) }
     try coalesceWindowWrites(true)
   }
 

@@ -1,3 +1,4 @@
+import Devices
 import LinuxSystem
 
 /// SeaBIOS, the VGA BIOS, or another ROM from a file.
@@ -19,6 +20,31 @@ struct FirmwareImage {
     try FirmwareImage(
       path: directory + "/bios-256k.bin", what: "the firmware",
       remedy: "install Debian's package seabios", limit: 1 << 20)
+  }
+
+  static func uefi(in directory: String) throws(MachineError) -> FirmwareImage {
+    let image = try FirmwareImage(
+      path: directory + "/OVMF_CODE_4M.fd", what: "the firmware",
+      remedy: "install Debian's package ovmf")
+    guard image.bytes.count % 4096 == 0 else {
+      throw MachineError(
+        .image, "the UEFI firmware has \(image.bytes.count) bytes, not whole pages",
+        remedy: "install Debian's package ovmf again")
+    }
+    return image
+  }
+
+  /// Variables as they come with `uefi`, in whole blocks of flash.
+  static func uefiVariables(in directory: String) throws(MachineError) -> FirmwareImage {
+    let image = try FirmwareImage(
+      path: directory + "/OVMF_VARS_4M.fd", what: "the template of UEFI's variables",
+      remedy: "install Debian's package ovmf", limit: 4 << 20)
+    guard image.bytes.count % FlashMemory.blockSize == 0 else {
+      throw MachineError(
+        .image, "the template of UEFI's variables has \(image.bytes.count) bytes, not whole blocks",
+        remedy: "install Debian's package ovmf again")
+    }
+    return image
   }
 
   static func vgaBIOS(in directory: String) throws(MachineError) -> FirmwareImage {

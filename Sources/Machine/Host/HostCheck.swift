@@ -54,7 +54,7 @@ public struct HostCheck: Hashable, Sendable {
       let count = KVMCapability.required.count
       checks.append(good("kvm-capabilities", "it has all \(count) capabilities that are needed"))
     }
-    return checks + [host]
+    return checks + [host] + completion
   }
 
   private static var host: HostCheck {
@@ -64,6 +64,21 @@ public struct HostCheck: Hashable, Sendable {
         ? "software virtualization (kvm_pvm): guests' kernels are interpreted, about 2 million"
           + " instructions a second; their user programs run natively"
         : "hardware virtualization")
+  }
+
+  /// What KVM's emulator lacks, of which hosts with hardware virtualization know nothing.
+  private static var completion: [HostCheck] {
+    guard ProcessorModel.interpretsKernels else { return [] }
+    guard InstructionCompletion.isAvailable else {
+      return [
+        bad(
+          "completion", "instructions that KVM cannot emulate stop their guest: Zydis is missing",
+          "apt-get install libzydis4.0")
+      ]
+    }
+    return [
+      good("completion", "instructions that KVM cannot emulate are completed by carrel-vmm")
+    ]
   }
 
   /// No condition for running guests, but worth a word.

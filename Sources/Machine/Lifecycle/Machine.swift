@@ -27,12 +27,14 @@ public final class Machine: @unchecked Sendable {
   private enum Request: Sendable {
     case reset(by: ResetOrigin)
     case end(EndReason)
+    case stop(String)
     /// The control thread itself ends.
     case finish
   }
 
   private struct LifecycleState {
     var status = MachineStatus.prelaunch
+    var stuckReason: String?
     var end: EndReason?
     /// Everybody was told of the end.
     var isOver = false
@@ -64,7 +66,7 @@ public final class Machine: @unchecked Sendable {
     }
     gate = RunGate(lock: lock)
     processors = board.cpus.map { cpu in
-      Processor(cpu: cpu, board: board, gate: gate) { [unowned self] in stopFor(.end($0)) }
+      Processor(cpu: cpu, board: board, gate: gate) { [unowned self] in stopFor(.stop($0)) }
     }
     board.control.onReset = { [unowned self] in stopFor(request(for: $0)) }
     board.control.onPowerOff = { [unowned self] in stopFor(.end(.guestShutdown)) }
@@ -99,6 +101,9 @@ public final class Machine: @unchecked Sendable {
   /// Why it is over; `nil` while it is not.
   public var endReason: EndReason? { state.withLock { $0.end } }
 
+  /// Why the guest cannot go on, while it is paused for that; only a reset helps.
+  public var stuckReason: String? { state.withLock { $0.stuckReason } }
+
   /// Calls `handler` with every event from now on, on the thread that made it
   /// happen; it must not block, nor change the machine's status from within.
   public func onEvent(_ handler: @escaping @Sendable (MachineEvent) -> Void) {
@@ -122,6 +127,9 @@ public final class Machine: @unchecked Sendable {
     try transition.withLock { () throws(MachineError) in
       guard status != .ended else { throw Self.isOver }
       guard status != .running else { return }
+      if let stuckReason {
+        throw MachineError(.state, "the guest cannot go on; reset it (\(stuckReason))")
+      }
       board.lock.withLock {
         board.clock.start()
         gate.open()
@@ -143,7 +151,7 @@ public final class Machine: @unchecked Sendable {
     }
   }
 
-  /// As the reset button.
+  /// As the reset button. A guest that could not go on starts anew by it.
   public func reset(by origin: ResetOrigin = .user) throws(MachineError) {
     try transition.withLock { () throws(MachineError) in try reset(for: origin) }
   }
@@ -203,6 +211,7 @@ public final class Machine: @unchecked Sendable {
     processors = []
     line?.close()
     board.drives.close()
+    board.lock.withLock { board.boot.variables?.synchronize() }
   }
 
   // MARK: Transitions, `transition` held
@@ -223,8 +232,10 @@ public final class Machine: @unchecked Sendable {
 
   private func reset(for origin: ResetOrigin) throws(MachineError) {
     guard status != .ended else { throw Self.isOver }
-    let wasRunning = status == .running
+    let wasStuck = stuckReason != nil
+    let runs = status == .running || wasStuck
     park()
+    requests.change { $0.removeAll { if case .stop = $0 { true } else { false } } }
     do {
       try board.lock.withLock { try board.reset() }
     } catch {
@@ -233,10 +244,29 @@ public final class Machine: @unchecked Sendable {
       throw MachineError(.host, reason.description)
     }
     announce(.reset(origin))
-    guard wasRunning else { return }
+    guard runs else { return }
     board.lock.withLock {
       board.clock.start()
       gate.open()
+    }
+    guard wasStuck else { return }
+    state.change {
+      $0.status = .running
+      $0.stuckReason = nil
+    }
+    announce(.resumed)
+  }
+
+  private func stopStuck(_ reason: String) {
+    transition.withLock {
+      guard status == .running || status == .paused, stuckReason == nil else { return }
+      park()
+      state.change {
+        $0.status = .paused
+        $0.stuckReason = reason
+      }
+      announce(.stuck(reason))
+      if configuration.endsWhenStuck { end(.internalError(reason)) }
     }
   }
 
@@ -275,6 +305,7 @@ public final class Machine: @unchecked Sendable {
       switch request {
       case .reset(let origin): try? machine.object?.reset(by: origin)
       case .end(let reason): machine.object?.quit(reason)
+      case .stop(let reason): machine.object?.stopStuck(reason)
       case .finish: return
       }
     }

@@ -64,6 +64,8 @@ public enum MachineEvent: Hashable, Sendable {
   /// Guest code runs: for the first time, or again.
   case resumed
   case paused
+  /// Paused because the guest cannot go on, for the reason that is given.
+  case stuck(String)
   /// Everything starts anew.
   case reset(ResetOrigin)
   /// The power button was pressed on somebody's behalf.

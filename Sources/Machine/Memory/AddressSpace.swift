@@ -47,6 +47,23 @@ final class AddressSpace: PCIAddressSpace {
     try kvm.takeDirtyLog(slot: MachineMemory.Slot.video.rawValue, into: &pages.words)
   }
 
+  /// Video memory at `address`, in one piece, for a processor whose writes the host
+  /// carries out; `nil` where KVM has something else.
+  ///
+  /// - Parameter isWrite: the dirty log does not see it, so all pages count as dirty.
+  func videoBytes(
+    at address: UInt64, count: Int, isWrite: Bool
+  ) -> UnsafeMutableRawBufferPointer? {
+    guard let video, let videoSlot, address >= videoSlot, count >= 0 else { return nil }
+    let offset = address - videoSlot
+    guard offset <= UInt64(video.bytes.count), count <= video.bytes.count - Int(offset) else {
+      return nil
+    }
+    if isWrite { logWasLost = true }
+    // SAFETY: the range was checked to lie in video memory.
+    return UnsafeMutableRawBufferPointer(rebasing: video.bytes[Int(offset)..<Int(offset) + count])
+  }
+
   private func move(to address: UInt64?) throws(KVMError) {
     guard let video, address != videoSlot else { return }
     if videoSlot != nil {

@@ -35,6 +35,7 @@ final class MachineMemory: GuestMemory {
     case high = 2
     case rom = 3
     case video = 4
+    case variables = 5
   }
 
   let ram: MappedMemory
@@ -72,6 +73,27 @@ final class MachineMemory: GuestMemory {
     try kvm.setMemory(
       slot: Slot.rom.rawValue, at: PhysicalMap.fourGiB - UInt64(size), memory.bytes, .readOnly)
     rom = memory
+  }
+
+  /// Shows a flash chip's array at `address` to processors, which cannot write it, or
+  /// takes it away, so that reads leave the guest too.
+  func setFlash(_ bytes: UnsafeMutableRawBufferPointer?, at address: UInt64) throws(KVMError) {
+    if let bytes {
+      try kvm.setMemory(slot: Slot.variables.rawValue, at: address, bytes, .readOnly)
+    } else {
+      try kvm.removeMemory(slot: Slot.variables.rawValue)
+    }
+  }
+
+  /// The ROM below 4 GiB at `address`; `nil` unless all of it is there.
+  func romBytes(at address: UInt64, count: Int) -> UnsafeMutableRawBufferPointer? {
+    guard let rom, count >= 0, address < PhysicalMap.fourGiB else { return nil }
+    let size = rom.bytes.count
+    let toEnd = PhysicalMap.fourGiB - address
+    guard toEnd <= UInt64(size), UInt64(count) <= toEnd else { return nil }
+    let start = size - Int(toEnd)
+    // SAFETY: the range was checked to lie in the mapping.
+    return UnsafeMutableRawBufferPointer(rebasing: rom.bytes[start..<start + count])
   }
 
   /// Guest-physical RAM at `address`; `nil` unless it is RAM in one piece.

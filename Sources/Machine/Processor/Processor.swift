@@ -10,17 +10,18 @@ final class Processor {
   let cpu: VirtualCPU
   private unowned let board: Board
   private unowned let gate: RunGate
-  private let fail: (EndReason) -> Void
+  private let stop: (String) -> Void
+  private(set) lazy var bridge = CompletionBridge(cpu, board)
   private var thread: Thread?
   /// The last exit was a read or write that the kernel finishes at the next run.
   private var accessIsPending = false
 
-  /// - Parameter fail: takes a reason to end the machine; device lock held.
-  init(cpu: VirtualCPU, board: Board, gate: RunGate, fail: @escaping (EndReason) -> Void) {
+  /// - Parameter stop: takes why the guest cannot go on; device lock held.
+  init(cpu: VirtualCPU, board: Board, gate: RunGate, stop: @escaping (String) -> Void) {
     self.cpu = cpu
     self.board = board
     self.gate = gate
-    self.fail = fail
+    self.stop = stop
   }
 
   /// Interrupts `run`, so that the thread looks at the gate.
@@ -47,7 +48,7 @@ final class Processor {
         let exit = try cpu.run()
         board.lock.withLock { handle(exit) }
       } catch {
-        board.lock.withLock { fail(.internalError("\(error)")) }
+        board.lock.withLock { stop("\(error)") }
       }
     }
   }
@@ -60,7 +61,7 @@ final class Processor {
         handle(try cpu.completeAccess())
       } catch {
         accessIsPending = false
-        fail(.internalError("\(error)"))
+        stop("\(error)")
       }
     }
   }
@@ -79,13 +80,14 @@ final class Processor {
       accessMemory(address, isWrite, data)
     case .interrupted, .halted: break
     case .shutdown: board.control.requestReset(.tripleFault)
-    case .internalError(let error): fail(.internalError(describe(error)))
+    case .internalError(let error):
+      if let problem = completeInstruction(error) { stop(problem) }
     case .entryFailed(let reason):
-      fail(.internalError("the processor refused the guest's state (\(hexadecimal(reason)))"))
+      stop("the processor refused the guest's state (\(hexadecimal(reason)))")
     case .systemEvent(let type):
-      fail(.internalError("KVM reported system event \(type), which no PC has"))
+      stop("KVM reported system event \(type), which no PC has")
     case .other(let reason):
-      fail(.internalError("KVM stopped vCPU \(cpu.identifier) for unknown reason \(reason)"))
+      stop("KVM stopped vCPU \(cpu.identifier) for unknown reason \(reason)")
     }
   }
 
@@ -137,12 +139,6 @@ final class Processor {
     for index in 0..<width {
       data[offset + index] = UInt8(truncatingIfNeeded: value >> UInt64(index * 8))
     }
-  }
-
-  private func describe(_ error: VirtualCPU.InternalError) -> String {
-    let place = (try? cpu.registers()).map { " at \(hexadecimal($0.rip))" } ?? ""
-    let mode = (try? cpu.specialRegisters()).map { ", CPL \($0.cs.selector & 3)" } ?? ""
-    return "\(error)\(place)\(mode)"
   }
 }
 

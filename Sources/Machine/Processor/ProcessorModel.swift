@@ -3,7 +3,7 @@ import KVM
 import LinuxSystem
 
 /// What CPUID tells the guest.
-enum ProcessorModel {
+package enum ProcessorModel {
   /// KVM's own suggestion, with topology for `count` processors of one core each.
   static func cpuid(_ system: KVMSystem, processor: Int, of count: Int) throws(KVMError)
     -> [kvm_cpuid_entry2]
@@ -30,6 +30,9 @@ enum ProcessorModel {
         if leaf.index == 1 { (leaf.eax, leaf.ebx, leaf.ecx) = (8, UInt32(count), 0x201) }
         if leaf.index > 1 { return nil }
       case 0xD where isInterpreted: return nil
+      case 0x8000_0001 where isInterpreted:
+        // LZCNT, which the emulator takes for BSR.
+        leaf.ecx &= ~(1 << 5)
       case 0x8000_0008: leaf.ecx = 0
       case 0x8000_001E: (leaf.eax, leaf.ebx) = (UInt32(processor), UInt32(processor))
       default: break
@@ -40,7 +43,7 @@ enum ProcessorModel {
 
   /// Whether this KVM executes kernel code with its instruction emulator, which
   /// lacks what is hidden below (kvm_pvm, see the host notes in the README).
-  static var interpretsKernels: Bool { Files.exists("/sys/module/kvm_pvm") }
+  package static var interpretsKernels: Bool { Files.exists("/sys/module/kvm_pvm") }
 
   private enum Leaf1 {
     /// FMA, CX16, POPCNT, XSAVE, OSXSAVE, AVX, F16C.

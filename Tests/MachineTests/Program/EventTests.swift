@@ -23,7 +23,7 @@ struct EventTests {
 
     func go() throws { try line.send([1]) }
 
-    func expectEvent(_ name: String, _ data: JSON) throws {
+    func expectEvent(_ name: String, _ data: JSON? = nil) throws {
       let event = try control.nextEvent()
       #expect(event.name == name)
       #expect(event.data == data)
@@ -75,15 +75,35 @@ struct EventTests {
     #expect(try crash.program.exitRecord()["reason"] == "triple-fault")
   }
 
-  @Test("a guest that KVM cannot go on with: where it was is in the event, the record and the log")
+  @Test("a guest that KVM cannot go on with is paused: where it was is in the event and the log")
   func internalError() throws {
     let guest = try Started { $0.jumpIntoNothing() }
     try guest.go()
     let event = try guest.control.nextEvent()
     #expect(event.name == "GUEST_PANICKED")
-    #expect(event.data?["action"] == "poweroff")
+    #expect(event.data?["action"] == "pause")
     let detail = try #require(event.data?["info"]?["detail"]?.text)
     #expect(detail.contains("0xd0000000") && detail.contains("CPL 0"), "\(detail)")
+    try guest.expectEvent("STOP")
+    let status = try guest.control.execute("query-status")
+    #expect(status["status"] == "internal-error" && status["running"] == false)
+    #expect(throws: (any Error).self) { try guest.control.execute("cont") }
+    #expect(
+      guest.program.errors == "carrel-vmm: the guest is paused until it is reset: \(detail)\n")
+    try guest.control.execute("quit")
+    #expect(try guest.program.process.wait() == .exited(0))
+  }
+
+  @Test("with --on-internal-error end it is the end, and in the exit record too")
+  func internalErrorEnds() throws {
+    let guest = try Started(["--on-internal-error", "end"]) { $0.jumpIntoNothing() }
+    try guest.go()
+    #expect(try guest.control.nextEvent().name == "GUEST_PANICKED")
+    try guest.expectEvent("STOP")
+    let event = try guest.control.nextEvent()
+    #expect(event.name == "GUEST_PANICKED")
+    #expect(event.data?["action"] == "poweroff")
+    let detail = try #require(event.data?["info"]?["detail"]?.text)
     try guest.expectEvent("SHUTDOWN", ["guest": true, "reason": "guest-panic"])
     #expect(try guest.program.process.wait() == .exited(1))
     let record = try guest.program.exitRecord()

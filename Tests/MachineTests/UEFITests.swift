@@ -1,0 +1,103 @@
+import CNativeCode
+import LinuxSystem
+import Machine
+import TestSupport
+import Testing
+
+@Suite("UEFI and its variables", .needsKVM)
+struct UEFITests {
+  private static let code = "OVMF_CODE_4M.fd"
+  private static let variables = "OVMF_VARS_4M.fd"
+
+  /// In place of UEFI: a program that finds out whether it was here before.
+  private func firmware(in directory: TemporaryDirectory) throws {
+    let program = GuestProgram(CGUEST_FLASH).bytes
+    var image = program + [UInt8](repeating: 0x90, count: 0x1_0000 - program.count)
+    // At the reset vector: jmp to the image's first byte.
+    image.replaceSubrange(0xFFF0..<0xFFF3, with: [0xE9, 0x0D, 0x00])
+    try directory.write(image, to: Self.code)
+    try directory.write([UInt8](repeating: 0xFF, count: 0x4000), to: Self.variables)
+  }
+
+  private func run(in directory: TemporaryDirectory, variables: String?) throws -> String {
+    var configuration = MachineConfiguration()
+    configuration.memory = 16 << 20
+    configuration.hasDisplay = false
+    configuration.endsOnReset = true
+    configuration.boot = .uefi(variables: variables)
+    configuration.uefiDirectory = directory.path("")
+    configuration.serial = .file(directory.path("serial"))
+    let machine = try Machine(configuration)
+    try machine.resume()
+    #expect(machine.waitForEnd().word == "guest-reset")
+    return String(decoding: try directory.read("serial"), as: UTF8.self)
+  }
+
+  @Test("what is written to the flash is in the file, and found by the next machine")
+  func kept() throws {
+    let directory = try TemporaryDirectory()
+    try firmware(in: directory)
+    let file = directory.path("nvram")
+    #expect(try run(in: directory, variables: file) == "n")
+    var expected = [UInt8](repeating: 0xFF, count: 0x4000)
+    expected[0x1000] = 0x41
+    #expect(try directory.read("nvram") == expected)
+    #expect(try run(in: directory, variables: file) == "o")
+    #expect(try run(in: directory, variables: directory.path("other")) == "n")
+    // Without a file the template stays what it is.
+    #expect(try run(in: directory, variables: nil) == "n")
+    #expect(try run(in: directory, variables: nil) == "n")
+    #expect(try directory.read(Self.variables) == Array(repeating: 0xFF, count: 0x4000))
+  }
+
+  @Test("a machine is restored with its variables")
+  func restored() throws {
+    let directory = try TemporaryDirectory()
+    try firmware(in: directory)
+    var configuration = MachineConfiguration()
+    configuration.memory = 16 << 20
+    configuration.hasDisplay = false
+    configuration.boot = .uefi(variables: directory.path("nvram"))
+    configuration.uefiDirectory = directory.path("")
+    configuration.serial = .file(directory.path("serial"))
+    let first = try Machine(configuration)
+    try first.resume()
+    try eventually("two starts") {
+      try directory.read("serial").starts(with: Array("no".utf8))
+    }
+    let saved = try first.save()
+    first.tearDown()
+    configuration.boot = .uefi(variables: nil)
+    configuration.serial = .file(directory.path("again"))
+    let second = try Machine(configuration, from: saved)
+    try second.resume()
+    try eventually("a start") { try directory.read("again").starts(with: Array("o".utf8)) }
+    second.quit()
+  }
+
+  @Test("files that cannot hold the variables are refused, with what to do")
+  func refused() throws {
+    let directory = try TemporaryDirectory()
+    func problem(_ variables: String?) -> String {
+      do {
+        _ = try run(in: directory, variables: variables)
+        return ""
+      } catch {
+        return "\(error)"
+      }
+    }
+    #expect(problem(nil).contains("install Debian's package ovmf"))
+    try firmware(in: directory)
+    let short = try directory.write([1, 2, 3], to: "short")
+    #expect(problem(short).contains("has 3 bytes; the variables of this UEFI have 16384"))
+    #expect(try directory.read("short") == [1, 2, 3])
+    #expect(problem(directory.path("none/nvram")).contains("none/nvram cannot be used"))
+    #expect(problem(directory.path("")).contains("cannot be used"))
+    let used = try directory.write([UInt8](repeating: 0xFF, count: 0x4000), to: "used")
+    let owner = try FileDescriptor.open(used, [.writable])
+    try owner.lock(exclusive: true)
+    #expect(problem(used).contains("that no other machine uses"))
+    try directory.write([UInt8](repeating: 0xFF, count: 5000), to: Self.variables)
+    #expect(problem(nil).contains("not whole blocks"))
+  }
+}
