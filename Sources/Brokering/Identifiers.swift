@@ -64,6 +64,13 @@ public struct UserName: Identifier {
   public init(rawValue: String) { self.rawValue = rawValue }
 }
 
+/// An image in the site's library.
+public struct ImageName: Identifier {
+  public static var noun: String { "image" }
+  public let rawValue: String
+  public init(rawValue: String) { self.rawValue = rawValue }
+}
+
 /// One desktop: its pool's name, a dash and a number that is never used twice in the pool.
 public struct DesktopID: Identifier {
   public static var noun: String { "desktop" }

@@ -6,6 +6,8 @@ public struct PoolDocument: Codable, Hashable, Sendable {
   public var image: ImageDocument
   public var memoryMiB: Int
   public var cpus: Int
+  /// Of the empty disk that desktops of an ISO have; `nil`: none.
+  public var diskMiB: Int?
   public var size: Int
   public var spares: Int
   public var policies: PolicyDocument
@@ -16,8 +18,8 @@ public struct PoolDocument: Codable, Hashable, Sendable {
   public var problem: String?
 
   public init(
-    name: String, kind: String, image: ImageDocument, memoryMiB: Int, cpus: Int, size: Int,
-    spares: Int, policies: PolicyDocument, draining: Bool, created: WireTime,
+    name: String, kind: String, image: ImageDocument, memoryMiB: Int, cpus: Int, diskMiB: Int?,
+    size: Int, spares: Int, policies: PolicyDocument, draining: Bool, created: WireTime,
     desktops: DesktopCounts, problem: String?
   ) {
     self.name = name
@@ -25,6 +27,7 @@ public struct PoolDocument: Codable, Hashable, Sendable {
     self.image = image
     self.memoryMiB = memoryMiB
     self.cpus = cpus
+    self.diskMiB = diskMiB
     self.size = size
     self.spares = spares
     self.policies = policies
@@ -42,11 +45,16 @@ public struct ImageDocument: Codable, Hashable, Sendable {
   public var path: String
   /// Command line of a kernel.
   public var arguments: String?
+  /// An image of the library: `path` counts only where it has none of that name.
+  public var name: String?
 
-  public init(kind: String? = nil, path: String, arguments: String? = nil) {
+  public init(
+    kind: String? = nil, path: String, arguments: String? = nil, name: String? = nil
+  ) {
     self.kind = kind
     self.path = path
     self.arguments = arguments
+    self.name = name
   }
 }
 
@@ -95,6 +103,8 @@ public struct PoolCreation: Codable, Hashable, Sendable {
   public var image: ImageDocument
   public var memoryMiB: Int?
   public var cpus: Int?
+  /// An empty disk for an ISO to install to.
+  public var diskMiB: Int?
   public var size: Int?
   public var spares: Int?
   public var policies: PolicyDocument?
@@ -111,6 +121,8 @@ public struct PoolUpdate: Codable, Hashable, Sendable {
   public var image: ImageDocument?
   public var memoryMiB: Int?
   public var cpus: Int?
+  /// An empty disk for an ISO to install to.
+  public var diskMiB: Int?
   public var size: Int?
   public var spares: Int?
   public var policies: PolicyDocument?

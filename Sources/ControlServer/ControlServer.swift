@@ -17,6 +17,7 @@ public struct ControlServer: Service {
     public var doctor: @Sendable () async -> DoctorDocument
     /// Where desktops' disks are made.
     public var datastore: String
+    public var library: any ImageLibrary
     /// Why no desktop can be started on this host, with the remedy, if that is so.
     public var obstacle: @Sendable () async -> String?
 
@@ -24,13 +25,14 @@ public struct ControlServer: Service {
       version: String, started: WireTime,
       gateway: @escaping @Sendable () async -> (addresses: [String], fingerprint: String?),
       doctor: @escaping @Sendable () async -> DoctorDocument, datastore: String,
-      obstacle: @escaping @Sendable () async -> String? = { nil }
+      library: any ImageLibrary, obstacle: @escaping @Sendable () async -> String? = { nil }
     ) {
       self.version = version
       self.started = started
       self.gateway = gateway
       self.doctor = doctor
       self.datastore = datastore
+      self.library = library
       self.obstacle = obstacle
     }
   }
@@ -86,6 +88,7 @@ public struct ControlServer: Service {
     router.add(middleware: ErrorAnswers())
     addSystemRoutes(to: router, broker, surroundings)
     addPoolRoutes(to: router, broker, surroundings)
+    addImageRoutes(to: router, broker, surroundings.library)
     addDesktopRoutes(to: router, broker)
     addUserRoutes(to: router, broker)
     addSessionRoutes(to: router, broker)
@@ -93,10 +96,10 @@ public struct ControlServer: Service {
   }
 
   /// Every route as `GET /v1/pools/{name}`, to be compared with the OpenAPI document.
-  package static func routes(of broker: Broker) -> [String] {
+  package static func routes(of broker: Broker, _ library: any ImageLibrary) -> [String] {
     let surroundings = Surroundings(
       version: "", started: WireTime(milliseconds: 0), gateway: { ([], nil) },
-      doctor: { DoctorDocument(checks: []) }, datastore: "/")
+      doctor: { DoctorDocument(checks: []) }, datastore: "/", library: library)
     return makeRouter(broker: broker, surroundings: surroundings).routes.map {
       "\($0.method.rawValue) \($0.path.description)"
     }

@@ -14,7 +14,8 @@ extension Site {
       image: ImageDocument(
         kind: pool.image.kind.rawValue, path: pool.image.path,
         arguments: pool.image.arguments.isEmpty ? nil : pool.image.arguments),
-      memoryMiB: pool.memoryMiB, cpus: pool.cpus, size: pool.size, spares: pool.spares,
+      memoryMiB: pool.memoryMiB, cpus: pool.cpus, diskMiB: pool.diskMiB, size: pool.size,
+      spares: pool.spares,
       policies: PolicyDocument(pool.policies), draining: pool.draining,
       created: WireTime(pool.created), desktops: DesktopCounts(desktops),
       problem: desktops.first { $0.failures > 0 || $0.phase == .failed }?.problem)

@@ -35,7 +35,7 @@ enum ImageInspector {
     if bytes(of: file, at: 32_769, count: 5) == [UInt8]("CD001".utf8) { return .iso }
     if head.starts(with: [UInt8(ascii: "Q"), UInt8(ascii: "F"), UInt8(ascii: "I"), 0xFB]) {
       throw BrokerError(
-        .invalid, "image '\(path)' is qcow2: convert it with 'qemu-img convert -O raw'")
+        .invalid, "image '\(path)' is qcow2: take it into the library with 'carrel image import'")
     }
     guard size > 0, size % 512 == 0 else {
       throw BrokerError(
@@ -53,7 +53,8 @@ enum ImageInspector {
       throw BrokerError(
         .invalid,
         "image '\(path)' cannot be found (\(String(cString: strerror(errno)))): give the path of "
-          + "an ELF kernel, an ISO or a raw disk on carreld's host")
+          + "an ELF kernel, an ISO or a raw disk on carreld's host, or the name of an image ("
+          + "'carrel image list')")
     }
     guard status.st_mode & S_IFMT == S_IFREG else {
       throw BrokerError(

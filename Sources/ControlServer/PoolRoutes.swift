@@ -16,7 +16,9 @@ extension ControlServer {
       try await show(context.name("name", as: PoolName.self), broker)
     }
     router.post("/v1/pools") { request, _ in
-      let pool = try Pool(try await request.body(as: PoolCreation.self))
+      var creation = try await request.body(as: PoolCreation.self)
+      creation.image = try await creation.image.resolved(in: surroundings.library)
+      let pool = try Pool(creation)
       // That there is one of that name already is for the broker to say.
       if await broker.snapshot.pools[pool.name] == nil {
         try datastore.check(roomFor: pool.spares, of: pool.image, pool: pool.name)
@@ -30,7 +32,9 @@ extension ControlServer {
     router.patch("/v1/pools/{name}") { request, context in
       let name = try context.name("name", as: PoolName.self)
       let present = try await broker.snapshot.find(name)
-      let change = try PoolChange(try await request.body(as: PoolUpdate.self), of: present)
+      var update = try await request.body(as: PoolUpdate.self)
+      update.image = try await update.image?.resolved(in: surroundings.library)
+      let change = try PoolChange(update, of: present)
       try await datastore.check(roomFor: change, of: present, in: broker.snapshot)
       try await broker.perform(.updatePool(name, change))
       return try await show(name, broker)
@@ -60,7 +64,7 @@ extension Pool {
     self.init(
       name: try PoolName(checking: creation.name), kind: kind,
       image: try ImageInspector.inspect(creation.image, memoryMiB: memory),
-      memoryMiB: memory, cpus: creation.cpus ?? 1, size: size,
+      memoryMiB: memory, cpus: creation.cpus ?? 1, diskMiB: creation.diskMiB, size: size,
       spares: creation.spares ?? min(1, size), policies: policies, created: .now)
     try check()
   }
@@ -77,6 +81,7 @@ extension PoolChange {
     }
     memoryMiB = update.memoryMiB
     cpus = update.cpus
+    diskMiB = update.diskMiB
     size = update.size
     spares = update.spares
     policies = try update.policies?.applied(to: pool.policies)

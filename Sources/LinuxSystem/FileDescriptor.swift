@@ -177,6 +177,20 @@ public final class FileDescriptor: Sendable {
   }
 }
 
+/// A pipe between two processes, or two threads.
+public struct Pipe: Sendable {
+  public let output: FileDescriptor
+  public let input: FileDescriptor
+
+  public init() throws(SystemError) {
+    var ends: [Int32] = [-1, -1]
+    // SAFETY: the kernel fills both elements of the array or fails.
+    try check(clinux_pipe(&ends), "make a pipe")
+    output = FileDescriptor(owning: ends[0])
+    input = FileDescriptor(owning: ends[1])
+  }
+}
+
 /// Repeats a call that a signal interrupted.
 func retrying(_ call: () -> Int) -> Int {
   while true {

@@ -80,7 +80,7 @@ public struct DesktopDirectory: Hashable, Sendable {
   }
 
   /// The entries of a directory; none when it is not there.
-  private static func names(in path: String) throws(SystemError) -> [String] {
+  static func names(in path: String) throws(SystemError) -> [String] {
     guard let directory = opendir(path) else {
       if errno == ENOENT { return [] }
       throw SystemError(code: errno, "list \(path)")

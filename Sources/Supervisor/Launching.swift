@@ -39,11 +39,22 @@ struct Launching: Sendable {
   }
 
   private func prepareDisk() throws {
-    if request.disk == .fresh || request.image.kind != .disk { try Files.remove(directory.disk) }
-    guard request.image.kind == .disk, !Files.exists(directory.disk) else { return }
+    let hasDisk = request.image.kind == .disk || request.diskMiB != nil
+    if request.disk == .fresh || !hasDisk { try Files.remove(directory.disk) }
+    guard hasDisk, !Files.exists(directory.disk) else { return }
+    guard request.image.kind == .disk else { return try makeEmptyDisk() }
     try DiskCopy.make(
       from: request.image.path, to: directory.disk, draft: directory.diskDraft
     ) { progress(.copyingDisk(percent: $0)) }
+  }
+
+  private func makeEmptyDisk() throws {
+    let file = try FileDescriptor.open(directory.diskDraft, [.writable, .create, .truncate])
+    try file.setSize(UInt64(clamping: request.diskMiB ?? 0) << 20)
+    try file.synchronize()
+    guard rename(directory.diskDraft, directory.disk) == 0 else {
+      throw SystemError(code: errno, "put \(directory.disk) in place")
+    }
   }
 
   /// Starts the VMM in a session of its own: it lives on when `carreld` does not.

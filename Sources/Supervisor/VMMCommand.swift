@@ -11,6 +11,8 @@ struct VMMCommand: Hashable, Sendable {
       "--runtime-directory", directory.runtime,
       "--display-link", directory.displayLink,
       "--control", directory.control,
+      // The pool says what becomes of a desktop that crashed.
+      "--on-internal-error", "end",
       "--fw-cfg", "name=opt/carrel/desktop,file=\(directory.desktopFile)",
       "--fw-cfg", "name=opt/carrel/user,file=\(directory.userFile)",
       "--fw-cfg", "name=opt/carrel/keyboard,file=\(directory.keyboardFile)",
@@ -20,7 +22,13 @@ struct VMMCommand: Hashable, Sendable {
       arguments += ["--kernel", request.image.path]
       if !request.image.arguments.isEmpty { arguments += ["--append", request.image.arguments] }
     case .iso:
-      arguments += ["--firmware", "bios", "--cdrom", request.image.path, "--boot", "d"]
+      arguments += ["--firmware", "bios", "--cdrom", request.image.path]
+      if request.diskMiB == nil {
+        arguments += ["--boot", "d"]
+      } else {
+        // An empty disk does not boot: the installer does, until it has filled it.
+        arguments += ["--disk", "\(directory.disk),format=raw,bus=ide", "--boot", "c,d"]
+      }
     case .disk:
       arguments += [
         "--firmware", "bios", "--disk", "\(directory.disk),format=raw,bus=ide", "--boot", "c",

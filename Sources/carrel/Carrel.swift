@@ -18,7 +18,8 @@ struct Carrel: AsyncParsableCommand {
       CommandGroup(
         name: "Things",
         subcommands: [
-          PoolCommand.self, DesktopCommand.self, UserCommand.self, SessionCommand.self,
+          PoolCommand.self, ImageCommand.self, DesktopCommand.self, UserCommand.self,
+          SessionCommand.self,
         ])
     ])
 }
@@ -28,6 +29,14 @@ struct PoolCommand: AsyncParsableCommand {
     commandName: "pool", abstract: "Pools of desktops made from one image.",
     subcommands: [
       PoolCreate.self, PoolList.self, PoolShow.self, PoolSet.self, PoolDelete.self,
+    ])
+}
+
+struct ImageCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "image", abstract: "The library of images that pools are made from.",
+    subcommands: [
+      ImageBuild.self, ImageImport.self, ImageList.self, ImageShow.self, ImageDelete.self,
     ])
 }
 

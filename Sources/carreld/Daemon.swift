@@ -48,6 +48,9 @@ struct Daemon {
         gateway: { door?.describe() ?? ([], nil) },
         doctor: { await HostChecks(configuration, running: true).reportAside() },
         datastore: directory.state,
+        library: ImageStore(
+          stateDirectory: directory.state, builder: Places.program("carrel-image-build"),
+          now: { clock.now }, logger: logger),
         obstacle: {
           simulate ? nil : await HostChecks(configuration, running: true).obstacle()
         }),

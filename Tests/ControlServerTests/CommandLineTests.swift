@@ -183,7 +183,7 @@ struct CommandLineTests {
     (["pool", "create", "x", "--image", "odd.raw"], 4, "multiple of 512"),
     (["pool", "create", "x", "--image", "empty.raw"], 4, "multiple of 512"),
     (["pool", "create", "x", "--image", "cut.elf"], 4, "truncated"),
-    (["pool", "create", "x", "--image", "cow.qcow2"], 4, "qemu-img convert"),
+    (["pool", "create", "x", "--image", "cow.qcow2"], 4, "carrel image import"),
     (["pool", "create", "x", "--image", "odd.raw", "--kind", "magic"], 4, "floating, dedicated"),
     (["pool", "create", "x", "--image", "even.raw", "--size", "0"], 4, "choose 1 to 10000"),
     (

@@ -38,7 +38,7 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
     let meaning: String
   }
 
-  static let all: [JSONVerb] = pools + desktops + users + others
+  static let all: [JSONVerb] = pools + images + desktops + users + others
 
   private static let pools = [
     JSONVerb("pool create study --kind dedicated --image IMAGE --size 1", as: PoolDocument.self) {
@@ -48,6 +48,18 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
     JSONVerb("pool show office", as: PoolDocument.self) { $0.size == 3 },
     JSONVerb("pool set office --spares 0", as: PoolDocument.self) { $0.spares == 0 },
     JSONVerb("pool delete office --force", as: Gone.self) { $0.deleted == "office" },
+  ]
+
+  private static let images = [
+    JSONVerb("image list", as: [LibraryImageDocument].self) { $0.map(\.name) == ["debian"] },
+    JSONVerb("image show debian", as: LibraryImageDocument.self) { $0.state == "ready" },
+    JSONVerb("image import IMAGE --name new", as: LibraryImageDocument.self) {
+      $0.name == "new" && $0.state == "ready"
+    },
+    JSONVerb("image build new --desktop none", as: LibraryImageDocument.self) {
+      $0.name == "new" && $0.origin == "bookworm"
+    },
+    JSONVerb("image delete debian", as: Gone.self) { $0.deleted == "debian" },
   ]
 
   private static let desktops = [

@@ -133,7 +133,7 @@ struct SessionAPITests {
         documented.append("\((method.string ?? "").uppercased()) \(path.string ?? "")")
       }
     }
-    #expect(documented.sorted() == ControlServer.routes(of: site.broker).sorted())
+    #expect(documented.sorted() == ControlServer.routes(of: site.broker, site.library).sorted())
   }
 
   /// A pool with a clean desktop, and Alice who may use it.

@@ -27,6 +27,7 @@ public struct PoolChange: Hashable, Sendable {
   public var image: Image?
   public var memoryMiB: Int?
   public var cpus: Int?
+  public var diskMiB: Int?
   public var size: Int?
   public var spares: Int?
   public var policies: PoolPolicies?
@@ -91,6 +92,10 @@ extension Site {
     updated.image = change.image ?? pool.image
     updated.memoryMiB = change.memoryMiB ?? pool.memoryMiB
     updated.cpus = change.cpus ?? pool.cpus
+    updated.diskMiB = change.diskMiB ?? pool.diskMiB
+    if change.image?.kind == .disk || change.image?.kind == .kernel, change.diskMiB == nil {
+      updated.diskMiB = nil
+    }
     updated.size = change.size ?? pool.size
     updated.spares = change.spares ?? pool.spares
     updated.policies = change.policies ?? pool.policies
@@ -98,7 +103,7 @@ extension Site {
     pools[pool.name] = updated
     let remake =
       updated.image != pool.image || updated.memoryMiB != pool.memoryMiB
-      || updated.cpus != pool.cpus
+      || updated.cpus != pool.cpus || updated.diskMiB != pool.diskMiB
     guard remake else { return }
     for record in desktops(of: pool.name) where record.countsAsSpare { drain(record, now: now) }
   }

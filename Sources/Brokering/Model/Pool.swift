@@ -5,6 +5,8 @@ public struct Pool: Hashable, Codable, Sendable {
   public var image: Image
   public var memoryMiB: Int
   public var cpus: Int
+  /// Size of the empty disk beside an ISO, for an installer; `nil`: there is none.
+  public var diskMiB: Int?
   /// The most desktops that may exist at once.
   public var size: Int
   /// Clean, running, unassigned desktops to keep ready.
@@ -18,13 +20,14 @@ public struct Pool: Hashable, Codable, Sendable {
 
   public init(
     name: PoolName, kind: PoolKind, image: Image, memoryMiB: Int = 512, cpus: Int = 1,
-    size: Int, spares: Int, policies: PoolPolicies, created: Timestamp
+    diskMiB: Int? = nil, size: Int, spares: Int, policies: PoolPolicies, created: Timestamp
   ) {
     self.name = name
     self.kind = kind
     self.image = image
     self.memoryMiB = memoryMiB
     self.cpus = cpus
+    self.diskMiB = diskMiB
     self.size = size
     self.spares = spares
     self.policies = policies
@@ -39,6 +42,15 @@ public struct Pool: Hashable, Codable, Sendable {
     try require(1...64, cpus, "cpus")
     try require(1...10_000, size, "size")
     try require(0...size, spares, "spares")
+    if let diskMiB {
+      try require(1...16_777_216, diskMiB, "disk size (MiB)")
+      guard image.kind == .iso else {
+        throw BrokerError(
+          .invalid,
+          "pool '\(name)': an empty disk is for desktops that start from an ISO: leave out "
+            + "--disk-size")
+      }
+    }
     guard image.path.hasPrefix("/") else {
       throw BrokerError(
         .invalid,

@@ -172,6 +172,7 @@ extension Desktop {
   func launchRequest(in pool: Pool) -> LaunchRequest {
     LaunchRequest(
       desktop: id, generation: generation, image: pool.image, memoryMiB: pool.memoryMiB,
-      cpus: pool.cpus, disk: disk, user: owner, keyboardLayout: pool.policies.keyboardLayout)
+      cpus: pool.cpus, diskMiB: pool.diskMiB, disk: disk, user: owner,
+      keyboardLayout: pool.policies.keyboardLayout)
   }
 }

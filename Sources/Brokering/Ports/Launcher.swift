@@ -102,6 +102,8 @@ public struct LaunchRequest: Hashable, Sendable {
   public let image: Image
   public let memoryMiB: Int
   public let cpus: Int
+  /// An empty disk of that size beside an ISO.
+  public let diskMiB: Int?
   public let disk: Disk
   /// Known when the desktop is started for somebody: shown by the guest.
   public let user: UserName?
@@ -109,14 +111,15 @@ public struct LaunchRequest: Hashable, Sendable {
   public let keyboardLayout: String
 
   public init(
-    desktop: DesktopID, generation: UInt64, image: Image, memoryMiB: Int, cpus: Int, disk: Disk,
-    user: UserName?, keyboardLayout: String
+    desktop: DesktopID, generation: UInt64, image: Image, memoryMiB: Int, cpus: Int,
+    diskMiB: Int? = nil, disk: Disk, user: UserName?, keyboardLayout: String
   ) {
     self.desktop = desktop
     self.generation = generation
     self.image = image
     self.memoryMiB = memoryMiB
     self.cpus = cpus
+    self.diskMiB = diskMiB
     self.disk = disk
     self.user = user
     self.keyboardLayout = keyboardLayout

@@ -6,8 +6,9 @@ struct PoolCreate: Verb {
   static let configuration = CommandConfiguration(
     commandName: "create", abstract: "Makes a pool and its spare desktops.",
     discussion: """
-      The image is an ELF kernel (booted directly), an ISO (booted as CD-ROM) or a raw disk \
-      (each desktop gets a copy); which of them is seen from the file.
+      The image is one of the library (see 'carrel image list'), or an ELF kernel (booted \
+      directly), an ISO (booted as CD-ROM) or a raw disk (each desktop gets a copy); which of \
+      them is seen from the file.
       """)
 
   @Argument(help: "Name of the new pool.")
@@ -18,7 +19,9 @@ struct PoolCreate: Verb {
     completion: .list(["floating", "dedicated", "manual"]))
   var kind = "floating"
 
-  @Option(help: "What desktops are started from.", completion: .file())
+  @Option(
+    help: ArgumentHelp("What desktops are started from.", valueName: "image or file"),
+    completion: .file())
   var image: String
 
   @OptionGroup var pool: PoolOptions
@@ -34,6 +37,7 @@ struct PoolCreate: Verb {
     creation.spares = pool.spares
     creation.memoryMiB = pool.memory?.mebibytes
     creation.cpus = pool.cpus
+    creation.diskMiB = pool.diskSize?.mebibytes
     creation.policies = pool.policies
     let created: PoolDocument = try await client.send(.POST, APIPath("pools"), creation)
     return noWait ? created : try await waitForSpares(client, terminal)

@@ -16,6 +16,9 @@ struct PoolOptions: ParsableArguments {
   @Option(help: "Processors of a desktop.")
   var cpus: Int?
 
+  @Option(help: "An empty disk of this size beside an ISO, to install to: 20G.")
+  var diskSize: MemorySize?
+
   @Option(
     help: ArgumentHelp("Command line of a kernel image.", valueName: "text"))
   var append: String?
@@ -59,8 +62,10 @@ struct PoolOptions: ParsableArguments {
     return policies
   }
 
-  func image(_ path: String) -> ImageDocument {
-    ImageDocument(path: absolute(path), arguments: append)
+  /// A path, or the name of an image of the library, which goes first.
+  func image(_ text: String) -> ImageDocument {
+    ImageDocument(
+      path: absolute(text), arguments: append, name: text.contains("/") ? nil : text)
   }
 }
 
@@ -92,7 +97,9 @@ func render(_ pool: PoolDocument) -> String {
     ("name", pool.name), ("kind", pool.kind),
     ("image", "\(pool.image.path) (\(pool.image.kind.orDash))"),
     ("arguments", pool.image.arguments), ("memory", "\(pool.memoryMiB) MiB"),
-    ("cpus", "\(pool.cpus)"), ("size", "\(pool.size)"), ("spares", "\(pool.spares)"),
+    ("cpus", "\(pool.cpus)"),
+    ("disk", pool.diskMiB.map { "\($0) MiB, empty at first" }),
+    ("size", "\(pool.size)"), ("spares", "\(pool.spares)"),
     (
       "desktops",
       "\(counts.total): \(counts.clean) clean, \(counts.assigned) assigned "

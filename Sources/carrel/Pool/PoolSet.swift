@@ -13,7 +13,9 @@ struct PoolSet: Verb {
   @Argument(help: "Name of the pool.", completion: .custom(Completions.pools))
   var name: String
 
-  @Option(help: "What desktops are started from.", completion: .file())
+  @Option(
+    help: ArgumentHelp("What desktops are started from.", valueName: "image or file"),
+    completion: .file())
   var image: String?
 
   @OptionGroup var pool: PoolOptions
@@ -32,6 +34,7 @@ struct PoolSet: Verb {
     update.spares = pool.spares
     update.memoryMiB = pool.memory?.mebibytes
     update.cpus = pool.cpus
+    update.diskMiB = pool.diskSize?.mebibytes
     update.policies = pool.policies
     return try await client.send(.PATCH, APIPath("pools", name), update)
   }

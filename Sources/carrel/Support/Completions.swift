@@ -16,6 +16,10 @@ enum Completions {
     names(of: "desktop", words)
   }
 
+  @Sendable static func images(_ words: [String], _ index: Int, _ prefix: String) -> [String] {
+    names(of: "image", words)
+  }
+
   @Sendable static func sessions(_ words: [String], _ index: Int, _ prefix: String) -> [String] {
     names(of: "session", words)
   }

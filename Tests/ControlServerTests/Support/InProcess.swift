@@ -15,6 +15,7 @@ struct InProcess: Sendable {
   let directory: TemporaryDirectory
   let broker: Broker
   let server: ControlServer
+  let library = TestLibrary()
 
   /// `ready` holds up every start of a desktop until it returns; `picture` is what
   /// desktops show, if they answer when asked.
@@ -32,6 +33,7 @@ struct InProcess: Sendable {
       surroundings: .init(
         version: "test", started: WireTime(milliseconds: 0), gateway: { (["vnc://here"], "AB:CD") },
         doctor: { DoctorDocument(checks: []) }, datastore: directory.path,
+        library: library,
         obstacle: obstacle),
       logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
   }

@@ -1,0 +1,57 @@
+/// An image of the library as the API shows it.
+public struct LibraryImageDocument: Codable, Hashable, Sendable {
+  public var name: String
+  /// `making`, `ready` or `failed`.
+  public var state: String
+  /// `iso` or `disk`.
+  public var kind: String
+  /// On the host of `carreld`.
+  public var path: String
+  /// In bytes, as a guest sees it; 0 unless it is ready.
+  public var size: UInt64
+  /// What it takes on the host, in bytes.
+  public var allocated: UInt64
+  public var origin: String
+  public var created: WireTime
+  /// What is being done, and how much of it is, in percent, where that is known.
+  public var step: String?
+  public var percent: Int?
+  /// Why it failed.
+  public var problem: String?
+  /// The pools that are made from it, and whose desktops those are.
+  public var pools: [String]
+  public var users: [String]
+
+  public init(
+    name: String, state: String, kind: String, path: String, size: UInt64, allocated: UInt64,
+    origin: String, created: WireTime, pools: [String], users: [String]
+  ) {
+    self.name = name
+    self.state = state
+    self.kind = kind
+    self.path = path
+    self.size = size
+    self.allocated = allocated
+    self.origin = origin
+    self.created = created
+    self.pools = pools
+    self.users = users
+  }
+}
+
+/// An image to be made: from `file`, or as a Debian of `suite`.
+public struct ImageCreation: Codable, Hashable, Sendable {
+  public var name: String
+  /// Absolute path of an ISO, or of a raw, qcow2, vmdk or vdi disk, on the host of
+  /// `carreld`.
+  public var file: String?
+  /// `bookworm`
+  public var suite: String?
+  /// `xfce`, `lxqt` or `none`.
+  public var desktop: String?
+  public var sizeMiB: Int?
+  /// Where Debian's packages come from.
+  public var mirror: String?
+
+  public init(name: String) { self.name = name }
+}

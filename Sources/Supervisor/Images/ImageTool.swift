@@ -1,0 +1,70 @@
+import Brokering
+import Glibc
+import LinuxSystem
+
+/// A program that makes or reads images, while it runs.
+struct ImageTool: Sendable {
+  /// Debian's, which reads the formats of other products.
+  static let converter = "/usr/bin/qemu-img"
+
+  let child: ChildProcess
+  let output: FileDescriptor
+
+  /// Starts `program`. It is told to end when the calling thread does.
+  init(_ program: String, _ arguments: [String], errors: FileDescriptor) throws {
+    guard access(program, X_OK) == 0 else {
+      throw BrokerError(
+        .host,
+        "\(program) is missing: "
+          + (program == Self.converter
+            ? "install it with 'apt install qemu-utils'" : "install Carrel's programs together"))
+    }
+    let pipe = try Pipe()
+    var request = ChildProcess.Request(program, arguments)
+    request.environment = [
+      "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
+    ]
+    request.directory = "/"
+    request.descriptors = [
+      0: try FileDescriptor.open("/dev/null"), 1: pipe.input, 2: errors,
+    ]
+    request.newSession = true
+    request.parentDeathSignal = .terminate
+    child = try ChildProcess(request)
+    // This process's end for writing goes with `pipe`, so that reading comes to an end.
+    output = pipe.output
+  }
+
+  /// What is said about one image: its header in JSON, or why there is none.
+  static func describe(
+    _ arguments: [String]
+  ) throws -> (isSuccess: Bool, output: [UInt8], errors: [UInt8]) {
+    let (tool, errors) = try startDescribing(arguments)
+    let said = Guarded<[UInt8]>([])
+    let reader = try Thread(name: "image errors") {
+      while let bytes = try? errors.read(upTo: 4096), !bytes.isEmpty {
+        said.withLock { $0 = Array(($0 + bytes).suffix(64 << 10)) }
+      }
+    }
+    var answer: [UInt8] = []
+    while let bytes = try? tool.output.read(upTo: 65_536), !bytes.isEmpty {
+      if answer.count < 4 << 20 { answer += bytes }
+    }
+    reader.join()
+    return (try tool.child.wait() == .exited(0), answer, said.withLock { $0 })
+  }
+
+  private static func startDescribing(
+    _ arguments: [String]
+  ) throws -> (ImageTool, FileDescriptor) {
+    let errors = try Pipe()
+    return (try ImageTool(converter, arguments, errors: errors.input), errors.output)
+  }
+
+  /// The last line with text in it, without the program's own name.
+  static func lastLine(of bytes: [UInt8]) -> String {
+    let lines = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline)
+    let line = lines.last { !$0.allSatisfy(\.isWhitespace) } ?? "it does not say why"
+    return line.hasPrefix("qemu-img: ") ? String(line.dropFirst(10)) : String(line)
+  }
+}
