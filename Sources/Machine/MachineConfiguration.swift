@@ -52,6 +52,8 @@ public struct MachineConfiguration: Sendable {
   }
 
   public var name = "carrel"
+  /// What the guest finds in its system tables.
+  public var uuid = MachineUUID.random()
   /// RAM in bytes: a multiple of 4 KiB, at least 1 MiB.
   public var memory: UInt64 = 512 << 20
   public var processors = 1

@@ -155,4 +155,8 @@ struct ListenAddress: ExpressibleByArgument, Equatable {
   }
 }
 
+extension MachineUUID: ExpressibleByArgument {
+  public init?(argument: String) { self.init(argument) }
+}
+
 extension KeyboardLayout: ExpressibleByArgument {}

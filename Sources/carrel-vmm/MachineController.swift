@@ -37,6 +37,7 @@ final class MachineController: QMPMachine, Sendable {
     case .paused: [.stop]
     case .reset(let origin): [reset(origin)]
     case .powerButtonPressed: [.powerDown]
+    case .sleepButtonPressed, .sleepRefused: []
     case .ended(let reason): end(reason)
     }
   }

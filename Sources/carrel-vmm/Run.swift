@@ -100,6 +100,12 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
+      "The machine's UUID, as the guest finds it in its system tables: by default one that "
+        + "follows from --name, or without that a random one.", valueName: "uuid"))
+  var uuid: MachineUUID?
+
+  @Option(
+    help: ArgumentHelp(
       "Layout by which --vnc turns characters of viewers into keys: en-us, de or fr.",
       valueName: "layout"))
   var keyboardLayout: KeyboardLayout?
@@ -166,6 +172,7 @@ struct Run: ParsableCommand {
   func machineConfiguration() throws -> MachineConfiguration {
     var configuration = MachineConfiguration()
     configuration.name = name ?? "carrel"
+    configuration.uuid = uuid ?? name.map { .derived(from: $0) } ?? .random()
     configuration.memory = memory.bytes
     configuration.processors = cpus
     if let kernel {

@@ -35,7 +35,13 @@ final class Session {
     self.control = control
     machine.onEvent { event in
       if let control { MachineController.events(event).forEach(control.announce) }
-      if case .ended = event { ended.signal() }
+      switch event {
+      case .ended: ended.signal()
+      case .sleepRefused(let type):
+        Diagnostics.report(
+          "the guest asked to sleep (SLP_TYP \(type)), which this machine cannot; it goes on")
+      default: break
+      }
     }
   }
 

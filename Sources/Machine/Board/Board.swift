@@ -31,6 +31,8 @@ final class Board {
   let videoMemory: MappedMemory?
   let renderedSurface: MappedMemory?
   let acpi: ACPITables
+  let smbios: SMBIOSTables
+  let generation: GenerationIdentifier
   let boot: BootMedium
   private let isaBridge: ISABridge
   private let wiring: InterruptWiring
@@ -100,9 +102,23 @@ final class Board {
         processors: configuration.processors,
         pciMemory: UInt32(PhysicalMap.lowLimit)...UInt32(PhysicalMap.pciEnd - 1),
         timerOnPin2: true))
+    smbios = FirmwareTables.smbios(configuration, memory.layout)
+    let generation = GenerationIdentifier(
+      value: MachineUUID.random().bytes, memory: memory,
+      changed: { [power] in
+        power.raise(generalEvent: PowerManagement.GeneralEvent.generationChanged)
+      }, state: try saved.state("generation"))
+    self.generation = generation
     let firmware = FirmwareConfiguration(
-      contents: try FirmwareTables.contents(configuration, memory.layout, acpi), memory: memory,
-      source: FirmwareFiles(configuration.firmwareFiles), state: try saved.state("fw-cfg"))
+      contents: try FirmwareTables.contents(
+        configuration, memory.layout, acpi, smbios, generation),
+      memory: memory,
+      source: FirmwareFiles(configuration.firmwareFiles, generation: generation),
+      state: try saved.state("fw-cfg"))
+    firmware.onWrite = { [unowned firmware] name in
+      guard name == GenerationIdentifier.addressFile else { return }
+      generation.place(asWritten: firmware.contents(of: name) ?? [])
+    }
     let realTimeClock = RealTimeClock(
       interrupt: wiring.line(8), clock: clock,
       nvram: FirmwareTables.cmos(configuration, memory.layout), state: try saved.state("rtc"))
@@ -185,7 +201,8 @@ final class Board {
     parts = [
       BoardPart("host-bridge", hostBridge), BoardPart("isa-bridge", isaBridge),
       BoardPart("pci", pci), BoardPart("reset-control", resetControl),
-      BoardPart("power", power), BoardPart("fw-cfg", firmware), BoardPart("rtc", realTimeClock),
+      BoardPart("power", power), BoardPart("fw-cfg", firmware),
+      BoardPart("generation", generation), BoardPart("rtc", realTimeClock),
       BoardPart("i8042", keyboardController), BoardPart("vmmouse", pointer),
       BoardPart("keys", keys),
       BoardPart("port-92", portA), BoardPart("port-61", portB), BoardPart("serial", serial),
@@ -233,7 +250,13 @@ final class Board {
     PlatformSetup.run(
       pci, isaBridge: Self.isaBridgeSlot, powerManagement: Self.powerManagementSlot,
       io: PhysicalMap.pciPorts, memory: base..<UInt32(PhysicalMap.pciEnd))
-    try kernel.load(into: memory, cpu: cpu, tables: acpi)
+    try kernel.load(
+      into: memory, cpu: cpu, tables: acpi, smbios: smbios, generation: generation)
+  }
+
+  /// Another generation identifier in guest memory, and the guest's notice of it.
+  func changeGeneration(to identifier: MachineUUID) {
+    generation.change(to: identifier.bytes)
   }
 
   func saveDevices() throws -> BoardArchive {

@@ -27,6 +27,7 @@ public final class Machine: @unchecked Sendable {
   private enum Request: Sendable {
     case reset(by: ResetOrigin)
     case end(EndReason)
+    case tell(MachineEvent)
     /// The control thread itself ends.
     case finish
   }
@@ -68,6 +69,10 @@ public final class Machine: @unchecked Sendable {
     }
     board.control.onReset = { [unowned self] in stopFor(request(for: $0)) }
     board.control.onPowerOff = { [unowned self] in stopFor(.end(.guestShutdown)) }
+    board.control.onRefusedSleep = { [unowned self] in
+      let type = $0
+      requests.change { $0.append(.tell(.sleepRefused(type: type))) }
+    }
     try startThreads()
   }
 
@@ -153,6 +158,21 @@ public final class Machine: @unchecked Sendable {
     guard status != .ended else { throw Self.isOver }
     board.lock.withLock { board.power.pressPowerButton() }
     announce(.powerButtonPressed)
+  }
+
+  /// Presses the sleep button for a moment; the guest decides what it means. There is no
+  /// state to sleep in, but a guest may lock its screen or switch itself off.
+  public func pressSleepButton() throws(MachineError) {
+    guard status != .ended else { throw Self.isOver }
+    board.lock.withLock { board.power.pressSleepButton() }
+    announce(.sleepButtonPressed)
+  }
+
+  /// Gives the machine another generation identifier and tells the guest, as is due
+  /// when it was copied or went back to an earlier state.
+  public func changeGeneration(to identifier: MachineUUID = .random()) throws(MachineError) {
+    guard status != .ended else { throw Self.isOver }
+    board.lock.withLock { board.changeGeneration(to: identifier) }
   }
 
   /// Ends the machine at once, as pulling the plug.
@@ -275,6 +295,7 @@ public final class Machine: @unchecked Sendable {
       switch request {
       case .reset(let origin): try? machine.object?.reset(by: origin)
       case .end(let reason): machine.object?.quit(reason)
+      case .tell(let event): machine.object?.announce(event)
       case .finish: return
       }
     }
