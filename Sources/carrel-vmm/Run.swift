@@ -25,6 +25,12 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
+      "Processor that the guest finds: what this host offers, or a named one that is the same "
+        + "on every host.", valueName: "host|x86-64-v1|x86-64-v2|x86-64-v3"))
+  var cpu = MachineConfiguration.ProcessorPolicy.host
+
+  @Option(
+    help: ArgumentHelp(
       "\"bios\" for SeaBIOS, or a ROM image that is mapped to end at 4 GiB.",
       valueName: "bios|file"))
   var firmware: String?
@@ -175,6 +181,7 @@ struct Run: ParsableCommand {
     configuration.uuid = uuid ?? name.map { .derived(from: $0) } ?? .random()
     configuration.memory = memory.bytes
     configuration.processors = cpus
+    configuration.processorPolicy = cpu
     if let kernel {
       configuration.boot = .kernel(
         path: kernel, initialRAMDisk: initrd, commandLine: append ?? "")

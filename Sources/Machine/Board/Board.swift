@@ -19,6 +19,7 @@ final class Board {
   let control = ControlRelay()
   let tone = ToneRelay()
   let callingProcessor = PortCaller()
+  let processorModel: ProcessorModel
   let cpus: [VirtualCPU]
   let pci: PCIHost
   let power: PowerManagement
@@ -78,7 +79,10 @@ final class Board {
     try kvm.makeInterruptControllers()
     try kvm.setRouting(InterruptInput.routes)
     try kvm.makeTimer()
-    cpus = try Self.makeCPUs(configuration.processors, kvm, system)
+    processorModel = try ProcessorModel(
+      configuration.processorPolicy, offered: try ProcessorModel.offered(by: system),
+      saved: try saved.state("processor-model"))
+    cpus = try Self.makeCPUs(configuration.processors, kvm, processorModel)
     powerOn = try PowerOnState(kvm, cpus)
     clock = MachineClock(lock: lock, now: livedNanoseconds)
     wiring = InterruptWiring(kvm)
@@ -219,13 +223,13 @@ final class Board {
     addresses.memory.unmapAll()
   }
 
-  private static func makeCPUs(_ count: Int, _ kvm: KVMMachine, _ system: KVMSystem)
+  private static func makeCPUs(_ count: Int, _ kvm: KVMMachine, _ model: ProcessorModel)
     throws(KVMError) -> [VirtualCPU]
   {
     var cpus: [VirtualCPU] = []
     for identifier in 0..<count {
       let cpu = try kvm.makeVCPU(identifier: UInt32(identifier))
-      try cpu.setCPUID(try ProcessorModel.cpuid(system, processor: identifier, of: count))
+      try cpu.setCPUID(model.leaves(processor: identifier, of: count).map(\.entry))
       cpus.append(cpu)
     }
     return cpus
@@ -262,6 +266,7 @@ final class Board {
   func saveDevices() throws -> BoardArchive {
     var archive = BoardArchive()
     for part in parts { try part.save(&archive) }
+    try archive.store(processorModel.saveState(), as: "processor-model")
     return archive
   }
 

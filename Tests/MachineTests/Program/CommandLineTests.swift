@@ -72,7 +72,8 @@ struct CommandLineTests {
   private static let options = [
     "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "cdrom", "boot", "vga",
     "video-memory", "serial", "fw-cfg", "vnc", "display-link", "control", "name",
-    "uuid", "keyboard-layout", "runtime-directory", "no-reboot", "debug-console", "version",
+    "uuid", "cpu", "keyboard-layout", "runtime-directory", "no-reboot", "debug-console",
+    "version",
   ]
 
   @Test("--help names every option, with words about it", arguments: options)
