@@ -71,6 +71,8 @@ public struct KVMCapability: Hashable, Sendable {
   public static let immediateExit = KVMCapability(KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT")
   public static let exitOnEmulationFailure = KVMCapability(
     KVM_CAP_EXIT_ON_EMULATION_FAILURE, "KVM_CAP_EXIT_ON_EMULATION_FAILURE")
+  public static let tscDeadlineTimer = KVMCapability(
+    KVM_CAP_TSC_DEADLINE_TIMER, "KVM_CAP_TSC_DEADLINE_TIMER")
   public static let xsave2 = KVMCapability(KVM_CAP_XSAVE2, "KVM_CAP_XSAVE2")
 
   /// What every machine needs.

@@ -40,6 +40,32 @@ public struct MachineConfiguration: Sendable {
     case socket(String)
   }
 
+  /// Which processor the guest finds.
+  public enum ProcessorPolicy: Hashable, Sendable, Codable, CustomStringConvertible {
+    /// What this host and its KVM offer.
+    case host
+    /// The same on every host that can be it.
+    case baseline(CPUBaseline)
+
+    /// `host`, or a baseline's name.
+    public init?(_ name: String) {
+      if name == "host" {
+        self = .host
+      } else if let baseline = CPUBaseline(rawValue: name) {
+        self = .baseline(baseline)
+      } else {
+        return nil
+      }
+    }
+
+    public var description: String {
+      switch self {
+      case .host: "host"
+      case .baseline(let baseline): baseline.rawValue
+      }
+    }
+  }
+
   /// A file in the firmware configuration device.
   public struct FirmwareFile: Hashable, Sendable {
     public var name: String
@@ -55,9 +81,12 @@ public struct MachineConfiguration: Sendable {
   }
 
   public var name = "carrel"
+  /// What the guest finds in its system tables.
+  public var uuid = MachineUUID.random()
   /// RAM in bytes: a multiple of 4 KiB, at least 1 MiB.
   public var memory: UInt64 = 512 << 20
   public var processors = 1
+  public var processorPolicy = ProcessorPolicy.host
   public var boot = Boot.firmware
   public var disks: [Disk] = []
   public var cdrom: String?

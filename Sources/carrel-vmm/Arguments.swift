@@ -160,4 +160,14 @@ struct ListenAddress: ExpressibleByArgument, Equatable {
   }
 }
 
+extension MachineConfiguration.ProcessorPolicy: ExpressibleByArgument {
+  public init?(argument: String) { self.init(argument) }
+
+  public var defaultValueDescription: String { description }
+}
+
+extension MachineUUID: ExpressibleByArgument {
+  public init?(argument: String) { self.init(argument) }
+}
+
 extension KeyboardLayout: ExpressibleByArgument {}

@@ -25,6 +25,12 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
+      "Processor that the guest finds: what this host offers, or a named one that is the same "
+        + "on every host.", valueName: "host|x86-64-v1|x86-64-v2|x86-64-v3"))
+  var cpu = MachineConfiguration.ProcessorPolicy.host
+
+  @Option(
+    help: ArgumentHelp(
       "\"bios\" for SeaBIOS, \"uefi\" for OVMF, or a ROM image that is mapped to end at 4 GiB.",
       valueName: "bios|uefi|file"))
   var firmware: String?
@@ -108,6 +114,12 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
+      "The machine's UUID, as the guest finds it in its system tables: by default one that "
+        + "follows from --name, or without that a random one.", valueName: "uuid"))
+  var uuid: MachineUUID?
+
+  @Option(
+    help: ArgumentHelp(
       "Layout by which --vnc turns characters of viewers into keys: en-us, de or fr.",
       valueName: "layout"))
   var keyboardLayout: KeyboardLayout?
@@ -183,8 +195,10 @@ struct Run: ParsableCommand {
   func machineConfiguration() throws -> MachineConfiguration {
     var configuration = MachineConfiguration()
     configuration.name = name ?? "carrel"
+    configuration.uuid = uuid ?? name.map { .derived(from: $0) } ?? .random()
     configuration.memory = memory.bytes
     configuration.processors = cpus
+    configuration.processorPolicy = cpu
     if let kernel {
       configuration.boot = .kernel(
         path: kernel, initialRAMDisk: initrd, commandLine: append ?? "")

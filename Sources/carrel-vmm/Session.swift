@@ -40,6 +40,9 @@ final class Session {
       case .stuck(let reason) where !machineEnds:
         Diagnostics.report("the guest is paused until it is reset: \(reason)")
       case .ended: ended.signal()
+      case .sleepRefused(let type):
+        Diagnostics.report(
+          "the guest asked to sleep (SLP_TYP \(type)), which this machine cannot; it goes on")
       default: break
       }
     }

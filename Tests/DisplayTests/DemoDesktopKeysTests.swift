@@ -76,6 +76,7 @@ private final class Keyboard {
   private final class Machine: MachineControl {
     func requestReset(_ cause: ResetCause) {}
     func requestPowerOff() {}
+    func reportRefusedSleep(type: UInt16) {}
   }
 
   private let clock = Clock()

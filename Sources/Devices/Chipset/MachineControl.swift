@@ -10,6 +10,10 @@ package protocol MachineControl: AnyObject {
 
   /// The guest switched the power off (ACPI S5).
   func requestPowerOff()
+
+  /// The guest asked for a sleeping state that there is not; it goes on awake. Told once
+  /// from power-on to the next reset.
+  func reportRefusedSleep(type: UInt16)
 }
 
 /// What asked for a reset: a register, or the processor's shutdown cycle, which the

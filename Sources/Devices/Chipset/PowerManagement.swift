@@ -1,12 +1,13 @@
 import DeviceModel
 
 /// Intel 82371AB (PIIX4) function 3: ACPI fixed registers (PM1 event and control, PM
-/// timer) behind a base register, and the advanced power management ports 0xB2/0xB3.
+/// timer, general purpose events) behind a base register, and the advanced power
+/// management ports 0xB2/0xB3. Beyond the PIIX4 there is a fixed sleep button.
 ///
 /// The system control interrupt is wired to IRQ 9.
 package final class PowerManagement: BusTarget, StatefulDevice {
   package struct State: Codable, Sendable {
-    package var version = 1
+    package var version = 2
     package var function: PCIFunction.State
     package var status: UInt16
     package var enable: UInt16
@@ -15,6 +16,11 @@ package final class PowerManagement: BusTarget, StatefulDevice {
     package var commandStatus: UInt8
     /// Half periods of the timer (toggles of its top bit) already seen.
     package var timerHalves: UInt64
+    /// GPSTS and GPEN.
+    package var generalStatus: UInt16 = 0
+    package var generalEnable: UInt16 = 0
+    /// The guest was once refused a sleeping state since power-on.
+    package var hasRefusedSleep = false
   }
 
   /// PM1 status and enable bits (ACPI 6.5, 4.8.4.1).
@@ -22,10 +28,19 @@ package final class PowerManagement: BusTarget, StatefulDevice {
     static let timer: UInt16 = 1 << 0
     static let globalLock: UInt16 = 1 << 5
     static let powerButton: UInt16 = 1 << 8
+    static let sleepButton: UInt16 = 1 << 9
     static let realTimeClock: UInt16 = 1 << 10
     static let wake: UInt16 = 1 << 15
-    static let all: UInt16 = timer | globalLock | powerButton | realTimeClock | wake
-    static let enables: UInt16 = timer | globalLock | powerButton | realTimeClock
+    static let all: UInt16 = enables | wake
+    static let enables: UInt16 =
+      timer | globalLock | powerButton | sleepButton | realTimeClock
+  }
+
+  /// General purpose events, bits of GPSTS and GPEN that are in use.
+  package enum GeneralEvent {
+    /// The machine has another generation identifier (`\_GPE._E05`).
+    package static let generationChanged = 5
+    static let all: UInt16 = 1 << generationChanged
   }
 
   private enum ControlBits {
@@ -115,6 +130,19 @@ package final class PowerManagement: BusTarget, StatefulDevice {
     update()
   }
 
+  /// The person at the machine pressed the sleep button for a moment.
+  package func pressSleepButton() {
+    state.status |= Event.sleepButton
+    update()
+  }
+
+  /// Something outside the fixed registers happened: bit `event` of GPSTS.
+  package func raise(generalEvent event: Int) {
+    guard (0..<16).contains(event) else { return }
+    state.generalStatus |= 1 << UInt16(event) & GeneralEvent.all
+    update()
+  }
+
   /// Whether a guest would notice the power button.
   package var heedsPowerButton: Bool {
     state.control & ControlBits.sciEnable != 0 && state.enable & Event.powerButton != 0
@@ -137,6 +165,7 @@ package final class PowerManagement: BusTarget, StatefulDevice {
       return UInt32(state.status) | UInt32(state.enable) << 16
     case 4: return UInt32(state.control)
     case 8: return UInt32(truncatingIfNeeded: Self.ticks(at: clock.now) & 0xFF_FFFF)
+    case 12: return UInt32(state.generalStatus) | UInt32(state.generalEnable) << 16
     default: return 0
     }
   }
@@ -153,6 +182,9 @@ package final class PowerManagement: BusTarget, StatefulDevice {
       case 0: state.status &= ~(byte << shift & Event.all)
       case 2: state.enable = (state.enable & keep | byte << shift) & Event.enables
       case 4: writeControl(byte << shift, keep: keep)
+      case 12: state.generalStatus &= ~(byte << shift)
+      case 14:
+        state.generalEnable = (state.generalEnable & keep | byte << shift) & GeneralEvent.all
       default: break
       }
     }
@@ -163,8 +195,14 @@ package final class PowerManagement: BusTarget, StatefulDevice {
     let mask = ControlBits.writable & ~keep
     state.control = state.control & ~mask | value & mask
     guard value & ControlBits.sleepEnable != 0 else { return }
-    if (state.control & ControlBits.sleepType) >> 10 == Self.softOff {
+    let type = (state.control & ControlBits.sleepType) >> 10
+    if type == Self.softOff {
       machine?.requestPowerOff()
+    } else if !state.hasRefusedSleep {
+      // There is no S1 to S4, as the absent _S1 to _S4 say. Told once, lest a guest
+      // that does not believe it fills the host's log.
+      state.hasRefusedSleep = true
+      machine?.reportRefusedSleep(type: type)
     }
   }
 
@@ -194,7 +232,9 @@ package final class PowerManagement: BusTarget, StatefulDevice {
 
   private func update() {
     catchUp()
-    let pending = state.status & state.enable & Event.enables != 0
+    let pending =
+      state.status & state.enable & Event.enables != 0
+      || state.generalStatus & state.generalEnable != 0
     interrupt.setLevel(pending && state.control & ControlBits.sciEnable != 0)
     if state.enable & Event.timer != 0 && state.status & Event.timer == 0 {
       timer?.arm(at: Self.time(of: (state.timerHalves &+ 1) << 23))

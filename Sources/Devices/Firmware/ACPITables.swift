@@ -1,8 +1,9 @@
-/// The machine's ACPI tables: RSDP, RSDT, FADT, FACS, DSDT, MADT and WAET.
+/// The machine's ACPI tables: RSDP, RSDT, XSDT, FADT, FACS, DSDT, MADT, WAET, and an
+/// SSDT for the generation identifier.
 ///
 /// Firmware places them itself, led by a script of the table loader
 /// (`install(into:)`); a machine without firmware gets them ready made
-/// (`placed(tablesAt:)`).
+/// (`placed(tablesAt:generationAt:)`).
 package struct ACPITables: Sendable {
   package struct Configuration: Sendable {
     package var processors: Int
@@ -25,14 +26,21 @@ package struct ACPITables: Sendable {
       self.timerOnPin2 = timerOnPin2
       self.hasSerialPort = hasSerialPort
     }
+
+    /// As many as the tables can tell of.
+    var processorCount: Int { min(max(processors, 1), 255) }
   }
 
   static let tablesFile = "etc/acpi/tables"
   static let rsdpFile = "etc/acpi/rsdp"
 
   struct Pointer {
+    /// What an address is added of.
+    enum Target { case tables, generation }
+
     var offset: Int
     var size: Int
+    var target = Target.tables
   }
 
   struct Checksum {
@@ -46,21 +54,24 @@ package struct ACPITables: Sendable {
   private(set) var checksums: [Checksum] = []
   private let configuration: Configuration
   private var rootOffset = 0
+  private var extendedRootOffset = 0
 
   package init(_ configuration: Configuration) {
     self.configuration = configuration
     let facs = append(Self.facs, alignment: 64)
-    let dsdt = appendTable("DSDT", revision: 1, differentiatedDescription)
+    // Integers of 32 bits, which every system has.
+    let dsdt = appendTable("DSDT", revision: 1, ACPINamespace(configuration).contents)
     let fadt = appendFixedDescription(facs: facs, dsdt: dsdt)
-    let madt = appendTable("APIC", revision: 1, interruptControllers)
+    let madt = appendTable("APIC", revision: 3, interruptControllers)
+    let ssdt = appendTable("SSDT", revision: 1, ACPINamespace.generationIdentifier)
+    pointers.append(
+      Pointer(
+        offset: ssdt + 36 + ACPINamespace.generationAddressOffset, size: 4, target: .generation))
     // The PM timer reads reliably in one go.
     let waet = appendTable("WAET", revision: 1, LittleEndian.bytes(UInt32(2)))
-    let entries = [fadt, madt, waet]
-    rootOffset = appendTable(
-      "RSDT", revision: 1, entries.flatMap { LittleEndian.bytes(UInt32($0)) })
-    for index in entries.indices {
-      pointers.append(Pointer(offset: rootOffset + 36 + index * 4, size: 4))
-    }
+    let entries = [fadt, madt, ssdt, waet]
+    rootOffset = appendRoot("RSDT", entries) { LittleEndian.bytes(UInt32($0)) }
+    extendedRootOffset = appendRoot("XSDT", entries) { LittleEndian.bytes(UInt64($0)) }
   }
 
   // MARK: Delivery
@@ -70,35 +81,52 @@ package struct ACPITables: Sendable {
     var script = TableLoaderScript()
     script.place(Self.rsdpFile, alignment: 16, inFirmwareSegment: true)
     script.place(Self.tablesFile, alignment: 64, inFirmwareSegment: false)
+    script.place(GenerationIdentifier.pageFile, alignment: 4096, inFirmwareSegment: false)
     for pointer in pointers {
+      let target =
+        pointer.target == .tables ? Self.tablesFile : GenerationIdentifier.pageFile
       script.addPointer(
-        in: Self.tablesFile, to: Self.tablesFile, offset: pointer.offset, size: pointer.size)
+        in: Self.tablesFile, to: target, offset: pointer.offset, size: pointer.size)
     }
+    script.writePointer(
+      in: GenerationIdentifier.addressFile, offset: 0, size: 8,
+      to: GenerationIdentifier.pageFile, sourceOffset: 0)
     for checksum in checksums {
       script.addChecksum(in: Self.tablesFile, offset: checksum.offset, over: checksum.range)
     }
     script.addPointer(in: Self.rsdpFile, to: Self.tablesFile, offset: 16, size: 4)
+    script.addPointer(in: Self.rsdpFile, to: Self.tablesFile, offset: 24, size: 8)
     script.addChecksum(in: Self.rsdpFile, offset: 8, over: 0..<20)
+    script.addChecksum(in: Self.rsdpFile, offset: 32, over: 0..<36)
     contents.addFile(Self.tablesFile, tables)
-    contents.addFile(Self.rsdpFile, Self.rsdp(root: UInt32(rootOffset)))
+    contents.addFile(
+      Self.rsdpFile,
+      Self.rsdp(root: UInt32(rootOffset), extendedRoot: UInt32(extendedRootOffset)))
     contents.addFile("etc/table-loader", script.bytes)
   }
 
   /// The tables as they lie at `address` (a multiple of 64), and the RSDP for them.
-  package func placed(tablesAt address: UInt32) -> (tables: [UInt8], rsdp: [UInt8]) {
+  ///
+  /// - Parameter generation: where `GenerationIdentifier.page` lies.
+  package func placed(
+    tablesAt address: UInt32, generationAt generation: UInt32
+  ) -> (tables: [UInt8], rsdp: [UInt8]) {
     var bytes = tables
     for pointer in pointers {
       let low = bytes[pointer.offset..<pointer.offset + 4].reversed().reduce(UInt32(0)) {
         $0 << 8 | UInt32($1)
       }
       bytes.replaceSubrange(
-        pointer.offset..<pointer.offset + 4, with: LittleEndian.bytes(low &+ address))
+        pointer.offset..<pointer.offset + 4,
+        with: LittleEndian.bytes(low &+ (pointer.target == .tables ? address : generation)))
     }
     for checksum in checksums {
       bytes[checksum.offset] = 0 &- bytes[checksum.range].reduce(0, &+)
     }
-    var rsdp = Self.rsdp(root: address &+ UInt32(rootOffset))
-    rsdp[8] = 0 &- rsdp.reduce(0, &+)
+    var rsdp = Self.rsdp(
+      root: address &+ UInt32(rootOffset), extendedRoot: address &+ UInt32(extendedRootOffset))
+    rsdp[8] = 0 &- rsdp[..<20].reduce(0, &+)
+    rsdp[32] = 0 &- rsdp.reduce(0, &+)
     return (bytes, rsdp)
   }
 
@@ -122,12 +150,30 @@ package struct ACPITables: Sendable {
     return offset
   }
 
-  private static func rsdp(root: UInt32) -> [UInt8] {
-    Array("RSD PTR ".utf8) + [0] + Array("CARREL".utf8) + [0] + LittleEndian.bytes(root)
+  /// A root table, whose entries point at other tables.
+  private mutating func appendRoot(
+    _ signature: String, _ entries: [Int], _ bytes: (Int) -> [UInt8]
+  ) -> Int {
+    let body = entries.map(bytes)
+    let offset = appendTable(signature, revision: 1, body.flatMap { $0 })
+    var entry = offset + 36
+    for bytes in body {
+      pointers.append(Pointer(offset: entry, size: bytes.count))
+      entry += bytes.count
+    }
+    return offset
   }
 
+  /// RSDP, ACPI 6.5, 5.2.5.3, revision 2.
+  private static func rsdp(root: UInt32, extendedRoot: UInt32) -> [UInt8] {
+    Array("RSD PTR ".utf8) + [0] + Array("CARREL".utf8) + [2] + LittleEndian.bytes(root)
+      + LittleEndian.bytes(UInt32(36)) + LittleEndian.bytes(UInt64(extendedRoot)) + [0, 0, 0, 0]
+  }
+
+  /// FACS, ACPI 6.5, 5.2.10, version 1: there is a 64-bit waking vector, never used.
   private static var facs: [UInt8] {
-    Array("FACS".utf8) + LittleEndian.bytes(UInt32(64)) + Array(repeating: 0, count: 56)
+    Array("FACS".utf8) + LittleEndian.bytes(UInt32(64)) + Array(repeating: 0, count: 24) + [1]
+      + Array(repeating: 0, count: 31)
   }
 
   /// FADT, ACPI 6.5, 5.2.9 (revision 3: with a reset register).
@@ -151,19 +197,23 @@ package struct ACPITables: Sendable {
     put(UInt32(base), at: 56)  // PM1a_EVT_BLK
     put(UInt32(base) + 4, at: 64)  // PM1a_CNT_BLK
     put(UInt32(base) + 8, at: 76)  // PM_TMR_BLK
+    put(UInt32(base) + 12, at: 80)  // GPE0_BLK
     put(UInt32(0x0400_0204), at: 88)  // lengths of EVT, CNT, PM2, TMR
+    put(UInt8(4), at: 92)  // length of GPE0
     put(UInt16(0xFFF), at: 96)  // no C2
     put(UInt16(0xFFF), at: 98)  // no C3
     put(UInt8(0x32), at: 108)  // CENTURY
     put(UInt16(0x0003), at: 109)  // legacy devices, 8042
-    // WBINVD, PROC_C1, no fixed sleep button, RTC cannot wake, RESET_REG.
-    put(UInt32(1 << 0 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 10), at: 112)
+    // WBINVD, PROC_C1, RTC cannot wake, RESET_REG; both buttons are fixed hardware, the
+    // timer has 24 bits.
+    put(UInt32(1 << 0 | 1 << 2 | 1 << 6 | 1 << 10), at: 112)
     putPort(0xCF9, bits: 8, access: 1, at: 116)
     put(UInt8(0x06), at: 128)
     put(UInt64(dsdt), at: 140)  // X_DSDT
     putPort(base, bits: 32, access: 2, at: 148)
     putPort(base + 4, bits: 16, access: 2, at: 172)
     putPort(base + 8, bits: 32, access: 3, at: 208)
+    putPort(base + 12, bits: 32, access: 1, at: 220)
     let offset = appendTable("FACP", revision: 3, body)
     pointers.append(Pointer(offset: offset + 36, size: 4))
     pointers.append(Pointer(offset: offset + 40, size: 4))
@@ -174,7 +224,7 @@ package struct ACPITables: Sendable {
   /// MADT, ACPI 6.5, 5.2.12.
   private var interruptControllers: [UInt8] {
     var body = LittleEndian.bytes(UInt32(0xFEE0_0000)) + LittleEndian.bytes(UInt32(1))
-    for index in 0..<min(max(configuration.processors, 1), 255) {
+    for index in 0..<configuration.processorCount {
       body += [0, 8, UInt8(index), UInt8(index)] + LittleEndian.bytes(UInt32(1))
     }
     body += [1, 12, 0, 0] + LittleEndian.bytes(UInt32(0xFEC0_0000))
@@ -187,72 +237,5 @@ package struct ACPITables: Sendable {
     for line in [UInt8(5), 9, 10, 11] { body += override(line, pin: UInt32(line), flags: 0x0D) }
     body += [4, 6, 0xFF, 0, 0, 1]  // NMI on LINT1 of every CPU
     return body
-  }
-
-  private var differentiatedDescription: [UInt8] {
-    let bridge = AML.device(
-      "PCI0",
-      [
-        AML.name("_HID", AML.eisaID("PNP0A03")),
-        AML.name("_ADR", AML.integer(0)),
-        AML.name("_UID", AML.integer(0)),
-        AML.name("_CRS", bridgeResources),
-        AML.name("_PRT", interruptRouting),
-        AML.device("ISA", [AML.name("_ADR", AML.integer(0x0001_0000))] + isaDevices),
-      ])
-    let softOff = AML.integer(UInt32(PowerManagement.softOff))
-    return AML.scope("\\_SB", [bridge])
-      + AML.name("\\_S5", AML.package([softOff, softOff, AML.integer(0), AML.integer(0)]))
-  }
-
-  private var bridgeResources: [UInt8] {
-    ACPIResource.template([
-      ACPIResource.busNumbers(0...0xFF),
-      ACPIResource.io(0xCF8, count: 8),
-      ACPIResource.ioWindow(0...0xCF7),
-      ACPIResource.ioWindow(0xD00...0xFFFF),
-      ACPIResource.memoryWindow(0xA_0000...0xB_FFFF),
-      ACPIResource.memoryWindow(configuration.pciMemory),
-    ])
-  }
-
-  /// Every pin of every slot, on the interrupt that its PIRQ is routed to.
-  private var interruptRouting: [UInt8] {
-    AML.package(
-      (1..<32).flatMap { device in
-        (0..<4).map { pin in
-          let request = ISABridge.interruptRequest(device: device, pin: pin)
-          return AML.package([
-            AML.integer(UInt32(device) << 16 | 0xFFFF), AML.integer(UInt32(pin)),
-            AML.integer(0), AML.integer(UInt32(ISABridge.conventionalRoutes[request])),
-          ])
-        }
-      })
-  }
-
-  private var isaDevices: [[UInt8]] {
-    func device(_ name: String, _ id: String, _ resources: [[UInt8]]) -> [UInt8] {
-      AML.device(
-        name,
-        [
-          AML.name("_HID", AML.eisaID(id)),
-          AML.name("_CRS", ACPIResource.template(resources)),
-        ])
-    }
-    var devices = [
-      device("RTC", "PNP0B00", [ACPIResource.io(0x70, count: 2), ACPIResource.interrupt(8)]),
-      device(
-        "KBD", "PNP0303",
-        [
-          ACPIResource.io(0x60, count: 1), ACPIResource.io(0x64, count: 1),
-          ACPIResource.interrupt(1),
-        ]),
-      device("MOU", "PNP0F13", [ACPIResource.interrupt(12)]),
-    ]
-    if configuration.hasSerialPort {
-      devices.append(
-        device("COM1", "PNP0501", [ACPIResource.io(0x3F8, count: 8), ACPIResource.interrupt(4)]))
-    }
-    return devices
   }
 }

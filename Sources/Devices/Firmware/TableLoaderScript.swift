@@ -28,6 +28,17 @@ struct TableLoaderScript {
         + LittleEndian.bytes(UInt32(clamping: range.count)))
   }
 
+  /// Write the address of `source` plus `sourceOffset` to `size` bytes of `file`, for
+  /// the machine to read.
+  mutating func writePointer(
+    in file: String, offset: Int, size: Int, to source: String, sourceOffset: Int
+  ) {
+    append(
+      4,
+      name(file) + name(source) + LittleEndian.bytes(UInt32(clamping: offset))
+        + LittleEndian.bytes(UInt32(clamping: sourceOffset)) + [UInt8(clamping: size)])
+  }
+
   private mutating func append(_ command: UInt32, _ arguments: [UInt8]) {
     let entry = LittleEndian.bytes(command) + arguments
     bytes += entry + Array(repeating: 0, count: Self.entrySize - entry.count)

@@ -117,6 +117,7 @@ package enum InputFuzzing {
   private final class NoMachine: MachineControl {
     func requestReset(_ cause: ResetCause) {}
     func requestPowerOff() {}
+    func reportRefusedSleep(type: UInt16) {}
   }
 
   private final class Line: InterruptLine {

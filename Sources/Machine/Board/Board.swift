@@ -19,6 +19,7 @@ final class Board {
   let control = ControlRelay()
   let tone = ToneRelay()
   let callingProcessor = PortCaller()
+  let processorModel: ProcessorModel
   let cpus: [VirtualCPU]
   let pci: PCIHost
   let power: PowerManagement
@@ -27,10 +28,13 @@ final class Board {
   let keys: KeySequence
   let serial: UART16550
   let drives: Drives
+  let ide: IDEController
   let display: VGA?
   let videoMemory: MappedMemory?
   let renderedSurface: MappedMemory?
   let acpi: ACPITables
+  let smbios: SMBIOSTables
+  let generation: GenerationIdentifier
   let boot: BootMedium
   private let flash: FlashMemory?
   private let isaBridge: ISABridge
@@ -77,7 +81,10 @@ final class Board {
     try kvm.makeInterruptControllers()
     try kvm.setRouting(InterruptInput.routes)
     try kvm.makeTimer()
-    cpus = try Self.makeCPUs(configuration.processors, kvm, system)
+    processorModel = try ProcessorModel(
+      configuration.processorPolicy, offered: try ProcessorModel.offered(by: system),
+      saved: try saved.state("processor-model"))
+    cpus = try Self.makeCPUs(configuration.processors, kvm, processorModel)
     powerOn = try PowerOnState(kvm, cpus)
     clock = MachineClock(lock: lock, now: livedNanoseconds)
     wiring = InterruptWiring(kvm)
@@ -104,9 +111,23 @@ final class Board {
         processors: configuration.processors,
         pciMemory: UInt32(PhysicalMap.lowLimit)...UInt32(PhysicalMap.pciEnd - 1),
         timerOnPin2: true))
+    smbios = FirmwareTables.smbios(configuration, memory.layout)
+    let generation = GenerationIdentifier(
+      value: MachineUUID.random().bytes, memory: memory,
+      changed: { [power] in
+        power.raise(generalEvent: PowerManagement.GeneralEvent.generationChanged)
+      }, state: try saved.state("generation"))
+    self.generation = generation
     let firmware = FirmwareConfiguration(
-      contents: try FirmwareTables.contents(configuration, memory.layout, acpi), memory: memory,
-      source: FirmwareFiles(configuration.firmwareFiles), state: try saved.state("fw-cfg"))
+      contents: try FirmwareTables.contents(
+        configuration, memory.layout, acpi, smbios, generation),
+      memory: memory,
+      source: FirmwareFiles(configuration.firmwareFiles, generation: generation),
+      state: try saved.state("fw-cfg"))
+    firmware.onWrite = { [unowned firmware] name in
+      guard name == GenerationIdentifier.addressFile else { return }
+      generation.place(asWritten: firmware.contents(of: name) ?? [])
+    }
     let realTimeClock = RealTimeClock(
       interrupt: wiring.line(8), clock: clock,
       nvram: FirmwareTables.cmos(configuration, memory.layout), state: try saved.state("rtc"))
@@ -151,7 +172,7 @@ final class Board {
 
     // IDE controller with its drives.
     drives = try Drives(configuration, lock: lock)
-    let ide = IDEController(
+    ide = IDEController(
       attachments: drives.attachments, memory: memory,
       interrupts: (primary: wiring.line(14), secondary: wiring.line(15)),
       state: try saved.state("ide"))
@@ -189,7 +210,8 @@ final class Board {
     parts = [
       BoardPart("host-bridge", hostBridge), BoardPart("isa-bridge", isaBridge),
       BoardPart("pci", pci), BoardPart("reset-control", resetControl),
-      BoardPart("power", power), BoardPart("fw-cfg", firmware), BoardPart("rtc", realTimeClock),
+      BoardPart("power", power), BoardPart("fw-cfg", firmware),
+      BoardPart("generation", generation), BoardPart("rtc", realTimeClock),
       BoardPart("i8042", keyboardController), BoardPart("vmmouse", pointer),
       BoardPart("keys", keys),
       BoardPart("port-92", portA), BoardPart("port-61", portB), BoardPart("serial", serial),
@@ -207,13 +229,13 @@ final class Board {
     addresses.memory.unmapAll()
   }
 
-  private static func makeCPUs(_ count: Int, _ kvm: KVMMachine, _ system: KVMSystem)
+  private static func makeCPUs(_ count: Int, _ kvm: KVMMachine, _ model: ProcessorModel)
     throws(KVMError) -> [VirtualCPU]
   {
     var cpus: [VirtualCPU] = []
     for identifier in 0..<count {
       let cpu = try kvm.makeVCPU(identifier: UInt32(identifier))
-      try cpu.setCPUID(try ProcessorModel.cpuid(system, processor: identifier, of: count))
+      try cpu.setCPUID(model.leaves(processor: identifier, of: count).map(\.entry))
       cpus.append(cpu)
     }
     return cpus
@@ -238,12 +260,21 @@ final class Board {
     PlatformSetup.run(
       pci, isaBridge: Self.isaBridgeSlot, powerManagement: Self.powerManagementSlot,
       io: PhysicalMap.pciPorts, memory: base..<UInt32(PhysicalMap.pciEnd))
-    try kernel.load(into: memory, cpu: cpu, tables: acpi)
+    try kernel.load(
+      into: memory, cpu: cpu, tables: acpi, smbios: smbios, generation: generation)
+  }
+
+  var cdrom: ATAPIDrive? { ide.cdrom(at: DrivePlace.cdrom.channel * 2 + DrivePlace.cdrom.unit) }
+
+  /// Another generation identifier in guest memory, and the guest's notice of it.
+  func changeGeneration(to identifier: MachineUUID) {
+    generation.change(to: identifier.bytes)
   }
 
   func saveDevices() throws -> BoardArchive {
     var archive = BoardArchive()
     for part in parts { try part.save(&archive) }
+    try archive.store(processorModel.saveState(), as: "processor-model")
     return archive
   }
 

@@ -8,9 +8,11 @@ final class ControlRelay: MachineControl {
   /// Set by the machine; device lock held, on a vCPU thread.
   var onReset: (ResetCause) -> Void = { _ in }
   var onPowerOff: () -> Void = {}
+  var onRefusedSleep: (UInt16) -> Void = { _ in }
 
   func requestReset(_ cause: ResetCause) { onReset(cause) }
   func requestPowerOff() { onPowerOff() }
+  func reportRefusedSleep(type: UInt16) { onRefusedSleep(type) }
 }
 
 /// Carries the speaker's tone to whoever listens.

@@ -3,7 +3,8 @@ import Devices
 /// What firmware is told about the machine.
 enum FirmwareTables {
   static func contents(
-    _ configuration: MachineConfiguration, _ layout: MemoryLayoutMap, _ acpi: ACPITables
+    _ configuration: MachineConfiguration, _ layout: MemoryLayoutMap, _ acpi: ACPITables,
+    _ smbios: SMBIOSTables, _ generation: GenerationIdentifier
   ) throws(MachineError) -> FirmwareContents {
     var contents = FirmwareContents()
     var ranges = [MemoryRange(base: 0, size: layout.low, kind: .ram)]
@@ -15,6 +16,11 @@ enum FirmwareTables {
       count: configuration.processors, maximum: configuration.processors)
     contents.describeBoot(order: bootOrder(configuration), menuWait: nil)
     acpi.install(into: &contents)
+    contents.addFile(GenerationIdentifier.pageFile, generation.page, isReread: true)
+    contents.addFile(
+      GenerationIdentifier.addressFile, [UInt8](repeating: 0, count: 8), isWritable: true)
+    smbios.install(into: &contents)
+    contents.setItem(FirmwareContents.Key.uuid, configuration.uuid.bytes)
     for file in configuration.firmwareFiles {
       guard contents.file(file.name) == nil else {
         throw MachineError(
@@ -29,6 +35,16 @@ enum FirmwareTables {
         remedy: "give fewer files")
     }
     return contents
+  }
+
+  static func smbios(_ configuration: MachineConfiguration, _ layout: MemoryLayoutMap)
+    -> SMBIOSTables
+  {
+    SMBIOSTables(
+      .init(
+        uuid: configuration.uuid.bytes, processors: configuration.processors,
+        memory: layout.total,
+        ranges: [0..<layout.low, PhysicalMap.fourGiB..<PhysicalMap.fourGiB + layout.high]))
   }
 
   static func cmos(_ configuration: MachineConfiguration, _ layout: MemoryLayoutMap)
@@ -71,6 +87,9 @@ enum DrivePlace: Hashable {
     case .cdrom: 0
     }
   }
+
+  /// QEMU's name for a drive at that place.
+  var name: String { "ide\(channel)-\(self == .cdrom ? "cd" : "hd")\(unit)" }
 
   var openFirmwarePath: String {
     "/pci@i0cf8/ide@1,1/drive@\(channel)/disk@\(unit)"

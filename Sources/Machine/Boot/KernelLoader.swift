@@ -20,6 +20,11 @@ struct KernelLoader {
     static let commandLineLimit = 0x1_0000
     static let rsdp: UInt64 = 0xE_0000
     static let acpiTables: UInt64 = 0xE_0040
+    /// A page, and the end of what ACPI tables may take.
+    static let generation: UInt64 = 0xE_F000
+    /// In the segment that is searched for the anchor.
+    static let smbiosAnchor: UInt64 = 0xF_0000
+    static let smbiosTables: UInt64 = 0xF_0020
   }
 
   init(kernel: String, ramDisk: String?, commandLine: String) throws(MachineError) {
@@ -40,13 +45,22 @@ struct KernelLoader {
   }
 
   /// Puts everything into RAM and the first vCPU at the kernel's entry.
-  func load(into memory: MachineMemory, cpu: VirtualCPU, tables: ACPITables) throws {
-    let (acpi, rsdp) = tables.placed(tablesAt: UInt32(Place.acpiTables))
-    try keepClear(acpi: acpi.count, rsdp: rsdp.count, memory.layout)
+  func load(
+    into memory: MachineMemory, cpu: VirtualCPU, tables: ACPITables, smbios: SMBIOSTables,
+    generation: GenerationIdentifier
+  ) throws {
+    let (acpi, rsdp) = tables.placed(
+      tablesAt: UInt32(Place.acpiTables), generationAt: UInt32(Place.generation))
+    let (anchor, structures) = smbios.placed(structuresAt: UInt32(Place.smbiosTables))
+    try keepClear(acpi: acpi.count, structures: structures.count, memory.layout)
     let end = try image.load(into: memory)
     let disk = try placeRAMDisk(in: memory, above: end)
     try memory.write(rsdp, at: Place.rsdp)
     try memory.write(acpi, at: Place.acpiTables)
+    try memory.write(generation.page, at: Place.generation)
+    generation.place(at: Place.generation)
+    try memory.write(anchor, at: Place.smbiosAnchor)
+    try memory.write(structures, at: Place.smbiosTables)
     try memory.write(Array(commandLine.utf8) + [0], at: Place.commandLine)
     if let entry = image.pvhEntry {
       try memory.write(startInfo(disk, memory.layout), at: Place.startInfo)
@@ -62,9 +76,17 @@ struct KernelLoader {
   }
 
   /// Refuses a kernel that would be overwritten by what is put beside it.
-  private func keepClear(acpi: Int, rsdp: Int, _ layout: MemoryLayoutMap) throws(MachineError) {
+  private func keepClear(
+    acpi: Int, structures: Int, _ layout: MemoryLayoutMap
+  ) throws(MachineError) {
     var taken: [(what: String, start: UInt64, size: Int)] = [
-      ("the ACPI root pointer", Place.rsdp, rsdp), ("the ACPI tables", Place.acpiTables, acpi),
+      ("the ACPI root pointer", Place.rsdp, Int(Place.acpiTables - Place.rsdp)),
+      ("the ACPI tables", Place.acpiTables, acpi),
+      ("the generation identifier", Place.generation, GenerationIdentifier.pageSize),
+      (
+        "the SMBIOS tables", Place.smbiosAnchor,
+        Int(Place.smbiosTables - Place.smbiosAnchor) + structures
+      ),
       ("its command line", Place.commandLine, commandLine.utf8.count + 1),
     ]
     if image.pvhEntry != nil {

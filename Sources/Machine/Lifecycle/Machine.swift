@@ -16,11 +16,11 @@ public final class Machine: @unchecked Sendable {
   /// The board, to be watched but not touched.
   package var hardware: AnyObject { board }
   private let gate: RunGate
-  private var processors: [Processor] = []
+  private(set) var processors: [Processor] = []
   private var threads: [Thread] = []
   private let line: SerialLine?
   /// Held by whoever changes the machine's status: one at a time, in whole steps.
-  private let transition = Lock()
+  let transition = Lock()
   private let requests = Guarded<[Request]>([])
   private let state = Guarded(LifecycleState())
 
@@ -28,6 +28,7 @@ public final class Machine: @unchecked Sendable {
     case reset(by: ResetOrigin)
     case end(EndReason)
     case stop(String)
+    case tell(MachineEvent)
     /// The control thread itself ends.
     case finish
   }
@@ -70,6 +71,10 @@ public final class Machine: @unchecked Sendable {
     }
     board.control.onReset = { [unowned self] in stopFor(request(for: $0)) }
     board.control.onPowerOff = { [unowned self] in stopFor(.end(.guestShutdown)) }
+    board.control.onRefusedSleep = { [unowned self] in
+      let type = $0
+      requests.change { $0.append(.tell(.sleepRefused(type: type))) }
+    }
     try startThreads()
   }
 
@@ -163,6 +168,21 @@ public final class Machine: @unchecked Sendable {
     announce(.powerButtonPressed)
   }
 
+  /// Presses the sleep button for a moment; the guest decides what it means. There is no
+  /// state to sleep in, but a guest may lock its screen or switch itself off.
+  public func pressSleepButton() throws(MachineError) {
+    guard status != .ended else { throw Self.isOver }
+    board.lock.withLock { board.power.pressSleepButton() }
+    announce(.sleepButtonPressed)
+  }
+
+  /// Gives the machine another generation identifier and tells the guest, as is due
+  /// when it was copied or went back to an earlier state.
+  public func changeGeneration(to identifier: MachineUUID = .random()) throws(MachineError) {
+    guard status != .ended else { throw Self.isOver }
+    board.lock.withLock { board.changeGeneration(to: identifier) }
+  }
+
   /// Ends the machine at once, as pulling the plug.
   public func quit(_ reason: EndReason = .quit) {
     transition.withLock { end(reason) }
@@ -183,6 +203,12 @@ public final class Machine: @unchecked Sendable {
 
   /// Everything about the machine at this instant; it goes on as it was.
   public func save() throws -> SavedMachine {
+    try whileParked { try board.save() }
+  }
+
+  /// Carries out `body`, device lock held, while no vCPU runs; the machine goes on as it
+  /// was afterwards.
+  func whileParked<Result>(_ body: () throws -> Result) throws -> Result {
     try transition.withLock {
       guard status != .ended else { throw Self.isOver }
       let wasRunning = status == .running
@@ -195,7 +221,7 @@ public final class Machine: @unchecked Sendable {
           }
         }
       }
-      return try board.lock.withLock { try board.save() }
+      return try board.lock.withLock { try body() }
     }
   }
 
@@ -208,7 +234,7 @@ public final class Machine: @unchecked Sendable {
     for processor in processors { processor.join() }
     for thread in threads { thread.join() }
     threads = []
-    processors = []
+    board.lock.withLock { processors = [] }
     line?.close()
     board.drives.close()
     board.lock.withLock { board.boot.variables?.synchronize() }
@@ -216,7 +242,7 @@ public final class Machine: @unchecked Sendable {
 
   // MARK: Transitions, `transition` held
 
-  private static var isOver: MachineError {
+  static var isOver: MachineError {
     MachineError(.state, "the machine is over; start another")
   }
 
@@ -306,6 +332,7 @@ public final class Machine: @unchecked Sendable {
       case .reset(let origin): try? machine.object?.reset(by: origin)
       case .end(let reason): machine.object?.quit(reason)
       case .stop(let reason): machine.object?.stopStuck(reason)
+      case .tell(let event): machine.object?.announce(event)
       case .finish: return
       }
     }

@@ -70,5 +70,10 @@ public enum MachineEvent: Hashable, Sendable {
   case reset(ResetOrigin)
   /// The power button was pressed on somebody's behalf.
   case powerButtonPressed
+  /// The sleep button was.
+  case sleepButtonPressed
+  /// The guest asked for a sleeping state by this type; there is none but S5, and it
+  /// goes on awake. Told once until the next reset.
+  case sleepRefused(type: UInt16)
   case ended(EndReason)
 }

@@ -14,7 +14,7 @@ struct ChipsetTwinTests {
   @Test("a restored power management block is not told from the original", arguments: 0..<20)
   func powerManagement(seed: Int) {
     expectRestoredTwin(
-      seed: seed, offsets: 0..<12, widths: [1, 2, 4], longestPause: 3_000_000_000
+      seed: seed, offsets: 0..<16, widths: [1, 2, 4], longestPause: 3_000_000_000
     ) {
       PowerManagement(interrupt: $0.line, clock: $0.clock, machine: $0.machine, state: $1)
     }

@@ -43,6 +43,14 @@ struct PowerManagementTests {
   func sleep() {
     write(4, 2, 0x3400)
     #expect(machine.powerOffs == 0 && machine.resets.isEmpty)
+    #expect(machine.refusedSleeps == [5])
+    // S3, again and again: told of once until the next reset.
+    write(4, 2, 0x2400)
+    #expect(machine.refusedSleeps == [5] && machine.powerOffs == 0)
+    #expect(read(0, 2) == 0 && !line.level)
+    device.reset()
+    write(4, 2, 0x2400)
+    #expect(machine.refusedSleeps == [5, 1] && machine.powerOffs == 0)
     write(4, 2, 0x2000)
     #expect(machine.powerOffs == 1)
     #expect(read(4, 2) & 0x2000 == 0)
@@ -81,10 +89,41 @@ struct PowerManagementTests {
     write(0, 2, 0xFEFF)
     #expect(read(0, 2) == 0x0100)
     write(2, 2, 0xFFFF)
-    #expect(read(2, 2) == 0x0521)
-    #expect(read(0, 4) == 0x0521_0100)
+    #expect(read(2, 2) == 0x0721)
+    #expect(read(0, 4) == 0x0721_0100)
     write(1, 1, 1)
-    #expect(read(0, 4) == 0x0521_0000)
+    #expect(read(0, 4) == 0x0721_0000)
+  }
+
+  @Test("the sleep button interrupts like the power button, under a bit of its own")
+  func sleepButton() {
+    device.commandPorts.write(offset: 0, width: 1, value: 0xF1)
+    device.pressSleepButton()
+    #expect(read(0, 2) == 0x0200 && !line.level)
+    write(2, 2, 0x0200)
+    #expect(line.level)
+    write(0, 2, 0x0200)
+    #expect(read(0, 2) == 0 && !line.level)
+  }
+
+  @Test("a general purpose event interrupts while it is enabled and not cleared")
+  func generalEvents() {
+    device.commandPorts.write(offset: 0, width: 1, value: 0xF1)
+    device.raise(generalEvent: 5)
+    device.raise(generalEvent: 4)
+    device.raise(generalEvent: 99)
+    device.raise(generalEvent: -1)
+    #expect(read(12, 4) == 0x0020 && !line.level)
+    write(14, 2, 0xFFFF)
+    #expect(read(12, 4) == 0x0020_0020 && line.level)
+    write(12, 1, 0xDF)
+    #expect(line.level)
+    let copyLine = FakeLine()
+    let copy = PowerManagement(
+      interrupt: copyLine, clock: clock, machine: machine, state: device.saveState())
+    #expect(copyLine.level && copy.read(offset: 12, width: 4) == 0x0020_0020)
+    write(12, 1, 0x20)
+    #expect(read(12, 4) == 0x0020_0000 && !line.level)
   }
 
   @Test("the timer counts 24 bits at 3.579545 MHz")

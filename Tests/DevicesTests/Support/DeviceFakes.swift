@@ -69,9 +69,11 @@ final class FakeLine: InterruptLine {
 final class FakeMachine: MachineControl {
   private(set) var resets: [ResetCause] = []
   private(set) var powerOffs = 0
+  private(set) var refusedSleeps: [UInt16] = []
 
   func requestReset(_ cause: ResetCause) { resets.append(cause) }
   func requestPowerOff() { powerOffs += 1 }
+  func reportRefusedSleep(type: UInt16) { refusedSleeps.append(type) }
 }
 
 /// Guest RAM from address 0.

@@ -72,7 +72,8 @@ struct CommandLineTests {
   private static let options = [
     "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "cdrom", "boot", "vga",
     "video-memory", "serial", "fw-cfg", "vnc", "display-link", "control", "name",
-    "keyboard-layout", "runtime-directory", "no-reboot", "on-internal-error", "nvram", "debug-console",
+    "uuid", "cpu", "keyboard-layout", "runtime-directory", "no-reboot", "on-internal-error",
+    "nvram", "debug-console",
     "version",
   ]
 
