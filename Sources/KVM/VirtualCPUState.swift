@@ -183,6 +183,24 @@ extension VirtualCPU {
     return translation.valid == 0 ? nil : translation.physical_address
   }
 
+  /// Whether a non-maskable interrupt at pin LINT1 would reach it now: it was started,
+  /// and the local APIC is switched off, which makes the pin NMI, or has its LVT entry
+  /// let NMIs through (Intel SDM volume 3, 11.4.3 and 11.5.1).
+  public func takesNMI() throws(KVMError) -> Bool {
+    let state = try multiprocessingState()
+    guard state == UInt32(KVM_MP_STATE_RUNNABLE) || state == UInt32(KVM_MP_STATE_HALTED) else {
+      return false
+    }
+    guard try specialRegisters().apic_base & 1 << 11 != 0 else { return true }
+    let registers = bytes(of: try localAPIC())
+    func register(_ offset: Int) -> UInt32 {
+      guard offset + 4 <= registers.count else { return 0 }
+      return registers[offset..<offset + 4].reversed().reduce(0) { $0 << 8 | UInt32($1) }
+    }
+    let entry = register(0x360)
+    return register(0xF0) & 1 << 8 != 0 && entry & 1 << 16 == 0 && entry >> 8 & 7 == 4
+  }
+
   public func injectNMI() throws(KVMError) {
     try checked(ckvm_inject_nmi(descriptor.raw), "inject an NMI")
   }

@@ -36,6 +36,11 @@ public final class Thread: Sendable {
     pthread_join(handle, nil)
   }
 
+  /// Its number in the kernel; `nil` before it runs and after it ended.
+  public var kernelIdentifier: Int32? {
+    start.identifier.withLock { $0 == 0 ? nil : $0 }
+  }
+
   /// Interrupts whatever system call it is in, when `signal` was made
   /// interrupting. To a thread that has ended it does nothing.
   public func interrupt(_ signal: Signal) {

@@ -33,7 +33,12 @@ struct QMPArguments {
   }
 
   mutating func boolean(_ name: String) throws(QMPError) -> Bool {
-    guard let value = members.removeValue(forKey: name) else { throw missing(name) }
+    guard let truth = try optionalBoolean(name) else { throw missing(name) }
+    return truth
+  }
+
+  mutating func optionalBoolean(_ name: String) throws(QMPError) -> Bool? {
+    guard let value = members.removeValue(forKey: name) else { return nil }
     guard let truth = value.truth else { throw wrong(name, "boolean") }
     return truth
   }

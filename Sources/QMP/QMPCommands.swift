@@ -45,6 +45,12 @@ enum QMPCommands {
       try machine.pressPowerButton()
       return [:]
     },
+    "inject-nmi": { machine throws(QMPError) in
+      try machine.injectNMI()
+      return [:]
+    },
+    "query-cpus-fast": { processors(of: $0) },
+    "query-block": { drives(of: $0) },
     "quit": {
       $0.quit()
       return [:]
@@ -56,6 +62,8 @@ enum QMPCommands {
     "send-key": sendKey,
     "input-send-event": inputSendEvent,
     "human-monitor-command": humanMonitorCommand,
+    "eject": eject,
+    "blockdev-change-medium": changeMedium,
   ]
 
   static func version(of machine: any QMPMachine) -> JSON {

@@ -41,5 +41,10 @@ package enum QMPFuzzing {
     func screendump(to path: String, format: QMPImageFormat) throws(QMPError) {}
     func press(_ scanCodes: [UInt16], milliseconds: Int) throws(QMPError) {}
     func send(_ input: [QMPInput]) throws(QMPError) {}
+    let processors: [QMPProcessor] = []
+    let drives: [QMPDrive] = []
+    func injectNMI() throws(QMPError) {}
+    func eject(_ drive: String, force: Bool) throws(QMPError) {}
+    func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError) {}
   }
 }

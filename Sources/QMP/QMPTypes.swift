@@ -48,6 +48,48 @@ package enum QMPInput: Hashable, Sendable {
   case relative(x: Int, y: Int, wheel: Int, horizontalWheel: Int, buttons: QMPButtons)
 }
 
+/// A processor and the host's thread behind it.
+package struct QMPProcessor: Hashable, Sendable {
+  package let index: Int
+  package let threadIdentifier: Int
+
+  package init(index: Int, threadIdentifier: Int) {
+    self.index = index
+    self.threadIdentifier = threadIdentifier
+  }
+}
+
+/// A drive, and the image in it.
+package struct QMPDrive: Hashable, Sendable {
+  package struct Medium: Hashable, Sendable {
+    package let path: String
+    package let size: UInt64
+    package let isReadOnly: Bool
+
+    package init(path: String, size: UInt64, isReadOnly: Bool) {
+      self.path = path
+      self.size = size
+      self.isReadOnly = isReadOnly
+    }
+  }
+
+  package let name: String
+  package let isRemovable: Bool
+  package let isLocked: Bool
+  package let isTrayOpen: Bool
+  package let medium: Medium?
+
+  package init(
+    name: String, isRemovable: Bool, isLocked: Bool, isTrayOpen: Bool, medium: Medium?
+  ) {
+    self.name = name
+    self.isRemovable = isRemovable
+    self.isLocked = isLocked
+    self.isTrayOpen = isTrayOpen
+    self.medium = medium
+  }
+}
+
 /// Something that happened to the machine.
 package enum QMPEvent: Hashable, Sendable {
   case stop
@@ -116,4 +158,13 @@ package protocol QMPMachine: AnyObject {
   /// without waiting for that.
   func press(_ scanCodes: [UInt16], milliseconds: Int) throws(QMPError)
   func send(_ input: [QMPInput]) throws(QMPError)
+
+  var processors: [QMPProcessor] { get }
+  var drives: [QMPDrive] { get }
+  /// Raises a non-maskable interrupt at every processor.
+  func injectNMI() throws(QMPError)
+  /// Opens the tray of the removable drive of that name, and takes the medium out.
+  func eject(_ drive: String, force: Bool) throws(QMPError)
+  /// Puts an image into it, in place of what is there.
+  func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError)
 }

@@ -83,6 +83,36 @@ final class MachineController: QMPMachine, Sendable {
     }
   }
 
+  var processors: [QMPProcessor] {
+    machine.processorDescriptions.map {
+      QMPProcessor(index: $0.index, threadIdentifier: $0.threadIdentifier)
+    }
+  }
+
+  var drives: [QMPDrive] {
+    machine.driveDescriptions.map { drive in
+      QMPDrive(
+        name: drive.name, isRemovable: drive.isRemovable, isLocked: drive.isLocked,
+        isTrayOpen: drive.isTrayOpen,
+        medium: drive.medium.map {
+          QMPDrive.Medium(path: $0.path, size: $0.size, isReadOnly: $0.isReadOnly)
+        })
+    }
+  }
+
+  func injectNMI() throws(QMPError) {
+    try perform { () throws(MachineError) in try machine.injectNMI() }
+  }
+
+  /// There is one drive that is removable: the CD-ROM.
+  func eject(_ drive: String, force: Bool) throws(QMPError) {
+    try perform { () throws(MachineError) in try machine.eject(force: force) }
+  }
+
+  func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError) {
+    try perform { () throws(MachineError) in try machine.changeMedium(to: path, force: force) }
+  }
+
   func screendump(to path: String, format: QMPImageFormat) throws(QMPError) {
     guard let display else { throw QMPError(.generic, "There is no display adapter") }
     do {

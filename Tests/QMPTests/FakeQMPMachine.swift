@@ -29,6 +29,24 @@ final class FakeQMPMachine: QMPMachine {
     try note("press \(codes.joined(separator: "+")) \(milliseconds)")
   }
 
+  let processors = [
+    QMPProcessor(index: 0, threadIdentifier: 100), QMPProcessor(index: 1, threadIdentifier: 101),
+  ]
+  let drives = [
+    QMPDrive(
+      name: "ide0-hd0", isRemovable: false, isLocked: false, isTrayOpen: false,
+      medium: .init(path: "/disk.raw", size: 1 << 20, isReadOnly: false)),
+    QMPDrive(
+      name: "ide1-cd0", isRemovable: true, isLocked: true, isTrayOpen: true, medium: nil),
+  ]
+
+  func injectNMI() throws(QMPError) { try note("nmi") }
+  func eject(_ drive: String, force: Bool) throws(QMPError) { try note("eject \(drive) \(force)") }
+
+  func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError) {
+    try note("medium \(drive) \(path) \(force)")
+  }
+
   func send(_ input: [QMPInput]) throws(QMPError) {
     try note("send")
     self.input += input

@@ -76,7 +76,8 @@ struct QMPSessionTests {
     let required = [
       "qmp_capabilities", "query-version", "query-status", "query-commands", "stop", "cont",
       "system_reset", "system_powerdown", "quit", "screendump", "send-key", "input-send-event",
-      "human-monitor-command",
+      "human-monitor-command", "query-cpus-fast", "query-block", "inject-nmi", "eject",
+      "blockdev-change-medium",
     ]
     #expect(Set(required).isSubset(of: names))
     for name in names where name != "qmp_capabilities" {

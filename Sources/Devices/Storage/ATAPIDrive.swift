@@ -81,6 +81,24 @@ package final class ATAPIDrive: IDEDrive {
     settings.event = medium == nil ? .mediaRemoval : .newMedia
   }
 
+  /// Opens the tray and takes the medium out, as a person would, though not if software
+  /// locked it: then only the wish is told.
+  ///
+  /// - Parameter force: as with a paper clip, whether it is locked or not.
+  /// - Returns: whether the tray is open.
+  @discardableResult
+  package func eject(force: Bool = false) -> Bool {
+    guard force || !settings.locked || settings.trayOpen else {
+      settings.event = .ejectRequest
+      return false
+    }
+    setMedium(nil)
+    settings.trayOpen = true
+    return true
+  }
+
+  package var isTrayOpen: Bool { settings.trayOpen }
+
   /// Whether software locked the tray.
   package var isLocked: Bool { settings.locked }
 

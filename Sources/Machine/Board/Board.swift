@@ -28,6 +28,7 @@ final class Board {
   let keys: KeySequence
   let serial: UART16550
   let drives: Drives
+  let ide: IDEController
   let display: VGA?
   let videoMemory: MappedMemory?
   let renderedSurface: MappedMemory?
@@ -167,7 +168,7 @@ final class Board {
 
     // IDE controller with its drives.
     drives = try Drives(configuration, lock: lock)
-    let ide = IDEController(
+    ide = IDEController(
       attachments: drives.attachments, memory: memory,
       interrupts: (primary: wiring.line(14), secondary: wiring.line(15)),
       state: try saved.state("ide"))
@@ -257,6 +258,8 @@ final class Board {
     try kernel.load(
       into: memory, cpu: cpu, tables: acpi, smbios: smbios, generation: generation)
   }
+
+  var cdrom: ATAPIDrive? { ide.cdrom(at: DrivePlace.cdrom.channel * 2 + DrivePlace.cdrom.unit) }
 
   /// Another generation identifier in guest memory, and the guest's notice of it.
   func changeGeneration(to identifier: MachineUUID) {

@@ -4,27 +4,54 @@ import Disk
 import LinuxSystem
 
 /// The images behind the IDE controller's drives.
+///
+/// `attachments` is for the board's construction; after that the lock of whoever
+/// changes the machine's status guards the rest.
 final class Drives {
-  private var images: [RawImage] = []
+  private var disks: [RawImage] = []
+  private(set) var medium: RawImage?
+  private let lock: Lock
   /// Primary device 0 and 1, secondary device 0 and 1.
   private(set) var attachments: [IDEAttachment?] = [nil, nil, nil, nil]
 
   init(_ configuration: MachineConfiguration, lock: Lock) throws {
+    self.lock = lock
     for (index, disk) in configuration.disks.enumerated() {
       let image = try RawImage(
         path: disk.path, use: .disk, isReadOnly: disk.isReadOnly,
         deviceLock: { lock.withLock($0) })
-      images.append(image)
+      disks.append(image)
       attach(.disk(image, serial: "CARREL\(index + 1)"), at: .disk(index))
     }
     if let path = configuration.cdrom {
-      let image = try RawImage(
-        path: path, use: .cdrom, isReadOnly: true, deviceLock: { lock.withLock($0) })
-      images.append(image)
+      let image = try Self.open(path, lock)
+      medium = image
       attach(.cdrom(image), at: .cdrom)
     } else {
       attach(.cdrom(nil), at: .cdrom)
     }
+  }
+
+  private static func open(_ path: String, _ lock: Lock) throws(DiskError) -> RawImage {
+    try RawImage(path: path, use: .cdrom, isReadOnly: true, deviceLock: { lock.withLock($0) })
+  }
+
+  /// Another image for the CD-ROM drive.
+  func openMedium(_ path: String) throws(DiskError) -> RawImage {
+    try Self.open(path, lock)
+  }
+
+  /// The drive has this medium now; the one that it had is closed. Not under the device
+  /// lock.
+  func replaceMedium(with image: RawImage?) {
+    let former = medium
+    medium = image
+    former?.close()
+  }
+
+  /// Path and size in bytes of each disk's image, in their order.
+  var diskImages: [(path: String, size: UInt64, isReadOnly: Bool)] {
+    disks.map { ($0.path, $0.byteCount, $0.isReadOnly) }
   }
 
   private func attach(_ attachment: IDEAttachment, at place: DrivePlace) {
@@ -33,7 +60,8 @@ final class Drives {
 
   /// Carries out what is under way and closes the images. Not under the device lock.
   func close() {
-    for image in images { image.close() }
-    images = []
+    for image in disks { image.close() }
+    disks = []
+    replaceMedium(with: nil)
   }
 }

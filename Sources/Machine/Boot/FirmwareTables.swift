@@ -88,6 +88,9 @@ enum DrivePlace: Hashable {
     }
   }
 
+  /// QEMU's name for a drive at that place.
+  var name: String { "ide\(channel)-\(self == .cdrom ? "cd" : "hd")\(unit)" }
+
   var openFirmwarePath: String {
     "/pci@i0cf8/ide@1,1/drive@\(channel)/disk@\(unit)"
   }

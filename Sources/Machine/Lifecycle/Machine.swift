@@ -16,11 +16,11 @@ public final class Machine: @unchecked Sendable {
   /// The board, to be watched but not touched.
   package var hardware: AnyObject { board }
   private let gate: RunGate
-  private var processors: [Processor] = []
+  private(set) var processors: [Processor] = []
   private var threads: [Thread] = []
   private let line: SerialLine?
   /// Held by whoever changes the machine's status: one at a time, in whole steps.
-  private let transition = Lock()
+  let transition = Lock()
   private let requests = Guarded<[Request]>([])
   private let state = Guarded(LifecycleState())
 
@@ -195,6 +195,12 @@ public final class Machine: @unchecked Sendable {
 
   /// Everything about the machine at this instant; it goes on as it was.
   public func save() throws -> SavedMachine {
+    try whileParked { try board.save() }
+  }
+
+  /// Carries out `body`, device lock held, while no vCPU runs; the machine goes on as it
+  /// was afterwards.
+  func whileParked<Result>(_ body: () throws -> Result) throws -> Result {
     try transition.withLock {
       guard status != .ended else { throw Self.isOver }
       let wasRunning = status == .running
@@ -207,7 +213,7 @@ public final class Machine: @unchecked Sendable {
           }
         }
       }
-      return try board.lock.withLock { try board.save() }
+      return try board.lock.withLock { try body() }
     }
   }
 
@@ -220,14 +226,14 @@ public final class Machine: @unchecked Sendable {
     for processor in processors { processor.join() }
     for thread in threads { thread.join() }
     threads = []
-    processors = []
+    board.lock.withLock { processors = [] }
     line?.close()
     board.drives.close()
   }
 
   // MARK: Transitions, `transition` held
 
-  private static var isOver: MachineError {
+  static var isOver: MachineError {
     MachineError(.state, "the machine is over; start another")
   }
 

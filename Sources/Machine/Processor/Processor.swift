@@ -35,6 +35,9 @@ final class Processor {
     board.lock.withLock { gate.join() }
   }
 
+  /// The thread's number in the kernel, while it runs.
+  var threadIdentifier: Int32? { thread?.kernelIdentifier }
+
   func join() {
     thread?.join()
     thread = nil

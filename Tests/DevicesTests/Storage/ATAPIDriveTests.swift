@@ -169,6 +169,25 @@ import Testing
     #expect(ide.sense == [2, 0x3A, 0])
   }
 
+  @Test("a medium is ejected from outside, from a locked tray only by force")
+  func eject() {
+    _ = ide.ask([0x1E, 0, 0, 0, 1])
+    #expect(drive?.eject() == false)
+    #expect(ide.ask([0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8]) == [0, 6, 4, 0x10, 1, 2, 0, 0])
+    #expect(drive?.isTrayOpen == false)
+    #expect(ide.ask([0x25]).count == 8, "the medium is still there")
+    #expect(drive?.eject(force: true) == true)
+    #expect(ide.ask([0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8]) == [0, 6, 4, 0x10, 3, 1, 0, 0])
+    #expect(drive?.isTrayOpen == true)
+    #expect(ide.ask([0x00]) == [])
+    #expect(ide.sense == [2, 0x3A, 2])
+    #expect(drive?.eject() == true, "an open tray is open, locked or not")
+    drive?.setMedium(FakeImage(sectors: 400))
+    #expect(drive?.isTrayOpen == false)
+    #expect(ide.ask([0x00]) == [])
+    #expect(ide.sense == [6, 0x28, 0])
+  }
+
   @Test("the tray opens and closes, unless it is locked")
   func tray() {
     #expect(ide.ask([0x1E, 0, 0, 0, 1]) == [])

@@ -74,9 +74,10 @@ struct GuestInputTests {
     let names = try control.execute("query-commands").elements?.compactMap { $0["name"]?.text }
     #expect(
       names == [
-        "cont", "human-monitor-command", "input-send-event", "qmp_capabilities", "query-commands",
-        "query-name", "query-status", "query-version", "quit", "screendump", "send-key", "stop",
-        "system_powerdown", "system_reset",
+        "blockdev-change-medium", "cont", "eject", "human-monitor-command", "inject-nmi",
+        "input-send-event", "qmp_capabilities", "query-block", "query-commands",
+        "query-cpus-fast", "query-name", "query-status", "query-version", "quit", "screendump",
+        "send-key", "stop", "system_powerdown", "system_reset",
       ])
     let error = #expect(throws: QMPError.self) {
       try control.execute("screendump", ["filename": "/dev/null"])

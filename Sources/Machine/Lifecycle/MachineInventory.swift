@@ -1,0 +1,124 @@
+import Devices
+import Disk
+
+/// A processor of a machine, as its supervisor sees it.
+public struct ProcessorDescription: Hashable, Sendable {
+  public let index: Int
+  /// The kernel's number of the thread that runs it.
+  public let threadIdentifier: Int
+}
+
+/// A drive of a machine and what is in it.
+public struct DriveDescription: Hashable, Sendable {
+  public struct Medium: Hashable, Sendable {
+    public let path: String
+    public let size: UInt64
+    public let isReadOnly: Bool
+  }
+
+  /// As QEMU names such a drive: `ide0-hd0`, `ide1-cd0`.
+  public let name: String
+  public let isRemovable: Bool
+  /// The guest locked the tray.
+  public let isLocked: Bool
+  public let isTrayOpen: Bool
+  public let medium: Medium?
+}
+
+extension Machine {
+  /// The CD-ROM drive's name.
+  public static let cdromName = DrivePlace.cdrom.name
+
+  /// All processors; none once the machine is torn down.
+  public var processorDescriptions: [ProcessorDescription] {
+    board.lock.withLock {
+      processors.enumerated().compactMap { index, processor in
+        processor.threadIdentifier.map {
+          ProcessorDescription(index: index, threadIdentifier: Int($0))
+        }
+      }
+    }
+  }
+
+  public var driveDescriptions: [DriveDescription] {
+    transition.withLock {
+      var drives = board.drives.diskImages.enumerated().map { index, image in
+        DriveDescription(
+          name: DrivePlace.disk(index).name, isRemovable: false, isLocked: false,
+          isTrayOpen: false,
+          medium: .init(path: image.path, size: image.size, isReadOnly: image.isReadOnly))
+      }
+      let (isLocked, isOpen) = board.lock.withLock {
+        (board.cdrom?.isLocked == true, board.cdrom?.isTrayOpen == true)
+      }
+      let medium = board.drives.medium.map {
+        DriveDescription.Medium(path: $0.path, size: $0.byteCount, isReadOnly: true)
+      }
+      drives.append(
+        DriveDescription(
+          name: DrivePlace.cdrom.name, isRemovable: true, isLocked: isLocked, isTrayOpen: isOpen,
+          medium: medium))
+      return drives
+    }
+  }
+
+  /// Opens the tray of the CD-ROM drive and takes the medium out.
+  ///
+  /// - Parameter force: although the guest locked the tray.
+  /// - Throws: kind `state` when it is locked; the guest is told of the wish then.
+  public func eject(force: Bool = false) throws(MachineError) {
+    try transition.withLock { () throws(MachineError) in
+      guard status != .ended else { throw Self.isOver }
+      guard board.lock.withLock({ board.cdrom?.eject(force: force) }) == true else {
+        throw Self.isLocked
+      }
+      board.drives.replaceMedium(with: nil)
+    }
+  }
+
+  /// Puts an image into the CD-ROM drive, in place of what is there; the guest finds out
+  /// by the drive's unit attention.
+  ///
+  /// - Throws: kind `image` when it cannot be opened, with the medium left as it was;
+  ///   kind `state` when the guest locked the tray.
+  public func changeMedium(to path: String, force: Bool = false) throws(MachineError) {
+    try transition.withLock { () throws(MachineError) in
+      guard status != .ended else { throw Self.isOver }
+      let image: RawImage
+      do {
+        image = try board.drives.openMedium(path)
+      } catch {
+        throw MachineError(.image, "the medium could not be changed", cause: error)
+      }
+      let isOpen = board.lock.withLock {
+        guard board.cdrom?.eject(force: force) == true else { return false }
+        board.cdrom?.setMedium(image)
+        return true
+      }
+      guard isOpen else {
+        image.close()
+        throw Self.isLocked
+      }
+      board.drives.replaceMedium(with: image)
+    }
+  }
+
+  private static var isLocked: MachineError {
+    MachineError(
+      .state, "the guest locked the tray of \(cdromName)", remedy: "eject it there, or force it")
+  }
+
+  /// Raises a non-maskable interrupt at every processor, as a dump switch does: where the
+  /// local APIC lets it through (LINT1 as NMI, Intel SDM volume 3, 11.5.1).
+  public func injectNMI() throws(MachineError) {
+    do {
+      try whileParked {
+        for cpu in board.cpus where try cpu.takesNMI() { try cpu.injectNMI() }
+      }
+    } catch let error as MachineError {
+      throw error
+    } catch {
+      throw MachineError(.host, "no NMI could be injected", cause: error)
+    }
+  }
+}

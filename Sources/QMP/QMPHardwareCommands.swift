@@ -1,0 +1,97 @@
+/// Commands about processors and drives.
+extension QMPCommands {
+  /// QMP type `CpuInfoFast`: the cores of one socket.
+  static func processors(of machine: any QMPMachine) -> JSON {
+    .array(
+      machine.processors.map { processor in
+        [
+          "cpu-index": .integer(Int64(processor.index)),
+          "qom-path": .string("/machine/unattached/device[\(processor.index)]"),
+          "thread-id": .integer(Int64(processor.threadIdentifier)), "target": "x86_64",
+          "props": [
+            "socket-id": 0, "core-id": .integer(Int64(processor.index)), "thread-id": 0,
+          ],
+        ]
+      })
+  }
+
+  /// QMP type `BlockInfo`, with the members that QEMU always sends.
+  static func drives(of machine: any QMPMachine) -> JSON {
+    .array(
+      machine.drives.map { drive in
+        var members: [String: JSON] = [
+          "device": .string(drive.name), "type": "unknown", "removable": .bool(drive.isRemovable),
+          "locked": .bool(drive.isLocked),
+        ]
+        if drive.isRemovable { members["tray_open"] = .bool(drive.isTrayOpen) }
+        members["inserted"] = drive.medium.map(inserted)
+        return .object(members)
+      })
+  }
+
+  /// QMP type `BlockDeviceInfo`.
+  private static func inserted(_ medium: QMPDrive.Medium) -> JSON {
+    var members: [String: JSON] = [
+      "file": .string(medium.path), "drv": "raw", "ro": .bool(medium.isReadOnly),
+      "encrypted": false, "backing_file_depth": 0, "detect_zeroes": "off", "write_threshold": 0,
+      "image": [
+        "filename": .string(medium.path), "format": "raw",
+        "virtual-size": .integer(Int64(clamping: medium.size)), "dirty-flag": false,
+      ],
+      "cache": ["writeback": true, "direct": false, "no-flush": false],
+    ]
+    // Nothing limits the rate.
+    for limit in ["bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"] { members[limit] = 0 }
+    return .object(members)
+  }
+
+  @Sendable static func eject(
+    arguments: inout QMPArguments, _: inout QMPInputTranslator, machine: any QMPMachine
+  ) throws(QMPError) -> JSON {
+    let drive = try removableDrive(&arguments, machine)
+    let force = try arguments.optionalBoolean("force") ?? false
+    try arguments.end()
+    try machine.eject(drive, force: force)
+    return [:]
+  }
+
+  @Sendable static func changeMedium(
+    arguments: inout QMPArguments, _: inout QMPInputTranslator, machine: any QMPMachine
+  ) throws(QMPError) -> JSON {
+    let drive = try removableDrive(&arguments, machine)
+    let path = try arguments.string("filename")
+    let force = try arguments.optionalBoolean("force") ?? false
+    if let format = try arguments.optionalString("format"), format != "raw" {
+      throw QMPError(.generic, "Parameter 'format' does not accept value '\(format)', only 'raw'")
+    }
+    // A disc is read-only in each of QEMU's modes but one.
+    let mode = try arguments.optionalString("read-only-mode") ?? "retain"
+    guard mode == "retain" || mode == "read-only" else {
+      throw QMPError(.generic, "Parameter 'read-only-mode' does not accept value '\(mode)'")
+    }
+    try arguments.end()
+    try machine.changeMedium(of: drive, to: path, force: force)
+    return [:]
+  }
+
+  /// The drive that `id`, or as older clients say `device`, names.
+  private static func removableDrive(
+    _ arguments: inout QMPArguments, _ machine: any QMPMachine
+  ) throws(QMPError) -> String {
+    let device = try arguments.optionalString("device")
+    let identifier = try arguments.optionalString("id")
+    guard let name = identifier ?? device else {
+      throw QMPError(.generic, "Parameter 'id' is missing")
+    }
+    guard identifier == nil || device == nil else {
+      throw QMPError(.generic, "Parameters 'id' and 'device' name the same: give one of them")
+    }
+    guard let drive = machine.drives.first(where: { $0.name == name }) else {
+      throw QMPError(.generic, "Device '\(name)' not found")
+    }
+    guard drive.isRemovable else {
+      throw QMPError(.generic, "Device '\(name)' is not removable")
+    }
+    return name
+  }
+}
