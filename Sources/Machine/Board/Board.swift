@@ -214,6 +214,7 @@ final class Board {
       BoardPart("ide", ide),
     ]
     if let display { parts.append(BoardPart("vga", display)) }
+    cdrom?.onTrayMove = { [control] in control.onTrayMove() }
     try coalesceWindowWrites(true)
   }
 

@@ -28,8 +28,13 @@ public final class Machine: @unchecked Sendable {
     case reset(by: ResetOrigin)
     case end(EndReason)
     case tell(MachineEvent)
+    case tellOfTray
     /// The control thread itself ends.
     case finish
+
+    var isTray: Bool {
+      if case .tellOfTray = self { true } else { false }
+    }
   }
 
   private struct LifecycleState {
@@ -73,6 +78,10 @@ public final class Machine: @unchecked Sendable {
       let type = $0
       requests.change { $0.append(.tell(.sleepRefused(type: type))) }
     }
+    board.control.onTrayMove = { [unowned self] in
+      // A guest that moves it without pause does not pile up events.
+      requests.change { if !$0.contains(where: \.isTray) { $0.append(.tellOfTray) } }
+    }
     try startThreads()
   }
 
@@ -115,7 +124,7 @@ public final class Machine: @unchecked Sendable {
     state.wait(until: { $0.isOver }) { $0.end ?? .quit }
   }
 
-  private func announce(_ event: MachineEvent) {
+  func announce(_ event: MachineEvent) {
     let handlers = state.withLock { $0.handlers }
     for handler in handlers { handler(event) }
   }
@@ -302,6 +311,7 @@ public final class Machine: @unchecked Sendable {
       case .reset(let origin): try? machine.object?.reset(by: origin)
       case .end(let reason): machine.object?.quit(reason)
       case .tell(let event): machine.object?.announce(event)
+      case .tellOfTray: machine.object?.tellOfTray()
       case .finish: return
       }
     }
