@@ -97,6 +97,7 @@ package enum QMPEvent: Hashable, Sendable {
   case powerDown
   case reset(byGuest: Bool, reason: String)
   case shutdown(byGuest: Bool, reason: String)
+  case trayMoved(drive: String, isOpen: Bool)
   /// The guest cannot go on. `action` is "pause", and STOP follows, or "poweroff": the
   /// process ends, and SHUTDOWN follows.
   case guestPanicked(detail: String, action: String)
@@ -108,6 +109,7 @@ package enum QMPEvent: Hashable, Sendable {
     case .powerDown: "POWERDOWN"
     case .reset: "RESET"
     case .shutdown: "SHUTDOWN"
+    case .trayMoved: "DEVICE_TRAY_MOVED"
     case .guestPanicked: "GUEST_PANICKED"
     }
   }
@@ -117,6 +119,8 @@ package enum QMPEvent: Hashable, Sendable {
     case .stop, .resume, .powerDown: nil
     case .reset(let byGuest, let reason), .shutdown(let byGuest, let reason):
       ["guest": .bool(byGuest), "reason": .string(reason)]
+    case .trayMoved(let drive, let isOpen):
+      ["device": .string(drive), "id": .string(drive), "tray-open": .bool(isOpen)]
     case .guestPanicked(let detail, let action):
       ["action": .string(action), "info": ["type": "carrel", "detail": .string(detail)]]
     }

@@ -39,6 +39,7 @@ final class MachineController: QMPMachine, Sendable {
     case .reset(let origin): [reset(origin)]
     case .powerButtonPressed: [.powerDown]
     case .sleepButtonPressed, .sleepRefused: []
+    case .trayMoved(let drive, let isOpen): [.trayMoved(drive: drive, isOpen: isOpen)]
     case .ended(let reason): end(reason)
     }
   }

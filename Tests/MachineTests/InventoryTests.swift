@@ -116,6 +116,13 @@ struct InventoryTests {
     #expect(try medium() == 8192)
     _ = try control.execute("eject", ["id": "ide1-cd0"])
     #expect(try medium() == nil)
+    // Before it there may be the one of the change, which left the tray closed.
+    while true {
+      let event = try control.nextEvent()
+      guard event.name == "DEVICE_TRAY_MOVED", event.data?["tray-open"] == true else { continue }
+      #expect(event.data?["device"] == "ide1-cd0")
+      break
+    }
     _ = try control.execute("inject-nmi")
   }
 }

@@ -107,40 +107,35 @@ struct PlatformTests {
     #expect(guest.events.withLock { $0.contains(.sleepButtonPressed) })
   }
 
-  @Test("SeaBIOS places the tables, and tells where the generation identifier is")
-  func firmware() throws {
+  @Test(
+    "SeaBIOS places the tables, and tells where the generation identifier is",
+    arguments: [1, 4])
+  func firmware(processors: Int) throws {
     var program = GuestProgram()
     program.stop()
     let guest = try TestGuest(program) { configuration, _ in
       configuration.boot = .firmware
-      configuration.memory = 64 << 20
+      configuration.processors = processors
       configuration.uuid = .derived(from: "desk")
     }
     try guest.machine.resume()
-    let identifier = MachineUUID.derived(from: "generation")
-    try guest.machine.changeGeneration(to: identifier)
-    try eventually("SeaBIOS to place the page and the SMBIOS anchor") {
-      let saved = try guest.machine.save()
-      return try saved.memory.map().withBytes { bytes in
-        let all = Array(bytes)
-        let anchored = stride(from: 0xF_0000, to: 0x10_0000, by: 16).contains {
-          all[$0...].starts(with: Array("_SM_".utf8))
-            || all[$0...].starts(with: Array("_SM3_".utf8))
-        }
-        let placed = stride(from: 0, to: all.count, by: 4096).contains {
-          Array(all[$0 + 40..<$0 + 56]) == identifier.bytes
-        }
-        return anchored && placed
+    func holds(_ bytes: [UInt8], at places: some Sequence<Int>) throws -> Bool {
+      try guest.machine.save().memory.map().withBytes { memory in
+        places.contains { memory[$0..<$0 + bytes.count].elementsEqual(bytes) }
       }
     }
+    let pages = stride(from: 0, to: 16 << 20, by: 4096).lazy.map { $0 + 40 }
+    // At first it is in the page only, later the page's address is known, too.
+    let identifier = MachineUUID.derived(from: "generation")
+    try guest.machine.changeGeneration(to: identifier)
+    try eventually("SeaBIOS to place the page") { try holds(identifier.bytes, at: pages) }
     let second = MachineUUID.derived(from: "second")
     try eventually("SeaBIOS to write the page's address") {
       try guest.machine.changeGeneration(to: second)
-      return try guest.machine.save().memory.map().withBytes { bytes in
-        stride(from: 0, to: bytes.count, by: 4096).contains {
-          Array(bytes[$0 + 40..<$0 + 56]) == second.bytes
-        }
-      }
+      return try holds(second.bytes, at: pages)
+    }
+    try eventually("SeaBIOS to place the SMBIOS anchor") {
+      try holds(Array("_SM_".utf8), at: stride(from: 0xF_0000, to: 0x10_0000, by: 16))
     }
   }
 }

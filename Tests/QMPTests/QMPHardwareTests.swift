@@ -87,6 +87,14 @@ struct QMPHardwareTests {
     #expect(machine.calls.isEmpty)
   }
 
+  @Test("a tray's move is told as QEMU tells it")
+  func tray() {
+    let event = QMPEvent.trayMoved(drive: "ide1-cd0", isOpen: true)
+    let message = event.message(seconds: 1, microseconds: 2)
+    #expect(message["event"] == "DEVICE_TRAY_MOVED")
+    #expect(message["data"] == ["device": "ide1-cd0", "id": "ide1-cd0", "tray-open": true])
+  }
+
   @Test("the machine's own refusal reaches the client")
   func failure() throws {
     machine.failure = QMPError(.generic, "the tray is locked")

@@ -56,7 +56,11 @@ package final class ATAPIDrive: IDEDrive {
   static let packetSize = 12
   static let sectorSize = 2048
 
-  var settings: Settings
+  var settings: Settings {
+    didSet { if settings.trayOpen != oldValue.trayOpen { onTrayMove?() } }
+  }
+  /// Called under the device lock when the tray was opened or closed, whoever did it.
+  package var onTrayMove: (() -> Void)?
 
   init(medium: (any BlockBackend)?, state: State?) {
     settings = state?.cdrom ?? Settings()
@@ -74,9 +78,13 @@ package final class ATAPIDrive: IDEDrive {
 
   /// Puts a medium in, or takes it out, as a person would.
   package func setMedium(_ medium: (any BlockBackend)?) {
+    exchange(medium, trayOpen: false)
+  }
+
+  private func exchange(_ medium: (any BlockBackend)?, trayOpen: Bool) {
     if taskFile.status.contains(.busy), transfer != nil { fail(.noMedium) }
     setBackend(medium)
-    settings.trayOpen = false
+    settings.trayOpen = trayOpen
     settings.unitAttention = medium != nil
     settings.event = medium == nil ? .mediaRemoval : .newMedia
   }
@@ -92,8 +100,7 @@ package final class ATAPIDrive: IDEDrive {
       settings.event = .ejectRequest
       return false
     }
-    setMedium(nil)
-    settings.trayOpen = true
+    exchange(nil, trayOpen: true)
     return true
   }
 

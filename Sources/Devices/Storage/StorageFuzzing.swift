@@ -43,6 +43,7 @@ package enum StorageFuzzing {
         case 1: bench.controller.cdrom(at: 2)?.setMedium(nil)
         case 2: bench.controller.cdrom(at: 2)?.setMedium(bench.cd)
         case 3: bench.disk.fails.toggle()
+        case 4: bench.controller.cdrom(at: 2)?.eject(force: next() & 1 != 0)
         default: command(channel, next(), sector: next(), count: next())
         }
       }

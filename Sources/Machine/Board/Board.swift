@@ -219,6 +219,7 @@ final class Board {
     ]
     if let display { parts.append(BoardPart("vga", display)) }
     if let flash { parts.append(BoardPart("flash", flash)) }
+    cdrom?.onTrayMove = { [control] in control.onTrayMove() }
     try coalesceWindowWrites(true)
   }
 

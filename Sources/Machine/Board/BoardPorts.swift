@@ -8,6 +8,7 @@ final class ControlRelay: MachineControl {
   /// Set by the machine; device lock held, on a vCPU thread.
   var onReset: (ResetCause) -> Void = { _ in }
   var onPowerOff: () -> Void = {}
+  var onTrayMove: () -> Void = {}
   var onRefusedSleep: (UInt16) -> Void = { _ in }
 
   func requestReset(_ cause: ResetCause) { onReset(cause) }

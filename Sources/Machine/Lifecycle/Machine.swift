@@ -29,8 +29,17 @@ public final class Machine: @unchecked Sendable {
     case end(EndReason)
     case stop(String)
     case tell(MachineEvent)
+    case tellOfTray
     /// The control thread itself ends.
     case finish
+
+    var isFinish: Bool {
+      if case .finish = self { true } else { false }
+    }
+
+    var isTray: Bool {
+      if case .tellOfTray = self { true } else { false }
+    }
   }
 
   private struct LifecycleState {
@@ -74,6 +83,10 @@ public final class Machine: @unchecked Sendable {
     board.control.onRefusedSleep = { [unowned self] in
       let type = $0
       requests.change { $0.append(.tell(.sleepRefused(type: type))) }
+    }
+    board.control.onTrayMove = { [unowned self] in
+      // A guest that moves it without pause does not pile up events.
+      requests.change { if !$0.contains(where: \.isTray) { $0.append(.tellOfTray) } }
     }
     try startThreads()
   }
@@ -120,7 +133,7 @@ public final class Machine: @unchecked Sendable {
     state.wait(until: { $0.isOver }) { $0.end ?? .quit }
   }
 
-  private func announce(_ event: MachineEvent) {
+  func announce(_ event: MachineEvent) {
     let handlers = state.withLock { $0.handlers }
     for handler in handlers { handler(event) }
   }
@@ -214,13 +227,14 @@ public final class Machine: @unchecked Sendable {
       let wasRunning = status == .running
       park()
       defer {
-        if wasRunning {
+        if wasRunning, !isStopping {
           board.lock.withLock {
             board.clock.start()
             gate.open()
           }
         }
       }
+      try carryOutResets()
       return try board.lock.withLock { try body() }
     }
   }
@@ -284,16 +298,14 @@ public final class Machine: @unchecked Sendable {
   }
 
   private func stopStuck(_ reason: String) {
-    transition.withLock {
-      guard status == .running || status == .paused, stuckReason == nil else { return }
-      park()
-      state.change {
-        $0.status = .paused
-        $0.stuckReason = reason
-      }
-      announce(.stuck(reason))
-      if configuration.endsWhenStuck { end(.internalError(reason)) }
+    guard status == .running || status == .paused, stuckReason == nil else { return }
+    park()
+    state.change {
+      $0.status = .paused
+      $0.stuckReason = reason
     }
+    announce(.stuck(reason))
+    if configuration.endsWhenStuck { end(.internalError(reason)) }
   }
 
   private func end(_ reason: EndReason) {
@@ -326,15 +338,58 @@ public final class Machine: @unchecked Sendable {
   /// The control thread. It keeps the machine alive only while it does something
   /// to it, and may so come to be the one that tears it down.
   private static func carryOut(_ requests: Guarded<[Request]>, _ machine: Weak<Machine>) {
-    while true {
-      let request = requests.wait(until: { !$0.isEmpty }) { $0.removeFirst() }
-      switch request {
-      case .reset(let origin): try? machine.object?.reset(by: origin)
-      case .end(let reason): machine.object?.quit(reason)
-      case .stop(let reason): machine.object?.stopStuck(reason)
-      case .tell(let event): machine.object?.announce(event)
-      case .finish: return
+    while !requests.wait(until: { !$0.isEmpty }, { $0.first?.isFinish ?? false }) {
+      if let machine = machine.object {
+        machine.carryOutNext()
+      } else {
+        _ = requests.change { $0.removeFirst() }
       }
     }
+  }
+
+  /// Takes the request off the list with its effect in sight of nobody else: whoever
+  /// saves the machine finds either.
+  private func carryOutNext() {
+    transition.withLock {
+      switch takeRequest() {
+      case .reset(let origin): try? reset(for: origin)
+      case .end(let reason): end(reason)
+      case .stop(let reason): stopStuck(reason)
+      case .tell(let event): announce(event)
+      case .tellOfTray: tellOfTray()
+      case .finish, nil: break
+      }
+    }
+  }
+
+  private func takeRequest() -> Request? {
+    var taken: Request?
+    requests.change { requests in
+      guard let first = requests.first, !first.isFinish else { return }
+      taken = requests.removeFirst()
+    }
+    return taken
+  }
+
+  /// vCPUs parked: a reset that the guest asked for is not part of any state, so it comes
+  /// before whatever is done to the machine now.
+  private func carryOutResets() throws {
+    var pending: [ResetOrigin] = []
+    requests.change { requests in
+      requests.removeAll {
+        guard case .reset(let origin) = $0 else { return false }
+        pending.append(origin)
+        return true
+      }
+    }
+    for origin in pending {
+      try board.lock.withLock { try board.reset() }
+      announce(.reset(origin))
+    }
+  }
+
+  /// Whether the guest is about to stop for good.
+  private var isStopping: Bool {
+    requests.withLock { $0.contains { if case .tell = $0 { false } else { !$0.isTray } } }
   }
 }

@@ -75,5 +75,8 @@ public enum MachineEvent: Hashable, Sendable {
   /// The guest asked for a sleeping state by this type; there is none but S5, and it
   /// goes on awake. Told once until the next reset.
   case sleepRefused(type: UInt16)
+  /// The tray of the CD-ROM drive, whose name this is, was opened or closed, by the
+  /// guest or from outside. Of moves in quick succession the last one is told.
+  case trayMoved(drive: String, isOpen: Bool)
   case ended(EndReason)
 }

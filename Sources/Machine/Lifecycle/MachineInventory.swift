@@ -103,6 +103,12 @@ extension Machine {
     }
   }
 
+  /// On the control thread: where the tray is now.
+  func tellOfTray() {
+    let isOpen = board.lock.withLock { board.cdrom?.isTrayOpen == true }
+    announce(.trayMoved(drive: DrivePlace.cdrom.name, isOpen: isOpen))
+  }
+
   private static var isLocked: MachineError {
     MachineError(
       .state, "the guest locked the tray of \(cdromName)", remedy: "eject it there, or force it")

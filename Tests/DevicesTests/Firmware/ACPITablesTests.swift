@@ -169,4 +169,29 @@ struct ACPITablesTests {
         result.output.contains("0 Errors, 0 Warnings, 0 Remarks"), "\(name): \(result.output)")
     }
   }
+
+  @Test(
+    "an interpreter of AML finds the generation identifier, the way to S5 and no other state",
+    .needs("acpiexec"))
+  func execution() throws {
+    let (bytes, rsdp) = Self.tables.placed(tablesAt: 0, generationAt: 0x7E0_0000)
+    let directory = try TemporaryDirectory()
+    for table in Self.walk(bytes, rsdp, base: 0) where ["DSDT", "SSDT"].contains(table.signature) {
+      try directory.write(table.bytes, to: "\(table.signature).dat")
+    }
+    func run(_ command: String) throws -> String {
+      let result = try directory.run("acpiexec -b '\(command)' DSDT.dat SSDT.dat 2>&1")
+      #expect(result.status == 0, "\(result.output)")
+      #expect(!result.output.contains("AE_AML"), "\(result.output)")
+      return result.output
+    }
+    let address = try run("evaluate \\_SB.VGEN.ADDR")
+    #expect(address.contains("0000000007E00028"), "\(address)")
+    #expect(try run("evaluate \\_S5").contains("[Package] Contains 4 Elements"))
+    for state in 1...4 {
+      #expect(try run("evaluate \\_S\(state)").contains("AE_NOT_FOUND"), "S\(state)")
+    }
+    let event = try run("evaluate \\_GPE._E05")
+    #expect(event.contains("Received a Device Notify on [VGEN]"), "\(event)")
+  }
 }
