@@ -27,6 +27,7 @@ final class Board {
   let keys: KeySequence
   let serial: UART16550
   let drives: Drives
+  let virtio: VirtioCards
   let display: VGA?
   let videoMemory: MappedMemory?
   let renderedSurface: MappedMemory?
@@ -175,12 +176,20 @@ final class Board {
       display = nil
     }
 
+    // Virtio devices, which sit on PCI alone.
+    virtio = try VirtioCards(kvm, memory, lock: lock, saved: saved)
+    try Self.addVirtioDevices(to: virtio, configuration, drives)
+    addresses.onRegisters = { [unowned virtio] target, base in
+      if let target = target as? any DoorbellTarget { virtio.doorbells.moved(target, to: base) }
+    }
+
     // Everything that sits on PCI bus 0.
     pci.insert(hostBridge.function, at: PCISlot(device: 0))
     pci.insert(isaBridge.function, at: Self.isaBridgeSlot)
     pci.insert(ide.function, at: PCISlot(device: 1, function: 1))
     pci.insert(power.function, at: Self.powerManagementSlot)
     if let display { pci.insert(display.function, at: PCISlot(device: 2)) }
+    for (slot, card) in virtio.cards { pci.insert(card.function, at: slot) }
 
     parts = [
       BoardPart("host-bridge", hostBridge), BoardPart("isa-bridge", isaBridge),
@@ -192,6 +201,7 @@ final class Board {
       BoardPart("ide", ide),
     ]
     if let display { parts.append(BoardPart("vga", display)) }
+    parts += virtio.parts
     try coalesceWindowWrites(true)
   }
 

@@ -3,19 +3,34 @@ import Devices
 import Disk
 import LinuxSystem
 
-/// The images behind the IDE controller's drives.
+/// The images behind the IDE controller's drives and virtio disks.
 final class Drives {
+  struct VirtioDisk {
+    let image: RawImage
+    let serial: String
+    let queues: Int
+  }
+
   private var images: [RawImage] = []
   /// Primary device 0 and 1, secondary device 0 and 1.
   private(set) var attachments: [IDEAttachment?] = [nil, nil, nil, nil]
+  private(set) var virtioDisks: [VirtioDisk] = []
 
   init(_ configuration: MachineConfiguration, lock: Lock) throws {
-    for (index, disk) in configuration.disks.enumerated() {
+    var index = 0
+    for (number, disk) in configuration.disks.enumerated() {
       let image = try RawImage(
         path: disk.path, use: .disk, isReadOnly: disk.isReadOnly,
         deviceLock: { lock.withLock($0) })
       images.append(image)
-      attach(.disk(image, serial: "CARREL\(index + 1)"), at: .disk(index))
+      let serial = disk.serial ?? "CARREL\(number + 1)"
+      switch disk.bus {
+      case .ide:
+        attach(.disk(image, serial: serial), at: .disk(index))
+        index += 1
+      case .virtio:
+        virtioDisks.append(VirtioDisk(image: image, serial: serial, queues: disk.queues))
+      }
     }
     if let path = configuration.cdrom {
       let image = try RawImage(
