@@ -63,7 +63,7 @@ package final class VirtioBlock: VirtioDevice, StatefulDevice {
   private static let rangeSize = 16
   private static let identifierSize = 20
   /// Larger requests are carried out in parts of this size, which bounds buffers.
-  private static let partSize = 1 << 20
+  private static let partSize = 512 << 10
   /// Requests beyond these stay in their queues.
   private static let mostUnderWay = 64
   private static let mostRanges = 16

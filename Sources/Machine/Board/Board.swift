@@ -25,6 +25,7 @@ final class Board {
   let keyboardController: I8042
   let pointer: VMwareBackdoor
   let keys: KeySequence
+  private let input = InputSinks()
   let serial: UART16550
   let drives: Drives
   let virtio: VirtioCards
@@ -122,8 +123,7 @@ final class Board {
       }, state: try saved.state("vmmouse"))
     keys = KeySequence(
       clock: clock,
-      deliver: { [sinks = [pointer, keyboardController] as [any InputSink]] key, isPressed in
-        sinks.deliver(.key(key, pressed: isPressed))
+      deliver: { [input] key, isPressed in input.deliver(.key(key, pressed: isPressed))
       }, state: try saved.state("keys"))
     let portA = SystemControlPortA(machine: control, state: try saved.state("port-92"))
     try ports.map(keyboardController.dataPort, name: "keyboard data", at: 0x60, size: 1)
@@ -179,6 +179,7 @@ final class Board {
     // Virtio devices, which sit on PCI alone.
     virtio = try VirtioCards(kvm, memory, lock: lock, saved: saved)
     try Self.addVirtioDevices(to: virtio, configuration, drives)
+    input.sinks = virtio.inputSinks + [pointer, keyboardController]
     addresses.onRegisters = { [unowned virtio] target, base in
       if let target = target as? any DoorbellTarget { virtio.doorbells.moved(target, to: base) }
     }
@@ -290,14 +291,5 @@ final class Board {
     return pages
   }
 
-  /// The first that wants an event gets it: the absolute pointer before the mouse.
-  func deliver(_ event: InputEvent) {
-    ([pointer, keyboardController] as [any InputSink]).deliver(event)
-  }
-}
-
-extension [any InputSink] {
-  fileprivate func deliver(_ event: InputEvent) {
-    first { $0.accepts(event) }?.deliver(event)
-  }
+  func deliver(_ event: InputEvent) { input.deliver(event) }
 }

@@ -72,7 +72,7 @@ struct CommandLineTests {
   private static let options = [
     "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "cdrom", "boot", "vga",
     "video-memory", "serial", "fw-cfg", "vnc", "display-link", "control", "name",
-    "keyboard-layout", "runtime-directory", "no-reboot", "debug-console", "version",
+    "keyboard-layout", "runtime-directory", "no-reboot", "no-rng", "debug-console", "version",
   ]
 
   @Test("--help names every option, with words about it", arguments: options)
