@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -49,6 +50,22 @@ int clinux_memfd_cannot_shrink(int fd) {
 }
 
 int clinux_ftruncate(int fd, int64_t size) { RESULT(ftruncate(fd, size)); }
+
+int clinux_fallocate(int fd, int mode, int64_t offset, int64_t count) {
+  int result;
+  do {
+    result = fallocate(fd, mode, offset, count);
+  } while (result < 0 && errno == EINTR);
+  return result < 0 ? -errno : result;
+}
+
+ssize_t clinux_random(void *buffer, size_t count) {
+  ssize_t got;
+  do {
+    got = getrandom(buffer, count, 0);
+  } while (got < 0 && errno == EINTR);
+  return got < 0 ? -errno : got;
+}
 
 static int set_flag(int fd, int get, int set, int flag, int on) {
   int flags = fcntl(fd, get);

@@ -17,6 +17,29 @@ public protocol GuestMemory: AnyObject {
 
   /// Copies `buffer` to guest RAM at `address`, and marks those pages dirty.
   func write(at address: UInt64, from buffer: UnsafeRawBufferPointer) throws(GuestMemoryError)
+
+  /// Whether an access of `count` bytes at `address` would succeed.
+  func contains(_ address: UInt64, count: Int) -> Bool
+}
+
+extension GuestMemory {
+  /// For memory without holes: its first and last byte can be read.
+  public func contains(_ address: UInt64, count: Int) -> Bool {
+    guard count > 0 else { return true }
+    let (last, wraps) = address.addingReportingOverflow(UInt64(count) - 1)
+    guard !wraps else { return false }
+    var byte: UInt8 = 0
+    // SAFETY: the buffer is one byte that outlives the calls.
+    return withUnsafeMutableBytes(of: &byte) { buffer in
+      do {
+        try read(at: address, into: buffer)
+        try read(at: last, into: buffer)
+        return true
+      } catch {
+        return false
+      }
+    }
+  }
 }
 
 /// A bus-master access outside guest RAM.
@@ -76,6 +99,16 @@ public protocol BlockBackend: AnyObject {
   func write(
     offset: UInt64, bytes: [UInt8], completion: @escaping (Result<Void, BlockError>) -> Void)
   func flush(completion: @escaping (Result<Void, BlockError>) -> Void)
+
+  /// Lets go of what is stored in a range, whose contents are undefined then.
+  func discard(
+    offset: UInt64, count: UInt64, completion: @escaping (Result<Void, BlockError>) -> Void)
+  /// Makes a range read as zeros.
+  ///
+  /// - Parameter mayDiscard: whether the range's storage may be let go of.
+  func writeZeroes(
+    offset: UInt64, count: UInt64, mayDiscard: Bool,
+    completion: @escaping (Result<Void, BlockError>) -> Void)
 }
 
 /// Why a block request failed.

@@ -86,6 +86,34 @@ public final class RawImage: BlockBackend {
     worker.add(.flush(completion))
   }
 
+  public func discard(
+    offset: UInt64, count: UInt64, completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    clear(offset, count, .discard, completion)
+  }
+
+  public func writeZeroes(
+    offset: UInt64, count: UInt64, mayDiscard: Bool,
+    completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    clear(offset, count, mayDiscard ? .zeroSparsely : .zero, completion)
+  }
+
+  private func clear(
+    _ offset: UInt64, _ count: UInt64, _ way: RangeClearing,
+    _ completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    guard !isReadOnly else {
+      let error = BlockError(kind: .readOnly, context: "image \(path) is attached read-only")
+      return worker.add(.refuse(error) { completion(.failure($0)) })
+    }
+    let length = Int(clamping: count)
+    guard isWithin(offset, length) else {
+      return worker.add(.refuse(outOfRange(offset, length)) { completion(.failure($0)) })
+    }
+    worker.add(.clear(offset: offset, count: UInt64(length), way, completion))
+  }
+
   private func isWithin(_ offset: UInt64, _ count: Int) -> Bool {
     offset <= byteCount && UInt64(count) <= byteCount - offset
   }
@@ -102,6 +130,8 @@ private enum Request {
   case read(offset: UInt64, count: Int, (Result<[UInt8], BlockError>) -> Void)
   case write(offset: UInt64, bytes: [UInt8], (Result<Void, BlockError>) -> Void)
   case flush((Result<Void, BlockError>) -> Void)
+  case clear(
+    offset: UInt64, count: UInt64, RangeClearing, (Result<Void, BlockError>) -> Void)
   case refuse(BlockError, (BlockError) -> Void)
 }
 
@@ -162,6 +192,11 @@ private final class Worker: @unchecked Sendable {
       deviceLock { completion(result) }
     case .flush(let completion):
       let result = result("flush") { () throws(SystemError) in try file.descriptor.synchronize() }
+      deviceLock { completion(result) }
+    case .clear(let offset, let count, let way, let completion):
+      let result = result("clear a range") { () throws(SystemError) in
+        try way.carryOut(file.descriptor, offset: offset, count: count)
+      }
       deviceLock { completion(result) }
     case .refuse(let error, let completion):
       deviceLock { completion(error) }

@@ -16,12 +16,29 @@ public struct MachineConfiguration: Sendable {
   }
 
   public struct Disk: Hashable, Sendable {
+    /// What the guest's driver talks to.
+    public enum Bus: String, Hashable, Sendable {
+      case ide
+      case virtio
+    }
+
     public var path: String
     public var isReadOnly: Bool
+    public var bus: Bus
+    /// At most 20 characters; `nil` for one made from the disk's number.
+    public var serial: String?
+    /// How many request queues a virtio disk has.
+    public var queues: Int
 
-    public init(path: String, isReadOnly: Bool = false) {
+    public init(
+      path: String, isReadOnly: Bool = false, bus: Bus = .ide, serial: String? = nil,
+      queues: Int = 1
+    ) {
       self.path = path
       self.isReadOnly = isReadOnly
+      self.bus = bus
+      self.serial = serial
+      self.queues = queues
     }
   }
 
@@ -96,6 +113,8 @@ public struct MachineConfiguration: Sendable {
   /// Video memory in bytes: a power of two from 1 MiB.
   public var videoMemory = 16 << 20
   public var serial = Serial.none
+  /// Whether there is a virtio entropy device.
+  public var hasEntropy = true
   public var firmwareFiles: [FirmwareFile] = []
   /// Where SeaBIOS and the VGA BIOS are installed.
   public var firmwareDirectory = "/usr/share/seabios"
@@ -140,9 +159,32 @@ public struct MachineConfiguration: Sendable {
           remedy: "give each a name of its own")
       }
     }
-    guard disks.count <= 3 else {
+    try validateDisks()
+  }
+  private func validateDisks() throws(MachineError) {
+    guard disks.filter({ $0.bus == .ide }).count <= 3 else {
       throw MachineError(
-        .configuration, "the IDE controllers have room for three disks beside the CD-ROM")
+        .configuration, "the IDE controllers have room for three disks beside the CD-ROM",
+        remedy: "attach more with bus=virtio")
+    }
+    guard disks.filter({ $0.bus == .virtio }).count <= Board.VirtioSlot.maximumDisks else {
+      throw MachineError(
+        .configuration, "there is room for \(Board.VirtioSlot.maximumDisks) virtio disks")
+    }
+    for disk in disks {
+      guard (1...VirtioBlock.maximumQueues).contains(disk.queues) else {
+        throw MachineError(
+          .configuration,
+          "\(disk.queues) queues cannot be: give 1 to \(VirtioBlock.maximumQueues)")
+      }
+      let serial = disk.serial ?? "-"
+      guard (1...20).contains(serial.utf8.count),
+        serial.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F })
+      else {
+        throw MachineError(
+          .configuration, "\"\(serial)\" cannot be a disk's serial number",
+          remedy: "give it 1 to 20 printable characters")
+      }
     }
   }
 }

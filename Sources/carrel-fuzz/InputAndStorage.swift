@@ -4,4 +4,5 @@ import Devices
 let inputAndStorageTargets: [String: FuzzTarget] = [
   "i8042": { bytes, count in InputFuzzing.run(input(bytes, count)) },
   "ide": { bytes, count in StorageFuzzing.run(input(bytes, count)) },
+  "virtio-blk": { bytes, count in VirtioFuzzing.run(input(bytes, count)) },
 ]

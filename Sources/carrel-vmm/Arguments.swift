@@ -23,7 +23,7 @@ struct ByteSize: ExpressibleByArgument, Equatable {
   var defaultValueDescription: String { "\(bytes >> 20)M" }
 }
 
-/// `FILE[,format=raw][,bus=ide][,readonly=on]`.
+/// `FILE[,format=raw][,bus=ide|virtio][,serial=TEXT][,queues=N][,readonly=on]`.
 struct DiskArgument {
   let disk: MachineConfiguration.Disk
 
@@ -38,14 +38,26 @@ struct DiskArgument {
       let value = pair.count == 2 ? String(pair[1]) : ""
       switch pair.first {
       case "format": try Self.require(value, of: "format", ["raw"])
-      case "bus": try Self.require(value, of: "bus", ["ide"])
+      case "bus":
+        try Self.require(value, of: "bus", ["ide", "virtio"])
+        disk.bus = MachineConfiguration.Disk.Bus(rawValue: value) ?? .ide
+      case "serial": disk.serial = value
+      case "queues":
+        guard let queues = Int(value) else {
+          throw ValidationError("queues=\(value) is no number.")
+        }
+        disk.queues = queues
       case "readonly":
         try Self.require(value, of: "readonly", ["on", "off"])
         disk.isReadOnly = value == "on"
       default:
         throw ValidationError(
-          "there is no disk option '\(option)'; there are format=raw, bus=ide and readonly=on|off.")
+          "there is no disk option '\(option)'; there are format=raw, bus=ide|virtio,"
+            + " serial=TEXT, queues=N and readonly=on|off.")
       }
+    }
+    guard disk.bus == .virtio || disk.queues == 1 else {
+      throw ValidationError("queues=N is for bus=virtio.")
     }
     self.disk = disk
   }

@@ -56,8 +56,10 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "A raw image or block device as disk; may be given up to three times.",
-      valueName: "file[,format=raw][,bus=ide][,readonly=on]"),
+      """
+      A raw image or block device as disk; up to three with bus=ide and eight with bus=virtio.
+      """,
+      valueName: "file[,format=raw][,bus=ide|virtio][,serial=text][,queues=n][,readonly=on]"),
     transform: DiskArgument.init(parsing:))
   var disk: [DiskArgument] = []
 
@@ -143,6 +145,9 @@ struct Run: ParsableCommand {
       valueName: "pause|end"))
   var onInternalError = InternalErrorAction.pause
 
+  @Flag(name: .customLong("no-rng"), help: "Leave out the virtio entropy device.")
+  var noEntropy = false
+
   @Flag(help: "Copy the firmware's debug messages to standard error.")
   var debugConsole = false
 
@@ -209,6 +214,7 @@ struct Run: ParsableCommand {
     }
     configuration.disks = disk.map(\.disk)
     configuration.cdrom = cdrom
+    configuration.hasEntropy = !noEntropy
     if let boot { configuration.bootOrder = boot.devices }
     configuration.hasDisplay = vga == .std
     if let videoMemory { configuration.videoMemory = Int(clamping: videoMemory.bytes) }

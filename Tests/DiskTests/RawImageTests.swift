@@ -201,6 +201,57 @@ extension Result where Failure == BlockError {
     #expect(try Files.read(path).count == 1024)
   }
 
+  private func storage(_ path: String) -> Int {
+    var status = stat()
+    return stat(path, &status) == 0 ? Int(status.st_blocks) * 512 : -1
+  }
+
+  @Test("a discarded range takes no room, and a zeroed one reads as zeros")
+  func clearing() throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 9, count: 1 << 20))
+    let image = try bench.open(path)
+    let discarded: Result<Void, BlockError>? = bench.answer {
+      image.discard(offset: 0, count: 512 << 10, completion: $0)
+    }
+    try discarded?.get()
+    try bench.write(image, 0, [7])?.get()
+    #expect(storage(path) <= 600 << 10)
+    for mayDiscard in [false, true] {
+      let offset: UInt64 = mayDiscard ? 600 << 10 : 800 << 10
+      let zeroed: Result<Void, BlockError>? = bench.answer {
+        image.writeZeroes(
+          offset: offset + 512, count: 100 << 10, mayDiscard: mayDiscard, completion: $0)
+      }
+      try zeroed?.get()
+      let bytes = try bench.read(image, offset, 102 << 10)?.get()
+      let expected =
+        [UInt8](repeating: 9, count: 512) + [UInt8](repeating: 0, count: 100 << 10)
+        + [UInt8](repeating: 9, count: 1536)
+      let isCleared = bytes == expected
+      #expect(isCleared)
+    }
+    #expect(try FileDescriptor.open(path, []).size() == 1 << 20)
+  }
+
+  @Test("ranges beyond the end, or of a read-only image, are not cleared")
+  func noClearing() throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 9, count: 4096))
+    let image = try bench.open(path, isReadOnly: true)
+    let refused: Result<Void, BlockError>? = bench.answer {
+      image.discard(offset: 0, count: 512, completion: $0)
+    }
+    #expect(refused?.errorKind == .readOnly)
+    image.close()
+    let writable = try bench.open(path)
+    let beyond: Result<Void, BlockError>? = bench.answer {
+      writable.writeZeroes(offset: 4096 - 512, count: 1024, mayDiscard: true, completion: $0)
+    }
+    #expect(beyond?.errorKind == .outOfRange)
+    #expect(try bench.read(writable, 0, 4096)?.get() == [UInt8](repeating: 9, count: 4096))
+  }
+
   @Test("a file that shrank under us reads as zeros")
   func shrunk() throws {
     let bench = try Bench()

@@ -68,14 +68,18 @@ struct InventoryTests {
     program.stop()
     let guest = try TestGuest(program) { configuration, directory in
       let image = [UInt8](repeating: 0, count: 1 << 20)
-      configuration.disks = [.init(path: try directory.write(image, to: "disk"))]
+      configuration.disks = [
+        .init(path: try directory.write(image, to: "fast"), bus: .virtio),
+        .init(path: try directory.write(image, to: "disk")),
+      ]
       configuration.cdrom = try directory.write(Array(image.prefix(4096)), to: "a.iso")
       try directory.write(Array(image.prefix(8192)), to: "b.iso")
     }
     func drive() throws -> DriveDescription {
       try #require(guest.machine.driveDescriptions.first { $0.isRemovable })
     }
-    let disk = try #require(guest.machine.driveDescriptions.first)
+    #expect(guest.machine.driveDescriptions.map(\.name) == ["virtio0", "ide0-hd0", "ide1-cd0"])
+    let disk = guest.machine.driveDescriptions[1]
     #expect(disk.name == "ide0-hd0" && disk.medium?.size == 1 << 20 && !disk.isRemovable)
     #expect(try drive().name == "ide1-cd0" && Machine.cdromName == "ide1-cd0")
     #expect(try drive().medium?.path == guest.directory.path("a.iso"))

@@ -15,6 +15,10 @@ int clinux_memfd_seal_size(int fd);
 /// 1 for a memfd sealed against shrinking; 0 for anything else.
 int clinux_memfd_cannot_shrink(int fd);
 int clinux_ftruncate(int fd, int64_t size);
+/// Lets go of, or zeroes, a part of a file, by FALLOC_FL_* of `mode`.
+int clinux_fallocate(int fd, int mode, int64_t offset, int64_t count);
+/// getrandom(2): how many bytes it filled in.
+ssize_t clinux_random(void *buffer, size_t count);
 int clinux_set_nonblocking(int fd, int on);
 int clinux_set_close_on_exec(int fd, int on);
 int clinux_duplicate(int fd);

@@ -13,6 +13,7 @@ package enum PCIRegister {
   package static let subsystemVendorID = 0x2C
   package static let subsystemID = 0x2E
   package static let expansionROM = 0x30
+  package static let capabilityPointer = 0x34
   package static let interruptLine = 0x3C
   package static let interruptPin = 0x3D
 }

@@ -55,6 +55,7 @@ package final class PCIFunction {
   private static let statusClearMask: UInt32 = 0xF900
   private static let interruptStatus: UInt32 = 1 << 3
   private static let interruptDisable: UInt32 = 1 << 10
+  private static let capabilityList: UInt32 = 1 << 4
 
   package let name: String
   package let identity: PCIIdentity
@@ -62,11 +63,15 @@ package final class PCIFunction {
   /// Called after each write by the guest to configuration space, with the offsets
   /// written. Base addresses and the command register were already acted upon.
   package var onConfigurationWrite: ((Range<Int>) -> Void)?
+  /// Called before each read by the guest of configuration space.
+  package var onConfigurationRead: ((Range<Int>) -> Void)?
 
   package private(set) var configuration = PCIConfigurationSpace()
   private var powerOnConfiguration = PCIConfigurationSpace()
   private(set) var bars: [BaseAddressRegister] = []
   private(set) var interruptLevel = false
+  private var nextCapability = 0x40
+  private var capabilityLink = PCIRegister.capabilityPointer
   /// Set by the host that the function is inserted into.
   weak var host: PCIHost?
   var slot = PCISlot(device: 0)
@@ -134,6 +139,32 @@ package final class PCIFunction {
     bars.append(bar)
   }
 
+  /// Appends a capability to the list (PCI 3.0, section 6.7): ID and link, then `body`,
+  /// of which the guest may write the bits of `writable`. For functions that keep
+  /// nothing of their own from offset 0x40 on.
+  ///
+  /// - Returns: where it lies; 0, with nothing added, when there is no room.
+  @discardableResult
+  package func addCapability(_ id: UInt8, _ body: [UInt8], writable: [UInt8] = []) -> Int {
+    let place = nextCapability
+    guard place + 2 + body.count <= 256 else { return 0 }
+    nextCapability = (place + 2 + body.count + 3) & ~3
+    describe {
+      let status = $0.read(PCIRegister.status, width: 2)
+      $0.set(PCIRegister.status, width: 2, value: status | Self.capabilityList)
+      $0.set(capabilityLink, width: 1, value: UInt32(place))
+      $0.set(place, width: 1, value: UInt32(id))
+      for (index, byte) in body.enumerated() {
+        $0.set(place + 2 + index, width: 1, value: UInt32(byte))
+      }
+      for (index, mask) in writable.enumerated() {
+        $0.allowWrites(place + 2 + index, width: 1, mask: UInt32(mask))
+      }
+    }
+    capabilityLink = place + 1
+    return place
+  }
+
   private func add(_ bar: BaseAddressRegister, fixedBits: UInt32) {
     bars.append(bar)
     describe {
@@ -189,7 +220,8 @@ package final class PCIFunction {
   var interruptPinLevel: Bool { interruptLevel && command & Self.interruptDisable == 0 }
 
   func readConfiguration(_ offset: Int, width: Int) -> UInt32 {
-    configuration.read(offset, width: width)
+    onConfigurationRead?(offset..<offset + width)
+    return configuration.read(offset, width: width)
   }
 
   func writeConfiguration(_ offset: Int, width: Int, value: UInt32) {

@@ -134,7 +134,7 @@ package enum StorageFuzzing {
   }
 
   /// 64 KiB of RAM from address 0.
-  private final class Memory: GuestMemory {
+  final class Memory: GuestMemory {
     var bytes = [UInt8](repeating: 0, count: 1 << 16)
 
     func read(at address: UInt64, into buffer: UnsafeMutableRawBufferPointer)
@@ -156,7 +156,7 @@ package enum StorageFuzzing {
   }
 
   /// An image in memory whose requests complete when told.
-  private final class Image: BlockBackend {
+  final class Image: BlockBackend {
     private var bytes: [UInt8]
     private var pending: [() -> Void] = []
     var fails = false
@@ -187,6 +187,19 @@ package enum StorageFuzzing {
 
     func flush(completion: @escaping (Result<Void, BlockError>) -> Void) {
       pending.append { [self] in completion(range(0, 0).map { _ in }) }
+    }
+
+    func discard(
+      offset: UInt64, count: UInt64, completion: @escaping (Result<Void, BlockError>) -> Void
+    ) {
+      pending.append { [self] in completion(range(offset, Int(clamping: count)).map { _ in }) }
+    }
+
+    func writeZeroes(
+      offset: UInt64, count: UInt64, mayDiscard: Bool,
+      completion: @escaping (Result<Void, BlockError>) -> Void
+    ) {
+      discard(offset: offset, count: count, completion: completion)
     }
 
     private func range(_ offset: UInt64, _ count: Int) -> Result<Range<Int>, BlockError> {

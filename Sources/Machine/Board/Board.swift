@@ -26,9 +26,11 @@ final class Board {
   let keyboardController: I8042
   let pointer: VMwareBackdoor
   let keys: KeySequence
+  private let input = InputSinks()
   let serial: UART16550
   let drives: Drives
   let ide: IDEController
+  let virtio: VirtioCards
   let display: VGA?
   let videoMemory: MappedMemory?
   let renderedSurface: MappedMemory?
@@ -146,8 +148,7 @@ final class Board {
       }, state: try saved.state("vmmouse"))
     keys = KeySequence(
       clock: clock,
-      deliver: { [sinks = [pointer, keyboardController] as [any InputSink]] key, isPressed in
-        sinks.deliver(.key(key, pressed: isPressed))
+      deliver: { [input] key, isPressed in input.deliver(.key(key, pressed: isPressed))
       }, state: try saved.state("keys"))
     let portA = SystemControlPortA(machine: control, state: try saved.state("port-92"))
     try ports.map(keyboardController.dataPort, name: "keyboard data", at: 0x60, size: 1)
@@ -200,12 +201,21 @@ final class Board {
       display = nil
     }
 
+    // Virtio devices, which sit on PCI alone.
+    virtio = try VirtioCards(kvm, memory, lock: lock, saved: saved)
+    try Self.addVirtioDevices(to: virtio, configuration, drives)
+    input.sinks = virtio.inputSinks + [pointer, keyboardController]
+    addresses.onRegisters = { [unowned virtio] target, base in
+      if let target = target as? any DoorbellTarget { virtio.doorbells.moved(target, to: base) }
+    }
+
     // Everything that sits on PCI bus 0.
     pci.insert(hostBridge.function, at: PCISlot(device: 0))
     pci.insert(isaBridge.function, at: Self.isaBridgeSlot)
     pci.insert(ide.function, at: PCISlot(device: 1, function: 1))
     pci.insert(power.function, at: Self.powerManagementSlot)
     if let display { pci.insert(display.function, at: PCISlot(device: 2)) }
+    for (slot, card) in virtio.cards { pci.insert(card.function, at: slot) }
 
     parts = [
       BoardPart("host-bridge", hostBridge), BoardPart("isa-bridge", isaBridge),
@@ -220,6 +230,7 @@ final class Board {
     if let display { parts.append(BoardPart("vga", display)) }
     if let flash { parts.append(BoardPart("flash", flash)) }
     cdrom?.onTrayMove = { [control] in control.onTrayMove() }
+    parts += virtio.parts
     try coalesceWindowWrites(true)
   }
 
@@ -317,14 +328,5 @@ final class Board {
     return pages
   }
 
-  /// The first that wants an event gets it: the absolute pointer before the mouse.
-  func deliver(_ event: InputEvent) {
-    ([pointer, keyboardController] as [any InputSink]).deliver(event)
-  }
-}
-
-extension [any InputSink] {
-  fileprivate func deliver(_ event: InputEvent) {
-    first { $0.accepts(event) }?.deliver(event)
-  }
+  func deliver(_ event: InputEvent) { input.deliver(event) }
 }

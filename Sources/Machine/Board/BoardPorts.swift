@@ -22,6 +22,16 @@ final class ToneRelay {
   var onTone: (Int?) -> Void = { _ in }
 }
 
+/// Where input goes: the first that wants an event gets it.
+final class InputSinks {
+  /// Virtio devices before the absolute pointer, and that before the mouse.
+  var sinks: [any InputSink] = []
+
+  func deliver(_ event: InputEvent) {
+    sinks.first { $0.accepts(event) }?.deliver(event)
+  }
+}
+
 /// The registers of the vCPU whose port access is being carried out.
 final class PortCaller: CallingProcessor {
   var cpu: VirtualCPU?

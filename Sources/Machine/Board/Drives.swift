@@ -3,25 +3,44 @@ import Devices
 import Disk
 import LinuxSystem
 
-/// The images behind the IDE controller's drives.
+/// The images behind the IDE controller's drives and virtio disks.
 ///
-/// `attachments` is for the board's construction; after that the lock of whoever
-/// changes the machine's status guards the rest.
+/// `attachments` and `virtioDisks` are for the board's construction; after that the lock
+/// of whoever changes the machine's status guards the rest.
 final class Drives {
+  struct VirtioDisk {
+    let image: RawImage
+    let serial: String
+    let queues: Int
+  }
+
   private var disks: [RawImage] = []
+  /// Of each disk, as QEMU calls drives.
+  private var names: [String] = []
   private(set) var medium: RawImage?
   private let lock: Lock
   /// Primary device 0 and 1, secondary device 0 and 1.
   private(set) var attachments: [IDEAttachment?] = [nil, nil, nil, nil]
+  private(set) var virtioDisks: [VirtioDisk] = []
 
   init(_ configuration: MachineConfiguration, lock: Lock) throws {
     self.lock = lock
-    for (index, disk) in configuration.disks.enumerated() {
+    var index = 0
+    for (number, disk) in configuration.disks.enumerated() {
       let image = try RawImage(
         path: disk.path, use: .disk, isReadOnly: disk.isReadOnly,
         deviceLock: { lock.withLock($0) })
       disks.append(image)
-      attach(.disk(image, serial: "CARREL\(index + 1)"), at: .disk(index))
+      let serial = disk.serial ?? "CARREL\(number + 1)"
+      switch disk.bus {
+      case .ide:
+        attach(.disk(image, serial: serial), at: .disk(index))
+        names.append(DrivePlace.disk(index).name)
+        index += 1
+      case .virtio:
+        names.append("virtio\(virtioDisks.count)")
+        virtioDisks.append(VirtioDisk(image: image, serial: serial, queues: disk.queues))
+      }
     }
     if let path = configuration.cdrom {
       let image = try Self.open(path, lock)
@@ -50,8 +69,8 @@ final class Drives {
   }
 
   /// Path and size in bytes of each disk's image, in their order.
-  var diskImages: [(path: String, size: UInt64, isReadOnly: Bool)] {
-    disks.map { ($0.path, $0.byteCount, $0.isReadOnly) }
+  var diskImages: [(name: String, path: String, size: UInt64, isReadOnly: Bool)] {
+    zip(names, disks).map { ($0, $1.path, $1.byteCount, $1.isReadOnly) }
   }
 
   private func attach(_ attachment: IDEAttachment, at place: DrivePlace) {

@@ -57,14 +57,26 @@ enum FirmwareTables {
 
   /// Open Firmware paths of the drives, by `bootOrder`.
   private static func bootOrder(_ configuration: MachineConfiguration) -> [String] {
-    var places: [DrivePlace] = []
-    for device in configuration.bootOrder {
+    configuration.bootOrder.flatMap { device in
       switch device {
-      case .disk: places += configuration.disks.indices.map { DrivePlace.disk($0) }
-      case .cdrom: places += configuration.cdrom == nil ? [] : [.cdrom]
+      case .disk: diskPaths(configuration)
+      case .cdrom: configuration.cdrom == nil ? [] : [DrivePlace.cdrom.openFirmwarePath]
       }
     }
-    return places.map { $0.openFirmwarePath }
+  }
+
+  private static func diskPaths(_ configuration: MachineConfiguration) -> [String] {
+    var (ide, virtio) = (0, Board.VirtioSlot.disks)
+    return configuration.disks.map { disk in
+      switch disk.bus {
+      case .ide:
+        defer { ide += 1 }
+        return DrivePlace.disk(ide).openFirmwarePath
+      case .virtio:
+        defer { virtio += 1 }
+        return "/pci@i0cf8/scsi@\(String(virtio, radix: 16))/disk@0,0"
+      }
+    }
   }
 }
 

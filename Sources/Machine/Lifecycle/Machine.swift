@@ -100,6 +100,7 @@ public final class Machine: @unchecked Sendable {
       try Signal.user1.makeInterrupting()
       let board = Unsynchronized(board)
       threads.append(try Thread(name: "timer") { board.value.clock.run() })
+      threads.append(try Thread(name: "virtio") { board.value.virtio.doorbells.run() })
       let machine = Unsynchronized(Weak(self))
       let requests = requests
       threads.append(
@@ -245,6 +246,7 @@ public final class Machine: @unchecked Sendable {
     quit()
     requests.change { $0.append(.finish) }
     board.lock.withLock { board.clock.end() }
+    board.virtio.doorbells.end()
     for processor in processors { processor.join() }
     for thread in threads { thread.join() }
     threads = []

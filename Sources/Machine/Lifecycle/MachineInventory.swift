@@ -42,9 +42,9 @@ extension Machine {
 
   public var driveDescriptions: [DriveDescription] {
     transition.withLock {
-      var drives = board.drives.diskImages.enumerated().map { index, image in
+      var drives = board.drives.diskImages.map { image in
         DriveDescription(
-          name: DrivePlace.disk(index).name, isRemovable: false, isLocked: false,
+          name: image.name, isRemovable: false, isLocked: false,
           isTrayOpen: false,
           medium: .init(path: image.path, size: image.size, isReadOnly: image.isReadOnly))
       }

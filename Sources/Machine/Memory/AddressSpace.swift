@@ -20,6 +20,8 @@ final class AddressSpace: PCIAddressSpace {
   private var logWasLost = false
   /// Where the function decodes video memory.
   private var videoDecoded: UInt64?
+  /// Told where registers in memory appeared; `nil` when they went.
+  var onRegisters: ((any BusTarget, UInt64?) -> Void)?
 
   init(layout: MemoryLayoutMap, kvm: KVMMachine) {
     self.layout = layout
@@ -87,6 +89,7 @@ final class AddressSpace: PCIAddressSpace {
         guard isFree(address, region.size) else { return false }
         try memory.map(target, name: region.name, at: address, size: region.size)
         if overlapsVideoSlot(address, region.size) { try move(to: nil) }
+        onRegisters?(target, address)
       case .videoMemory:
         guard isFree(address, region.size) else { return false }
         // An empty mapping on the bus keeps other regions away.
@@ -108,7 +111,9 @@ final class AddressSpace: PCIAddressSpace {
   func unmap(_ region: PCIRegion, at address: UInt64) {
     switch region.backing {
     case .io: try? ports.unmap(at: address)
-    case .memory: try? memory.unmap(at: address)
+    case .memory(let target):
+      onRegisters?(target, nil)
+      try? memory.unmap(at: address)
     case .videoMemory:
       try? memory.unmap(at: address)
       videoDecoded = nil

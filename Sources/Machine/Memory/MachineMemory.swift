@@ -117,6 +117,10 @@ final class MachineMemory: GuestMemory {
     target.copyMemory(from: buffer)
   }
 
+  func contains(_ address: UInt64, count: Int) -> Bool {
+    layout.offset(of: address, count: count) != nil
+  }
+
   func write(_ bytes: [UInt8], at address: UInt64) throws(GuestMemoryError) {
     guard let target = self.bytes(at: address, count: bytes.count) else {
       throw GuestMemoryError(address: address, count: bytes.count)

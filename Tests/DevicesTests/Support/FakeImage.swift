@@ -73,5 +73,30 @@ final class FakeImage: BlockBackend {
     }
   }
 
+  /// Ranges that were discarded, or zeroed with or without leave to discard.
+  private(set) var cleared: [String] = []
+
+  func discard(
+    offset: UInt64, count: UInt64, completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    pending.append { [self] in
+      cleared.append("discard \(offset) \(count)")
+      completion(failure.map { .failure($0) } ?? .success(()))
+    }
+  }
+
+  func writeZeroes(
+    offset: UInt64, count: UInt64, mayDiscard: Bool,
+    completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    pending.append { [self] in
+      if let failure { return completion(.failure(failure)) }
+      cleared.append("zero \(offset) \(count) \(mayDiscard)")
+      bytes.replaceSubrange(
+        Int(offset)..<Int(offset + count), with: repeatElement(0, count: Int(count)))
+      completion(.success(()))
+    }
+  }
+
   private var outOfRange: BlockError { BlockError(kind: .outOfRange, context: "beyond the end") }
 }

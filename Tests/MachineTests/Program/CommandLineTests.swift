@@ -44,7 +44,7 @@ struct CommandLineTests {
       ("--memory", "0", "<size>"), ("--memory", "1X", "<size>"), ("--cpus", "two", "--cpus"),
       ("--disk", "", "it begins with the path of an image"),
       ("--disk", "a,format=qcow2", "format=qcow2 is not supported; format is raw"),
-      ("--disk", "a,bus=virtio", "bus=virtio is not supported; bus is ide"),
+      ("--disk", "a,bus=scsi", "bus=scsi is not supported; bus is ide or virtio"),
       ("--disk", "a,readonly=yes", "readonly is on or off"),
       ("--disk", "a,cache=none", "there is no disk option 'cache=none'; there are format=raw"),
       ("--fw-cfg", "opt/x", "it begins with name=N"),
@@ -73,7 +73,7 @@ struct CommandLineTests {
     "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "cdrom", "boot", "vga",
     "video-memory", "serial", "fw-cfg", "vnc", "display-link", "control", "name",
     "uuid", "cpu", "keyboard-layout", "runtime-directory", "no-reboot", "on-internal-error",
-    "nvram", "debug-console",
+    "nvram", "no-rng", "debug-console",
     "version",
   ]
 

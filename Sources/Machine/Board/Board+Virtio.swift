@@ -1,0 +1,38 @@
+import DeviceModel
+import Devices
+import LinuxSystem
+
+extension Board {
+  /// PCI slots of virtio cards.
+  enum VirtioSlot {
+    static let keyboard = PCISlot(device: 15, function: 0)
+    static let tablet = PCISlot(device: 15, function: 1)
+    static let entropy = PCISlot(device: 15, function: 2)
+    /// Disks from here on.
+    static let disks = 16
+    static let maximumDisks = 8
+  }
+
+  /// Every virtio device of the machine, one line each.
+  static func addVirtioDevices(
+    to cards: VirtioCards, _ configuration: MachineConfiguration, _ drives: Drives
+  ) throws {
+    try cards.add("keyboard", at: VirtioSlot.keyboard) { VirtioInput(.keyboard, state: $0) }
+    try cards.add("tablet", at: VirtioSlot.tablet) { VirtioInput(.tablet, state: $0) }
+    if configuration.hasEntropy {
+      try cards.add("rng", at: VirtioSlot.entropy) {
+        VirtioEntropy(source: HostEntropy(), state: $0)
+      }
+    }
+    for (index, disk) in drives.virtioDisks.enumerated() {
+      try cards.add("disk\(index)", at: PCISlot(device: VirtioSlot.disks + index)) {
+        VirtioBlock(backend: disk.image, serial: disk.serial, queues: disk.queues, state: $0)
+      }
+    }
+  }
+}
+
+/// The host kernel's random numbers.
+private final class HostEntropy: EntropySource {
+  func bytes(_ count: Int) -> [UInt8] { RandomBytes.make(count) }
+}

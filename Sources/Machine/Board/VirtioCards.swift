@@ -1,0 +1,71 @@
+import DeviceModel
+import Devices
+import KVM
+import LinuxSystem
+
+/// The virtio devices of a board, each a PCI card of its own: their transports,
+/// message vectors and doorbells.
+final class VirtioCards {
+  /// A guest that breaks a device again and again fills no log.
+  private static let mostLines = 16
+
+  let doorbells: Doorbells
+  /// In the order of insertion.
+  private(set) var cards: [(slot: PCISlot, transport: VirtioPCI)] = []
+  private(set) var parts: [BoardPart] = []
+  /// Keyboard and pointer, while the guest has drivers for them.
+  private(set) var inputSinks: [any InputSink] = []
+  private let kvm: KVMMachine
+  private let memory: MachineMemory
+  private let routing: MessageRouting
+  private let saved: BoardArchive
+
+  init(_ kvm: KVMMachine, _ memory: MachineMemory, lock: Lock, saved: BoardArchive) throws {
+    self.kvm = kvm
+    self.memory = memory
+    self.saved = saved
+    routing = MessageRouting(kvm)
+    doorbells = try Doorbells(kvm, lock: lock)
+  }
+
+  /// Makes a card for a PCI slot, with a device from its saved state.
+  ///
+  /// - Parameter name: of its sections in saved machines.
+  func add<Device: VirtioDevice & StatefulDevice>(
+    _ name: String, at slot: PCISlot, _ make: (Device.State?) throws -> Device
+  ) throws {
+    let part = "virtio-\(name)"
+    let card = try make(try saved.state("\(part)-device"))
+    var linesLeft = Self.mostLines
+    let transport = VirtioPCI(
+      card, memory: memory, messages: MessageVectors(kvm, routing),
+      log: { line in
+        guard linesLeft > 0 else { return }
+        linesLeft -= 1
+        StandardError.report("\(line) (\(name))")
+      }, state: try saved.state(part))
+    transport.onNotifyAgain = { [weak transport, unowned doorbells] index in
+      if let transport { doorbells.ring(transport, index) }
+    }
+    try doorbells.add(transport)
+    cards.append((slot, transport))
+    if let sink = card as? any InputSink { inputSinks.append(sink) }
+    // The transport resets its device.
+    parts.append(BoardPart(part, transport))
+    parts.append(BoardPart("\(part)-device", card))
+  }
+
+  /// A restored machine's memory is filled: what was under way goes on.
+  func resume() { for (_, transport) in cards { transport.resume() } }
+}
+
+/// A line for whoever runs the machine, who is not waited for.
+enum StandardError {
+  static func report(_ line: String) {
+    guard let output = (try? FileDescriptor.standard(2)).map({ ImpatientOutput($0) }) else {
+      return
+    }
+    // Nobody is left to tell when standard error is gone.
+    _ = try? output.write(Array("carrel-vmm: \(line)\n".utf8))
+  }
+}

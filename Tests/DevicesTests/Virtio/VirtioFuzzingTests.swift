@@ -1,0 +1,15 @@
+import Devices
+import Testing
+
+@Suite struct VirtioFuzzingTests {
+  @Test("whatever a guest does to a virtio disk, a reset brings it back", arguments: 0..<8)
+  func random(seed: UInt64) {
+    var generator = SeededGenerator(seed: seed &+ 300)
+    for _ in 0..<60 {
+      let program = (0..<Int.random(in: 1...600, using: &generator)).map { _ in
+        UInt8.random(in: 0...255, using: &generator)
+      }
+      #expect(VirtioFuzzing.run(program))
+    }
+  }
+}

@@ -1,0 +1,198 @@
+import LinuxSystem
+import Machine
+import TestSupport
+import Testing
+
+@Suite("virtio disks", .needsKVM)
+struct VirtioDiskTests {
+  /// Where the guest programs keep the ring and what belongs to it.
+  private enum Place {
+    static let descriptors: UInt32 = 0x30_0000
+    static let available: UInt32 = 0x30_1000
+    static let used: UInt32 = 0x30_2000
+    static let header: UInt32 = 0x30_3000
+    static let status: UInt32 = 0x30_3100
+    static let data: UInt32 = 0x30_4000
+  }
+
+  /// Brings the disk up and leaves the base of its registers in EBX.
+  private func setUpDisk(_ program: inout GuestProgram) {
+    // Device 16 of bus 0, base address register 4, which the machine has assigned.
+    program.outLong(0xCF8, 0x8000_8020)
+    program.port(0xCFC)
+    program.emit(0xED, 0x24, 0xF0, 0x89, 0xC3)  // in eax, dx; and al, 0f0h; mov ebx, eax
+    program.outLong(0xCF8, 0x8000_8004)
+    program.outWord(0xCFC, 0x0006)
+    setByte(&program, 0x14, 0x03)
+    setLong(&program, 0x08, 1)
+    setLong(&program, 0x0C, 1)  // VERSION_1
+    setByte(&program, 0x14, 0x0B)
+    setWord(&program, 0x16, 0)
+    setWord(&program, 0x18, 8)
+    for (register, place) in [
+      (0x20, Place.descriptors), (0x28, Place.available), (0x30, Place.used),
+    ] as [(UInt32, UInt32)] {
+      setLong(&program, register, place)
+      setLong(&program, register + 4, 0)
+    }
+    setWord(&program, 0x1C, 1)
+    setByte(&program, 0x14, 0x0F)
+  }
+
+  // mov [ebx + register], value
+  private func setByte(_ program: inout GuestProgram, _ register: UInt32, _ value: UInt8) {
+    program.emit(0xC6, 0x83)
+    program.emit(word: register)
+    program.emit(value)
+  }
+
+  private func setWord(_ program: inout GuestProgram, _ register: UInt32, _ value: UInt16) {
+    program.emit(0x66, 0xC7, 0x83)
+    program.emit(word: register)
+    program.emit(UInt8(truncatingIfNeeded: value), UInt8(truncatingIfNeeded: value >> 8))
+  }
+
+  private func setLong(_ program: inout GuestProgram, _ register: UInt32, _ value: UInt32) {
+    program.emit(0xC7, 0x83)
+    program.emit(word: register)
+    program.emit(word: value)
+  }
+
+  /// Has a sector read; `number` counts the requests from 1.
+  private func read(_ program: inout GuestProgram, sector: UInt32, number: UInt32) {
+    for (index, value) in [0, 0, sector, 0].enumerated() {
+      program.store(UInt32(value), at: Place.header + UInt32(index) * 4)
+    }
+    for (index, (place, count, flags)) in [
+      (Place.header, 16, 0x0001_0001), (Place.data, 512, 0x0002_0003), (Place.status, 1, 2),
+    ].enumerated() {
+      let at = Place.descriptors + UInt32(index) * 16
+      for (word, value) in [place, 0, UInt32(count), UInt32(flags)].enumerated() {
+        program.store(value, at: at + UInt32(word) * 4)
+      }
+    }
+    program.store(0xEE, at: Place.status)
+    // All heads are 0; the index goes up.
+    program.store(number << 16, at: Place.available)
+    setWord(&program, 0x3000, 0)
+  }
+
+  /// Waits until the device gave back as many.
+  private func awaitUsed(_ program: inout GuestProgram, number: UInt32) {
+    let start = program.bytes.count
+    program.emit(0x66, 0xA1)  // mov ax, [used + 2]
+    program.emit(word: Place.used + 2)
+    program.emit(0x3C, UInt8(number))  // cmp al, number
+    program.jump(0x75, to: start)
+  }
+
+  /// Sends the status and the first four bytes read.
+  private func report(_ program: inout GuestProgram) {
+    for place in [Place.status] + (0..<4).map({ Place.data + $0 }) {
+      program.emit(0xA0)  // mov al, [place]
+      program.emit(word: place)
+      program.sendALWhenReady()
+    }
+  }
+
+  private var image: [UInt8] {
+    (0..<64).flatMap { sector in
+      Array("S\(sector / 10)\(sector % 10)!".utf8) + Array(repeating: 0, count: 508)
+    }
+  }
+
+  @Test("a guest reads sectors through PCI")
+  func read() throws {
+    var program = GuestProgram()
+    setUpDisk(&program)
+    for (number, sector) in [3, 42, 0, 63].enumerated() {
+      read(&program, sector: UInt32(sector), number: UInt32(number) + 1)
+      awaitUsed(&program, number: UInt32(number) + 1)
+      report(&program)
+    }
+    program.powerOff()
+    let guest = try TestGuest(program) { configuration, directory in
+      let path = try directory.write(image, to: "disk")
+      configuration.disks = [.init(path: path, isReadOnly: true, bus: .virtio)]
+    }
+    #expect(try guest.run() == .guestShutdown)
+    #expect(guest.output == "\0S03!\0S42!\0S00!\0S63!")
+  }
+
+  @Test("a machine saved while its disk is busy goes on with it when restored")
+  func restored() throws {
+    var program = GuestProgram()
+    program.waitForSerial()
+    setUpDisk(&program)
+    read(&program, sector: 7, number: 1)
+    program.send("r")
+    // One request after the other until there is a byte on the serial port.
+    let start = program.bytes.count
+    program.emit(0x66, 0xA1)  // mov ax, [used + 2]
+    program.emit(word: Place.used + 2)
+    program.emit(0x66, 0x3B, 0x05)  // cmp ax, [available + 2]
+    program.emit(word: Place.available + 2)
+    program.jump(0x75, to: start)
+    program.emit(0x66, 0xFF, 0x05)  // inc word [available + 2]
+    program.emit(word: Place.available + 2)
+    setWord(&program, 0x3000, 0)
+    program.port(0x3FD)
+    program.emit(0xEC, 0xA8, 0x01)  // in al, dx; test al, 1
+    program.jump(0x74, to: start)
+    report(&program)
+    program.powerOff()
+    let guest = try TestGuest(program) { configuration, directory in
+      let path = try directory.write(image, to: "disk")
+      configuration.disks = [.init(path: path, isReadOnly: true, bus: .virtio)]
+      configuration.serial = .socket(directory.path("serial"))
+    }
+    var machine = guest.machine
+    var peer = try SerialPeer(machine.configuration)
+    try peer.socket.send([1])
+    try machine.resume()
+    #expect(try peer.read(1) == Array("r".utf8))
+    for round in 0..<4 {
+      let saved = try machine.save()
+      machine.tearDown()
+      var configuration = machine.configuration
+      configuration.serial = .socket(guest.directory.path("serial\(round)"))
+      machine = try Machine(configuration, from: saved)
+      peer = try SerialPeer(configuration)
+      try machine.resume()
+    }
+    try peer.socket.send([1])
+    // The status of the request on its way may not have been overwritten yet.
+    #expect(try peer.read(5).dropFirst() == Array("S07!".utf8)[...])
+    #expect(machine.waitForEnd() == .guestShutdown)
+    machine.tearDown()
+  }
+
+  /// Writes "virtio" to the serial port and switches the machine off.
+  private static let bootSector: [UInt8] = {
+    var code: [UInt8] = []
+    for byte in "virtio".utf8 {
+      code += [0xBA, 0xF8, 0x03, 0xB0, byte, 0xEE]  // mov dx, 3F8h; mov al, byte; out dx, al
+    }
+    code += [0xBA, 0x04, 0x06, 0xB8, 0x00, 0x20, 0xEF, 0xFA, 0xF4]  // PM1 control: S5
+    return code + [UInt8](repeating: 0, count: 510 - code.count) + [0x55, 0xAA]
+  }()
+
+  @Test("SeaBIOS boots from a virtio disk, though there is an IDE disk")
+  func boots() throws {
+    let directory = try TemporaryDirectory()
+    var configuration = MachineConfiguration()
+    configuration.memory = 32 << 20
+    configuration.hasDisplay = false
+    configuration.serial = .file(directory.path("serial"))
+    let sectors = Self.bootSector + [UInt8](repeating: 0, count: (1 << 20) - 512)
+    configuration.disks = [
+      .init(path: try directory.write(sectors, to: "disk"), bus: .virtio, queues: 2),
+      .init(path: try directory.write([UInt8](repeating: 0, count: 1 << 20), to: "other")),
+    ]
+    let machine = try Machine(configuration)
+    defer { machine.tearDown() }
+    try machine.resume()
+    #expect(machine.waitForEnd() == .guestShutdown)
+    #expect(String(decoding: try directory.read("serial"), as: UTF8.self) == "virtio")
+  }
+}
