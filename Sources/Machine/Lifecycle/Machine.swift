@@ -149,11 +149,12 @@ public final class Machine: @unchecked Sendable {
       if let stuckReason {
         throw MachineError(.state, "the guest cannot go on; reset it (\(stuckReason))")
       }
+      // Before the first instruction: whoever sees the guest at work finds it running.
+      state.change { $0.status = .running }
       board.lock.withLock {
         board.clock.start()
         gate.open()
       }
-      state.change { $0.status = .running }
       announce(.resumed)
     }
   }
@@ -287,16 +288,15 @@ public final class Machine: @unchecked Sendable {
     }
     announce(.reset(origin))
     guard runs else { return }
-    board.lock.withLock {
-      board.clock.start()
-      gate.open()
-    }
-    guard wasStuck else { return }
     state.change {
       $0.status = .running
       $0.stuckReason = nil
     }
-    announce(.resumed)
+    board.lock.withLock {
+      board.clock.start()
+      gate.open()
+    }
+    if wasStuck { announce(.resumed) }
   }
 
   private func stopStuck(_ reason: String) {
