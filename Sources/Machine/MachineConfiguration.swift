@@ -9,7 +9,8 @@ public struct MachineConfiguration: Sendable {
     /// UEFI, which boots from `bootOrder`, with its variables in a file; `nil` forgets
     /// them with the machine.
     case uefi(variables: String?)
-    /// An ELF kernel, started through its PVH entry or the Linux 64-bit protocol.
+    /// An ELF kernel, started through its PVH entry or the Linux 64-bit protocol, or a
+    /// bzImage, started at its 64-bit entry or, having none, its 32-bit one.
     case kernel(path: String, initialRAMDisk: String?, commandLine: String)
     /// A raw image mapped so that it ends at 4 GiB, where the reset vector is.
     case rom(path: String)

@@ -9,7 +9,7 @@ struct Run: ParsableCommand {
     abstract: "Build a virtual PC and run it until it is switched off.",
     discussion: """
       Without --kernel the machine starts SeaBIOS, or with --firmware uefi OVMF, which boots from disks and CD-ROM in \
-      the order of --boot. With --kernel it starts that ELF kernel directly.
+      the order of --boot. With --kernel it starts that kernel directly.
 
       SIGTERM and SIGINT end the machine as pulling the plug does, after writes under \
       way are finished. The exit status is 0 when the guest switched itself off (or, \
@@ -45,7 +45,8 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Start this ELF kernel (PVH entry, or Linux's 64-bit protocol).", valueName: "elf"))
+      "Start this kernel: ELF (PVH entry, or Linux's 64-bit protocol) or bzImage (64-bit or 32-bit entry).",
+      valueName: "file"))
   var kernel: String?
 
   @Option(help: ArgumentHelp("Initial RAM disk for --kernel.", valueName: "file"))

@@ -48,6 +48,28 @@ enum BootState {
     try cpu.set(registers)
   }
 
+  /// Linux's 32-bit protocol: protected mode without paging, flat segments with selectors
+  /// 0x10 and 0x18, ESI at the boot parameters, EBP, EDI and EBX zero.
+  static func enterLinux32(
+    _ cpu: VirtualCPU, entry: UInt32, bootParameters: UInt64, descriptorTable: UInt64
+  ) throws(KVMError) {
+    var special = try cpu.specialRegisters()
+    setFlatSegments(&special, longMode: false)
+    special.gdt.base = descriptorTable
+    special.gdt.limit = 31
+    special.cr0 = 0x11
+    special.cr3 = 0
+    special.cr4 = 0
+    special.efer = 0
+    try cpu.set(special)
+    var registers = kvm_regs()
+    registers.rflags = 2
+    registers.rip = UInt64(entry)
+    registers.rsi = bootParameters
+    registers.rsp = bootParameters - 16
+    try cpu.set(registers)
+  }
+
   /// Level 4, level 3, and four directories.
   static let pageTablesSize = 6 * 4096
   static let descriptorTableSize = 32
@@ -65,11 +87,17 @@ enum BootState {
     }
     for page in UInt64(0)..<2048 { tables.append(page << 21 | 0x83) }
     try memory.write(tables.bytes, at: pageTables)
+    try writeDescriptorTable(memory, at: descriptorTable, isLong: true)
+  }
+
+  /// Code and data at the selectors that Linux wants.
+  static func writeDescriptorTable(
+    _ memory: MachineMemory, at address: UInt64, isLong: Bool
+  ) throws {
+    let code: UInt64 = isLong ? 0x00AF_9B00_0000_FFFF : 0x00CF_9B00_0000_FFFF
     var descriptors = LittleEndianBytes()
-    for descriptor: UInt64 in [0, 0, 0x00AF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF] {
-      descriptors.append(descriptor)
-    }
-    try memory.write(descriptors.bytes, at: descriptorTable)
+    for descriptor in [0, 0, code, 0x00CF_9300_0000_FFFF] { descriptors.append(descriptor) }
+    try memory.write(descriptors.bytes, at: address)
   }
 
   private static func setFlatSegments(_ special: inout kvm_sregs, longMode: Bool) {

@@ -2,7 +2,7 @@ import LinuxSystem
 
 /// A 64-bit (or 32-bit PVH) ELF program for x86, checked in full before anything
 /// of it is used.
-struct ELFImage: Sendable {
+struct ELFImage: KernelImage {
   struct Segment: Sendable {
     let address: UInt64
     let memorySize: UInt64
@@ -22,24 +22,14 @@ struct ELFImage: Sendable {
     static let note: UInt32 = 4
   }
 
-  init(path: String) throws(MachineError) {
-    let bytes: [UInt8]
-    do {
-      bytes = try Files.read(path)
-    } catch {
-      throw MachineError(.image, "the kernel \(path) could not be read", cause: error)
-    }
-    try self.init(path: path, bytes: bytes)
-  }
-
   init(path: String, bytes: [UInt8]) throws(MachineError) {
     self.path = path
     self.bytes = bytes
     guard bytes.starts(with: [0x7F, 0x45, 0x4C, 0x46]) else {
       throw MachineError(
         .image,
-        "\(path) is not an ELF file; give an uncompressed ELF kernel (vmlinux), or boot an ISO or"
-          + " a disk through the firmware")
+        "\(path) is not an ELF file, nor a bzImage; give an uncompressed ELF kernel (vmlinux) or"
+          + " Linux's bzImage, or boot an ISO or a disk through the firmware")
     }
     let reader = Reader(path: path, bytes: bytes)
     is64Bit = try reader.integer(at: 4, 1) == 2
@@ -69,6 +59,10 @@ struct ELFImage: Sendable {
     }
     self.segments = segments
     self.pvhEntry = pvhEntry
+    guard pvhEntry != nil || is64Bit else {
+      throw MachineError(
+        .image, "\(path) is a 32-bit ELF file without a PVH entry; there is no way to start it")
+    }
   }
 
   private struct ProgramHeader {
@@ -121,6 +115,26 @@ struct ELFImage: Sendable {
       at = content + (contentSize + 3) & ~3
     }
     return nil
+  }
+
+  var start: KernelStart { pvhEntry.map { .pvh($0) } ?? .linux64(entry) }
+
+  var occupied: [(address: UInt64, size: UInt64)] {
+    segments.map { ($0.address, $0.memorySize) }
+  }
+
+  /// Below what 32-bit kernels map directly.
+  var ramDiskLimit: UInt64 { 0x37FF_FFFF }
+  var commandLineLimit: Int { 0xFFFF }
+
+  /// A setup header as Linux's own kernel has it, as far as 64-bit kernels look.
+  var bootParameters: [UInt8] {
+    var page = [UInt8](repeating: 0, count: 4096)
+    page.replaceSubrange(0x1FE..<0x200, with: [0x55, 0xAA])  // boot_flag
+    page.replaceSubrange(0x202..<0x208, with: [0x48, 0x64, 0x72, 0x53, 0x0C, 0x02])  // HdrS, 2.12
+    page[0x211] = 1  // loadflags: loaded high
+    page[0x233] = 1  // kernel_alignment: 16 MiB
+    return page
   }
 
   /// Copies all segments to RAM.

@@ -5,7 +5,7 @@ import LinuxSystem
 /// A kernel, its initial RAM disk and command line, ready to be put into RAM as
 /// often as the machine is reset.
 struct KernelLoader {
-  private let image: ELFImage
+  private let image: any KernelImage
   private let ramDisk: [UInt8]
   private let commandLine: String
 
@@ -28,20 +28,30 @@ struct KernelLoader {
   }
 
   init(kernel: String, ramDisk: String?, commandLine: String) throws(MachineError) {
-    image = try ELFImage(path: kernel)
-    guard image.pvhEntry != nil || image.is64Bit else {
-      throw MachineError(
-        .image, "\(kernel) is a 32-bit ELF file without a PVH entry; there is no way to start it")
-    }
+    image = try Self.image(kernel)
     do {
       self.ramDisk = try ramDisk.map { path throws(SystemError) in try Files.read(path) } ?? []
     } catch {
       throw MachineError(.image, "the initial RAM disk could not be read", cause: error)
     }
-    guard commandLine.utf8.count < Place.commandLineLimit, !commandLine.utf8.contains(0) else {
-      throw MachineError(.configuration, "the kernel's command line is too long")
+    let limit = min(Place.commandLineLimit - 1, image.commandLineLimit)
+    guard commandLine.utf8.count <= limit, !commandLine.utf8.contains(0) else {
+      throw MachineError(
+        .configuration,
+        "the kernel's command line has \(commandLine.utf8.count) bytes; it may have \(limit)")
     }
     self.commandLine = commandLine
+  }
+
+  private static func image(_ path: String) throws(MachineError) -> any KernelImage {
+    let bytes: [UInt8]
+    do {
+      bytes = try Files.read(path)
+    } catch {
+      throw MachineError(.image, "the kernel \(path) could not be read", cause: error)
+    }
+    return LinuxImage.isOne(bytes)
+      ? try LinuxImage(path: path, bytes: bytes) : try ELFImage(path: path, bytes: bytes)
   }
 
   /// Puts everything into RAM and the first vCPU at the kernel's entry.
@@ -62,16 +72,23 @@ struct KernelLoader {
     try memory.write(anchor, at: Place.smbiosAnchor)
     try memory.write(structures, at: Place.smbiosTables)
     try memory.write(Array(commandLine.utf8) + [0], at: Place.commandLine)
-    if let entry = image.pvhEntry {
+    switch image.start {
+    case .pvh(let entry):
       try memory.write(startInfo(disk, memory.layout), at: Place.startInfo)
       try BootState.enterPVH(cpu, entry: entry, startInfo: Place.startInfo)
-    } else {
+    case .linux64(let entry):
       try memory.write(bootParameters(disk, memory.layout), at: Place.bootParameters)
       try BootState.writeLongModeTables(
         memory, pageTables: Place.pageTables, descriptorTable: Place.descriptorTable)
       try BootState.enterLinux64(
-        cpu, entry: image.entry, bootParameters: Place.bootParameters,
+        cpu, entry: entry, bootParameters: Place.bootParameters,
         pageTables: Place.pageTables, descriptorTable: Place.descriptorTable)
+    case .linux32(let entry):
+      try memory.write(bootParameters(disk, memory.layout), at: Place.bootParameters)
+      try BootState.writeDescriptorTable(memory, at: Place.descriptorTable, isLong: false)
+      try BootState.enterLinux32(
+        cpu, entry: entry, bootParameters: Place.bootParameters,
+        descriptorTable: Place.descriptorTable)
     }
   }
 
@@ -89,7 +106,7 @@ struct KernelLoader {
       ),
       ("its command line", Place.commandLine, commandLine.utf8.count + 1),
     ]
-    if image.pvhEntry != nil {
+    if case .pvh = image.start {
       taken.append(("its start information", Place.startInfo, startInfo(0..<0, layout).count))
     } else {
       taken += [
@@ -98,14 +115,14 @@ struct KernelLoader {
         ("its descriptor table", Place.descriptorTable, BootState.descriptorTableSize),
       ]
     }
-    for segment in image.segments where segment.memorySize > 0 {
+    for (address, memorySize) in image.occupied where memorySize > 0 {
       // Segments that leave RAM, or wrap around, are refused where they are loaded.
-      let last = segment.address.addingReportingOverflow(segment.memorySize - 1).partialValue
+      let last = address.addingReportingOverflow(memorySize - 1).partialValue
       for (what, start, size) in taken
-      where segment.address < start + UInt64(size) && last >= start {
+      where address < start + UInt64(size) && last >= start {
         throw MachineError(
           .image,
-          "\(image.path) has a segment at \(hexadecimal(segment.address)) to \(hexadecimal(last)),"
+          "\(image.path) has a segment at \(hexadecimal(address)) to \(hexadecimal(last)),"
             + " where the machine puts \(what), at \(hexadecimal(start)) to"
             + " \(hexadecimal(start + UInt64(size) - 1))",
           remedy: "link the kernel elsewhere, such as at 1 MiB")
@@ -116,7 +133,7 @@ struct KernelLoader {
   /// As high as it fits below what 32-bit kernels map directly.
   private func placeRAMDisk(in memory: MachineMemory, above end: UInt64) throws -> Range<UInt64> {
     guard !ramDisk.isEmpty else { return 0..<0 }
-    let limit = min(memory.layout.low, 0x3800_0000)
+    let limit = min(memory.layout.low, (image.ramDiskLimit &+ 1) & ~4095)
     let size = (UInt64(ramDisk.count) + 4095) & ~4095
     let lowest = max(PhysicalMap.shadowEnd, end)
     guard limit >= size, limit - size >= lowest else {
@@ -180,23 +197,17 @@ struct KernelLoader {
 
   /// The "zero page" (Linux, Documentation/arch/x86/zero-page.rst and boot.rst).
   private func bootParameters(_ disk: Range<UInt64>, _ layout: MemoryLayoutMap) -> [UInt8] {
-    var page = [UInt8](repeating: 0, count: 4096)
+    var page = image.bootParameters
     func put(_ value: some FixedWidthInteger, at offset: Int) {
       for index in 0..<value.bitWidth / 8 {
         page[offset + index] = UInt8(truncatingIfNeeded: value >> (index * 8))
       }
     }
     put(Place.rsdp, at: 0x070)  // acpi_rsdp_addr
-    put(UInt16(0xAA55), at: 0x1FE)  // boot_flag
-    put(UInt32(0x5372_6448), at: 0x202)  // "HdrS"
-    put(UInt16(0x020C), at: 0x206)  // protocol version
     put(UInt8(0xFF), at: 0x210)  // type_of_loader: undefined
-    put(UInt8(1), at: 0x211)  // loadflags: loaded high
     put(UInt32(truncatingIfNeeded: disk.lowerBound), at: 0x218)
     put(UInt32(truncatingIfNeeded: disk.count), at: 0x21C)
     put(UInt32(Place.commandLine), at: 0x228)
-    put(UInt32(0x100_0000), at: 0x230)  // kernel_alignment
-    put(UInt32(commandLine.utf8.count), at: 0x238)
     let map = Self.memoryMap(layout)
     put(UInt8(map.count), at: 0x1E8)
     for (index, range) in map.enumerated() {
@@ -207,6 +218,30 @@ struct KernelLoader {
     }
     return page
   }
+}
+
+/// A kernel in one of the forms that it comes in.
+protocol KernelImage: Sendable {
+  var path: String { get }
+  var start: KernelStart { get }
+  /// Memory that it takes: address and size of each part.
+  var occupied: [(address: UInt64, size: UInt64)] { get }
+  /// The last byte that an initial RAM disk may have.
+  var ramDiskLimit: UInt64 { get }
+  /// Longest command line, without its end.
+  var commandLineLimit: Int { get }
+  /// The "zero page" before the loader's own fields.
+  var bootParameters: [UInt8] { get }
+
+  /// Puts it into RAM; returns where it ends.
+  func load(into memory: MachineMemory) throws -> UInt64
+}
+
+/// How a kernel is entered, and where.
+enum KernelStart: Hashable, Sendable {
+  case pvh(UInt32)
+  case linux64(UInt64)
+  case linux32(UInt32)
 }
 
 /// Builds structures of little-endian fields.
