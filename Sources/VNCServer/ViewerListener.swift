@@ -48,11 +48,9 @@ public final class ViewerListener: Sendable {
     let start: @Sendable (Int, FileDescriptor) -> ViewerSession? = {
       [configuration] number, client in
       guard let link = try? connect() else { return nil }
-      let session = try? ViewerSession(client: client, configuration: configuration) { event in
-        if case .closed = event { ended.post(number) }
+      return try? ViewerSession(client: client, configuration: configuration, link: link) {
+        if case .closed = $0 { ended.post(number) }
       }
-      session?.attach(link)
-      return session
     }
     thread = Guarded(
       try Thread(name: "viewers") { Self.serve(descriptor, poller, ended, start) })

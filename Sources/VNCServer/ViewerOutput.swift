@@ -11,8 +11,6 @@ final class ViewerOutput {
   private static let commandToken: UInt64 = 0
   private static let linkToken: UInt64 = 1
   private static let viewerToken: UInt64 = 2
-  /// How long a new viewer waits for a picture before it gets a status screen.
-  private static let introduction: UInt64 = 400_000_000
   /// How long a picture stands still before what went out lossy is sent again.
   private static let stillness: UInt64 = 250_000_000
   /// How long the reason for the end can be read.
@@ -312,7 +310,7 @@ final class ViewerOutput {
     case .securityType(let type): feed([type])
     case .clientInit(let shared):
       if surface == nil && link != nil {
-        heldInit = ([shared], MonotonicClock.now + Self.introduction)
+        heldInit = ([shared], MonotonicClock.now + configuration.introductionTime)
       } else {
         feed([shared])
       }

@@ -12,6 +12,10 @@ public struct ViewerConfiguration: Sendable {
   /// How long a viewer may take for its handshake, in nanoseconds; `nil` where the
   /// owner sees to that.
   public var handshakeTime: UInt64?
+  /// How long a new viewer waits for the picture of a desktop that is attached before it
+  /// gets a status screen, in nanoseconds. A viewer that cannot be resized keeps the size
+  /// it gets then.
+  public var introductionTime: UInt64 = 400_000_000
 
   public init() {}
 }
@@ -52,15 +56,18 @@ public final class ViewerSession: Sendable {
 
   /// Starts serving the viewer on `client`.
   ///
-  /// - Parameter onEvent: called from the session's threads; must not block.
+  /// - Parameters:
+  ///   - link: a connection of the display link, where there is one from the start.
+  ///   - onEvent: called from the session's threads; must not block.
   public init(
-    client: FileDescriptor, configuration: ViewerConfiguration,
+    client: FileDescriptor, configuration: ViewerConfiguration, link: UnixSocket? = nil,
     onEvent: @escaping @Sendable (ViewerEvent) -> Void
   ) throws(SystemError) {
     Signal.pipe.ignore()
     try ViewerSocket.interruption.makeInterrupting()
     let commands = try Mailbox<Command>()
     self.commands = commands
+    if let link { commands.post(.use(link)) }
     let viewer = try ViewerSocket(client)
     let router = InputRouter(layout: configuration.layout)
     self.router = router
@@ -84,9 +91,6 @@ public final class ViewerSession: Sendable {
 
   /// Shows the desktop whose display link is at `path`, now or when it appears.
   public func attach(path: String) { commands.post(.attach(path: path)) }
-
-  /// Shows the desktop behind a connection of the display link.
-  public func attach(_ connection: UnixSocket) { commands.post(.use(connection)) }
 
   /// What keysyms mean from the next one on.
   public func setLayout(_ layout: KeyboardLayout) { router.setLayout(layout) }

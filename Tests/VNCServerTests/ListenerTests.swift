@@ -36,6 +36,7 @@ struct ListenerTests {
   {
     var configuration = ViewerConfiguration()
     configuration.handshakeTime = handshakeTime
+    configuration.introductionTime = 20_000_000_000
     let server = machine.server
     return try ViewerListener(at: "127.0.0.1:0", configuration: configuration) {
       try server.connect()

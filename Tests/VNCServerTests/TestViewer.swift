@@ -212,7 +212,7 @@ final class TestViewer {
         rect, Int(source[0]) << 8 | Int(source[1]), Int(source[2]) << 8 | Int(source[3]))
     case 5: try readHextile(rect)
     case 7: try skipTight(rect)
-    case 16: _ = try read(Self.number(try read(4)))
+    case 16: result.payload = try read(Self.number(try read(4)))
     case -223: resize(rect.width, rect.height)
     case -308:
       let count = Int(try read(4)[0])
@@ -345,10 +345,12 @@ struct Connection {
     let events = Guarded<[ViewerEvent]>([])
     var configuration = ViewerConfiguration()
     configuration.name = "test desk"
+    // Its picture is there: a busy host must not make the viewer start without it.
+    if scanout != nil { configuration.introductionTime = 20_000_000_000 }
     session = try ViewerSession(
-      client: theirs.descriptor, configuration: configuration
+      client: theirs.descriptor, configuration: configuration,
+      link: attached ? try machine.server.connect() : nil
     ) { event in events.change { $0.append(event) } }
-    if attached { session.attach(try machine.server.connect()) }
     (self.machine, self.events) = (machine, events)
     viewer = TestViewer(mine.descriptor)
   }
