@@ -71,6 +71,7 @@ var targets: [Target] = [
   .target(name: "CLinux"),
   .target(name: "CKVM"),
   system("CVNCServer", "libvncserver", "libvncserver-dev"),
+  .target(name: "CDeflate", linkerSettings: [.linkedLibrary("z")]),
   system("CVNCClient", "libvncclient", "libvncserver-dev"),
   system("CPixman", "pixman-1", "libpixman-1-dev"),
   // Loads its libraries itself, when they are needed.
@@ -91,7 +92,7 @@ var targets: [Target] = [
   library("Disk", ["DeviceModel", "LinuxSystem"]),
   library("Snapshot", ["DeviceModel", "LinuxSystem"]),
   library("Machine", ["KVM", "Devices", "Disk", "DisplayLink", "Snapshot", "CPNG", "CZydis"]),
-  library("VNCServer", ["DisplayLink", "CVNCServer", "CCairo"]),
+  library("VNCServer", ["DisplayLink", "CVNCServer", "CDeflate", "CCairo"]),
 
   program(
     "carrel-vmm", ["Machine", "VNCServer", "QMP", arguments], linkerSettings: selfContained),

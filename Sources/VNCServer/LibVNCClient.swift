@@ -1,3 +1,4 @@
+import CDeflate
 import CVNCServer
 import DeviceModel
 import Display
@@ -320,6 +321,8 @@ final class LibVNCClient {
     guard let client, client.pointee.sock != -1 else { return false }
     let quality = (client.pointee.turboQualityLevel, client.pointee.tightQualityLevel)
     if lossless { (client.pointee.turboQualityLevel, client.pointee.tightQualityLevel) = (-1, -1) }
+    // For the ZRLE stream, should it begin now.
+    carrel_set_default_deflate_level(Int32(clamping: client.pointee.zlibCompressLevel))
     // A copy that libvncserver may close without closing the session's.
     client.pointee.sock = dup(viewer)
     let sent = rfbSendFramebufferUpdate(client, client.pointee.modifiedRegion) != 0

@@ -38,6 +38,27 @@ struct EncodingTests {
     #expect(try viewer.run { viewer.difference(larger, machine) == 0 })
   }
 
+  /// RFC 1950 section 2.2: the second byte tells of the level, 0 … 1, 2 … 5, 6, 7 … 9.
+  @Test(
+    "ZRLE is compressed as much as the viewer asks, and moderately if it does not",
+    arguments: zip([nil, 0, 1, 3, 6, 9], [0x5E, 0x01, 0x01, 0x5E, 0x9C, 0xDA] as [UInt8]))
+  func compressionLevel(level: Int32?, header: UInt8) throws {
+    let size = scanout(320, 200)
+    let connection = try Connection(size)
+    connection.machine.paint(size)
+    let viewer = connection.viewer
+    try viewer.handshake()
+    try viewer.setEncodings([16] + (level.map { [$0 - 256] } ?? []))
+    try viewer.request(incremental: false)
+    var payload: [UInt8] = []
+    _ = try viewer.next { event in
+      guard case .update(let rects) = event else { return false }
+      payload = rects.first { $0.encoding == 16 }?.payload ?? []
+      return !payload.isEmpty
+    }
+    #expect(payload.prefix(2) == [0x78, header])
+  }
+
   @Test("JPEG comes first, and a picture that stands still becomes exact")
   func lossyThenExact() throws {
     let machine = try FakeMachine()
