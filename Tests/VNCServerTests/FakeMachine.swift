@@ -43,12 +43,12 @@ final class FakeMachine: Sendable {
       path: path, name: name, memories: [.videoMemory: shared])
     let stop = try EventDescriptor()
     let record = Guarded(Record())
+    let poller = try Poller()
+    try poller.add(server.descriptor, token: 0)
+    try poller.add(stop.descriptor, token: 1)
     (self.server, self.stop, self.record) = (server, stop, record)
     thread = Guarded(
       try Thread(name: "fake machine") {
-        guard let poller = try? Poller(), (try? poller.add(server.descriptor, token: 0)) != nil,
-          (try? poller.add(stop.descriptor, token: 1)) != nil
-        else { return }
         let handler = Handler(record)
         while let events = try? poller.wait(), !events.contains(where: { $0.token == 1 }) {
           server.process(handler)
