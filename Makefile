@@ -7,7 +7,7 @@ SWIFT_BUILD := swift build -c release
 BIN := .build/release
 DEMO_DESKTOP := build/demo-desktop/carrel-demo.elf
 
-.PHONY: help deps build desktop demo demo-smoke test check format lint layering safety bench fuzz clean
+.PHONY: help deps build desktop demo demo-smoke test check format lint layering safety bench fuzz guest-linux clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ bench: build ## measure against QEMU and floors; prints ratios
 
 fuzz: deps ## run each fuzz target for FUZZ_SECONDS (60)
 	@.ci/fuzz
+
+guest-linux: ## build the small Linux that guests are tested with (about 10 minutes, once)
+	@assets/guest-linux/build
 
 clean: ## remove everything that was built
 	rm -rf .build .build-fuzz build

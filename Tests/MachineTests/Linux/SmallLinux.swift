@@ -1,0 +1,114 @@
+import LinuxSystem
+import Machine
+import TestSupport
+import Testing
+
+/// The small Linux that `make guest-linux` builds, with its shell on the serial line.
+///
+/// It is booted once in a run; every test goes on from the state in which the shell first
+/// answered, as a boot takes minutes where kernels are interpreted.
+final class SmallLinux {
+  private static let directory = "build/guest-linux/current"
+  static let isBuilt = (try? Files.read("\(directory)/append")) != nil
+
+  let machine: Machine
+  let peer: SerialPeer
+  let events = Guarded<[MachineEvent]>([])
+  private let files: TemporaryDirectory
+
+  /// Goes on from the shell's first prompt.
+  init() throws {
+    let booted = try Self.booted.get()
+    files = try TemporaryDirectory()
+    var configuration = booted.configuration
+    configuration.serial = .socket(files.path("serial"))
+    machine = try Machine(configuration, from: booted.state)
+    machine.onEvent { [events] event in events.change { $0.append(event) } }
+    peer = try SerialPeer(configuration)
+    try machine.resume()
+  }
+
+  deinit { machine.tearDown() }
+
+  private struct Booted: Sendable {
+    let configuration: MachineConfiguration
+    let state: SavedMachine
+    let files: TemporaryDirectory
+  }
+
+  /// Disks of 1 MiB: "disk" on IDE with known contents, "virtio" empty.
+  private static let booted = Result {
+    let files = try TemporaryDirectory()
+    var configuration = MachineConfiguration()
+    configuration.memory = 128 << 20
+    configuration.serial = .socket(files.path("serial"))
+    configuration.boot = .kernel(
+      path: "\(directory)/vmlinux", initialRAMDisk: "\(directory)/initramfs",
+      commandLine: String(decoding: try Files.read("\(directory)/append"), as: UTF8.self)
+        .split(whereSeparator: \.isNewline).joined())
+    configuration.disks = [
+      .init(path: try files.write(diskContents, to: "disk")),
+      .init(
+        path: try files.write([UInt8](repeating: 0, count: 1 << 20), to: "virtio"), bus: .virtio),
+    ]
+    let machine = try Machine(configuration)
+    defer { machine.tearDown() }
+    let peer = try SerialPeer(configuration)
+    try machine.resume()
+    _ = try peer.read(until: "guest: ready\n", seconds: 900)
+    return Booted(configuration: configuration, state: try machine.save(), files: files)
+  }
+
+  static let diskContents = (0..<1 << 20).map { UInt8(truncatingIfNeeded: $0 &* 167 ^ $0 >> 9) }
+
+  /// What is on the virtio disk now.
+  static func virtioDisk() throws -> [UInt8] {
+    try booted.get().files.read("virtio")
+  }
+
+  /// What `command` writes; it must succeed.
+  func run(_ command: String) throws -> String {
+    try tell("\(command); echo END:$?")
+    let text = try peer.read(until: "END:", seconds: 120)
+    let status = try peer.read(until: "\n", seconds: 120)
+    guard status == "0" else { throw CommandFailed(command: command, status: status, output: text) }
+    return text
+  }
+
+  /// Has the shell carry out `command`, and does not wait for it.
+  func tell(_ command: String) throws {
+    try peer.socket.descriptor.writeAll(Array("\(command)\n".utf8))
+  }
+
+  struct CommandFailed: Error {
+    let command: String
+    let status: String
+    let output: String
+  }
+}
+
+extension SerialPeer {
+  /// What comes before `end`, which is taken too.
+  func read(until end: String, seconds: UInt64) throws -> String {
+    let deadline = MonotonicClock.now + seconds * 1_000_000_000
+    let poller = try Poller()
+    try poller.add(socket.descriptor, token: 0)
+    var bytes: [UInt8] = []
+    while !bytes.suffix(end.utf8.count).elementsEqual(end.utf8) {
+      let message =
+        try poller.wait(milliseconds: 1000).isEmpty ? nil : try socket.receive(capacity: 1)
+      if let message, !message.isEnd {
+        bytes += message.bytes
+      } else if message != nil || MonotonicClock.now > deadline {
+        throw NeverCame(what: "\(end) after \(String(decoding: bytes.suffix(2000), as: UTF8.self))")
+      }
+    }
+    return String(decoding: bytes.dropLast(end.utf8.count), as: UTF8.self)
+  }
+}
+
+extension Trait where Self == ConditionTrait {
+  static var needsSmallLinux: Self {
+    .enabled(if: SmallLinux.isBuilt, "needs the small Linux: 'make guest-linux' builds it")
+  }
+}

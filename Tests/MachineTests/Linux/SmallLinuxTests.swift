@@ -1,0 +1,79 @@
+import Glibc
+import LinuxSystem
+import Machine
+import TestSupport
+import Testing
+
+@Suite("The small Linux", .needsKVM, .needsSmallLinux, .serialized)
+struct SmallLinuxTests {
+  @Test("finds its devices, and drives them with the drivers it has")
+  func devices() throws {
+    let linux = try SmallLinux()
+    let drivers = try linux.run("ls /sys/bus/pci/drivers/*/ | grep -E '^[/0]'")
+    for (driver, device) in [
+      ("bochs-drm", "0000:00:02.0"), ("ata_piix", "0000:00:01.1"), ("virtio-pci", "0000:00:10.0"),
+    ] {
+      let list = drivers.split(separator: "/sys/").first { $0.contains("/\(driver)/:") } ?? ""
+      #expect(list.contains(device), "\(driver): \(drivers)")
+    }
+    let inputs = try linux.run("grep Name /proc/bus/input/devices")
+    for name in ["AT ", "VirtualPS/2 VMware VMMouse", "Power Button", "Sleep Button"] {
+      #expect(inputs.contains(name), "\(inputs)")
+    }
+  }
+
+  /// Lines of the kernel's log that are not as they should be, and why they may be there.
+  private static let tolerated: [(text: String, reason: String)] = [
+    ("TSC doesn't count with P0 frequency", "KVM's HWCR of AMD processors has no TscFreqSel"),
+    ("Processor Platform Limit event detected", "said at start of a kernel without CPUfreq"),
+    ("Consider compiling CPUfreq support", "the same"),
+  ]
+
+  @Test("its kernel warns of nothing but what is known")
+  func warnings() throws {
+    let linux = try SmallLinux()
+    let log = try linux.run("dmesg -r | grep -E '^<[0-4]>'; true")
+    for line in log.split(separator: "\n") {
+      let isKnown = Self.tolerated.contains { line.contains($0.text) }
+      #expect(isKnown, "\(line)")
+    }
+  }
+
+  @Test("copies a disk from IDE to virtio, and the host finds it there")
+  func disks() throws {
+    let linux = try SmallLinux()
+    _ = try linux.run("dd if=/dev/sda of=/dev/vda bs=64k conv=fsync 2>&1")
+    #expect(try SmallLinux.virtioDisk() == SmallLinux.diskContents)
+  }
+
+  @Test("switches itself off when told to")
+  func ends() throws {
+    let linux = try SmallLinux()
+    try linux.tell("poweroff -f")
+    #expect(linux.machine.waitForEnd() == .guestShutdown)
+  }
+
+  @Test("starts anew when told to")
+  func reboots() throws {
+    let linux = try SmallLinux()
+    try linux.tell("reboot -f")
+    let isReset = linux.events.wait(until: {
+      $0.contains { if case .reset(.guest) = $0 { true } else { false } }
+    }) { _ in true }
+    #expect(isReset)
+  }
+
+  @Test("is told of the power button")
+  func powerButton() throws {
+    let linux = try SmallLinux()
+    // struct input_event: a time of 16 bytes, type, code, value.
+    try linux.tell(
+      "for f in /sys/class/input/event*; do grep -q 'Power Button' $f/device/name &&"
+        + " exec 3</dev/input/${f##*/}; done; echo waits;"
+        + " head -c 24 <&3 | od -An -tu2 -j16 -N4; echo END:$?")
+    _ = try linux.peer.read(until: "waits\n", seconds: 120)
+    try linux.machine.pressPowerButton()
+    let event = try linux.peer.read(until: "END:", seconds: 120)
+    #expect(event.split(whereSeparator: \.isWhitespace) == ["1", "116"], "EV_KEY, KEY_POWER")
+  }
+}
