@@ -9,13 +9,7 @@ enum BootState {
   /// PVH: 32-bit protected mode without paging, flat segments, EBX at the start
   /// information (Xen, misc/pvh.pandoc).
   static func enterPVH(_ cpu: VirtualCPU, entry: UInt32, startInfo: UInt64) throws(KVMError) {
-    var special = try cpu.specialRegisters()
-    setFlatSegments(&special, longMode: false)
-    special.cr0 = 0x11
-    special.cr3 = 0
-    special.cr4 = 0
-    special.efer = 0
-    try cpu.set(special)
+    try setProtectedMode(cpu)
     var registers = kvm_regs()
     registers.rflags = 2
     registers.rip = UInt64(entry)
@@ -31,8 +25,7 @@ enum BootState {
   ) throws(KVMError) {
     var special = try cpu.specialRegisters()
     setFlatSegments(&special, longMode: true)
-    special.gdt.base = descriptorTable
-    special.gdt.limit = 31
+    setDescriptorTable(&special, descriptorTable)
     special.idt.base = 0
     special.idt.limit = 0
     special.cr0 = 0x8000_0011
@@ -40,12 +33,7 @@ enum BootState {
     special.cr4 = 0x20
     special.efer = 0x500
     try cpu.set(special)
-    var registers = kvm_regs()
-    registers.rflags = 2
-    registers.rip = entry
-    registers.rsi = bootParameters
-    registers.rsp = bootParameters - 16
-    try cpu.set(registers)
+    try setLinuxRegisters(cpu, entry: entry, bootParameters: bootParameters)
   }
 
   /// Linux's 32-bit protocol: protected mode without paging, flat segments with selectors
@@ -53,18 +41,36 @@ enum BootState {
   static func enterLinux32(
     _ cpu: VirtualCPU, entry: UInt32, bootParameters: UInt64, descriptorTable: UInt64
   ) throws(KVMError) {
+    try setProtectedMode(cpu, descriptorTable: descriptorTable)
+    try setLinuxRegisters(cpu, entry: UInt64(entry), bootParameters: bootParameters)
+  }
+
+  /// Without paging, flat segments.
+  private static func setProtectedMode(
+    _ cpu: VirtualCPU, descriptorTable: UInt64? = nil
+  ) throws(KVMError) {
     var special = try cpu.specialRegisters()
     setFlatSegments(&special, longMode: false)
-    special.gdt.base = descriptorTable
-    special.gdt.limit = 31
+    if let descriptorTable { setDescriptorTable(&special, descriptorTable) }
     special.cr0 = 0x11
     special.cr3 = 0
     special.cr4 = 0
     special.efer = 0
     try cpu.set(special)
+  }
+
+  private static func setDescriptorTable(_ special: inout kvm_sregs, _ address: UInt64) {
+    special.gdt.base = address
+    special.gdt.limit = UInt16(descriptorTableSize - 1)
+  }
+
+  /// What both of Linux's protocols have in the general registers: the others are zero.
+  private static func setLinuxRegisters(
+    _ cpu: VirtualCPU, entry: UInt64, bootParameters: UInt64
+  ) throws(KVMError) {
     var registers = kvm_regs()
     registers.rflags = 2
-    registers.rip = UInt64(entry)
+    registers.rip = entry
     registers.rsi = bootParameters
     registers.rsp = bootParameters - 16
     try cpu.set(registers)

@@ -77,7 +77,9 @@ struct LinuxImage: KernelImage {
     let fixed = number(Field.code32Start, 4)
     loadAddress = isRelocatable && preferred != 0 ? preferred : fixed
     guard loadAddress >= PhysicalMap.shadowEnd, loadAddress < PhysicalMap.lowLimit else {
-      throw problem("it wants to lie at \(hexadecimal(loadAddress)); give one that lies at 1 MiB")
+      throw problem(
+        "it wants to lie at \(hexadecimal(loadAddress)), not at 1 MiB or above; boot it from a disk"
+          + " or CD-ROM with a loader, through the firmware")
     }
     runtimeSize = max(field(Field.initialSize, 4) ?? 0, UInt64(kernel.count))
     has64BitEntry = (field(Field.longFlags, 2) ?? 0) & 1 != 0 && kernel.count > 0x200

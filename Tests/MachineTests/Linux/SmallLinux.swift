@@ -16,7 +16,7 @@ final class SmallLinux {
   let events = Guarded<[MachineEvent]>([])
   private let files: TemporaryDirectory
 
-  /// Goes on from the shell's first prompt.
+  /// Goes on from where the shell was ready.
   init() throws {
     let booted = try Self.booted.get()
     files = try TemporaryDirectory()
@@ -44,8 +44,7 @@ final class SmallLinux {
     configuration.serial = .socket(files.path("serial"))
     configuration.boot = .kernel(
       path: "\(directory)/vmlinux", initialRAMDisk: "\(directory)/initramfs",
-      commandLine: String(decoding: try Files.read("\(directory)/append"), as: UTF8.self)
-        .split(whereSeparator: \.isNewline).joined())
+      commandLine: String(decoding: try Files.read("\(directory)/append"), as: UTF8.self))
     configuration.disks = [
       .init(path: try files.write(diskContents, to: "disk")),
       .init(
