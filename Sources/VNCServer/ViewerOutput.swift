@@ -43,6 +43,8 @@ final class ViewerOutput {
   private var lossy = Region()
   private var copies = CopyDetector()
   private var lastChange: UInt64 = 0
+  /// What was brought up to date in the frame while the viewer was busy, and when.
+  private var captured: (region: Region, time: UInt64)?
 
   // The viewer.
   private var client: LibVNCClient?
@@ -291,6 +293,24 @@ final class ViewerOutput {
     return frame.update(from: FrameSource(fitted.fitted), damage: changed)
   }
 
+  /// Marks for the viewer what changed since the frame was last brought up to date.
+  private func markChanges(_ client: LibVNCClient) {
+    guard !damage.isEmpty else { return }
+    let changed = updateFrame(client)
+    guard !changed.isEmpty else { return }
+    client.markModified(changed)
+    lastChange = MonotonicClock.now
+  }
+
+  /// Takes the picture while it is whole, although the viewer is still busy: when it asks
+  /// for the next one, the guest may be in the middle of another.
+  private func capture(_ client: LibVNCClient) {
+    guard !damage.isEmpty else { return }
+    let region = captured.map { damage.union($0.region) } ?? damage
+    markChanges(client)
+    captured = (region, MonotonicClock.now)
+  }
+
   // MARK: The viewer
 
   private func take(_ message: ClientMessage) {
@@ -400,6 +420,7 @@ final class ViewerOutput {
     }
     let isWanted = mayStart(client)
     while !isFinished && mayStart(client) && update(client) {}
+    if !isFinished { capture(client) }
     // Also when that answered the request: a viewer that asks for the whole screen
     // each time is answered at once, and must not see the same picture for ever.
     if !hasAsked && isAttached && surface != nil && isWanted {
@@ -433,13 +454,11 @@ final class ViewerOutput {
   /// Sends one update if there is anything to send; `false` if there was not.
   private func update(_ client: LibVNCClient) -> Bool {
     var lossless = false
-    if !damage.isEmpty {
-      let changed = updateFrame(client)
-      if !changed.isEmpty {
-        client.markModified(changed)
-        lastChange = MonotonicClock.now
-      }
+    if let captured, MonotonicClock.now >= captured.time + configuration.freshness {
+      damage.formUnion(captured.region)
     }
+    captured = nil
+    markChanges(client)
     router.isCursorPainted = client.paintsCursor
     if router.isCursorPainted {
       let position = router.pointerPosition

@@ -16,6 +16,9 @@ public struct ViewerConfiguration: Sendable {
   /// gets a status screen, in nanoseconds. A viewer that cannot be resized keeps the size
   /// it gets then.
   public var introductionTime: UInt64 = 400_000_000
+  /// How long a picture that was taken while the viewer was busy is as good as a new one,
+  /// in nanoseconds.
+  public var freshness: UInt64 = 25_000_000
 
   public init() {}
 }

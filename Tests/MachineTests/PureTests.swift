@@ -1,3 +1,5 @@
+import DeviceModel
+import Display
 import Machine
 import Testing
 
@@ -36,31 +38,31 @@ struct PollScheduleTests {
   @Test("it looks again soon while the picture changes, ever later while it does not")
   func slowing() {
     var schedule = PollSchedule()
-    schedule.looked(at: 1_000_000_000, sawChange: true)
+    schedule.looked(at: 1_000_000_000, .change)
     var now = schedule.next(after: 1_000_000_000)
     #expect(now - 1_000_000_000 == PollSchedule.whileChanging)
     var last: UInt64 = 0
     for _ in 0..<20 {
-      schedule.looked(at: now, sawChange: false)
+      schedule.looked(at: now, .stillness)
       let delay = schedule.next(after: now) - now
       #expect(delay >= last)
       (last, now) = (delay, now + delay)
     }
     #expect(last == PollSchedule.slowest)
-    schedule.looked(at: now, sawChange: true)
+    schedule.looked(at: now, .change)
     #expect(schedule.next(after: now) - now == PollSchedule.whileChanging)
   }
 
   @Test("input makes it look at once, and often for a while")
   func input() {
     var schedule = PollSchedule()
-    for _ in 0..<20 { schedule.looked(at: 1_000_000_000, sawChange: false) }
+    for _ in 0..<20 { schedule.looked(at: 1_000_000_000, .stillness) }
     schedule.inputArrived(at: 1_010_000_000)
     #expect(schedule.next(after: 1_010_000_000) <= 1_010_000_000)
-    schedule.looked(at: 1_010_000_000, sawChange: false)
+    schedule.looked(at: 1_010_000_000, .stillness)
     #expect(schedule.next(after: 1_010_000_000) - 1_010_000_000 == PollSchedule.afterInput)
     let over = 1_010_000_000 + PollSchedule.inputWindow
-    schedule.looked(at: over, sawChange: false)
+    schedule.looked(at: over, .stillness)
     #expect(schedule.next(after: over) - over > PollSchedule.afterInput)
   }
 
@@ -69,7 +71,7 @@ struct PollScheduleTests {
     var schedule = PollSchedule()
     var now: UInt64 = 1_000_000_000
     schedule.inputArrived(at: now)
-    for _ in 0..<20 { schedule.looked(at: now, sawChange: false) }
+    for _ in 0..<20 { schedule.looked(at: now, .stillness) }
     #expect(!schedule.isStill(at: now))
     now += PollSchedule.inputWindow
     #expect(schedule.isStill(at: now))
@@ -78,11 +80,63 @@ struct PollScheduleTests {
     #expect(schedule.next(after: now) - now == PollSchedule.whileChanging)
   }
 
+  @Test("a picture that is being drawn is looked at again at once")
+  func drawing() {
+    var schedule = PollSchedule()
+    schedule.looked(at: 1_000_000_000, .drawing)
+    #expect(schedule.next(after: 1_000_000_000) - 1_000_000_000 == PollSchedule.whileDrawing)
+    schedule.looked(at: 1_001_000_000, .stillness)
+    #expect(schedule.next(after: 1_001_000_000) - 1_001_000_000 == PollSchedule.whileChanging)
+  }
+
   @Test("a picture that nobody looked at for long is stale")
   func stale() {
     var schedule = PollSchedule()
-    schedule.looked(at: 1_000_000_000, sawChange: true)
+    schedule.looked(at: 1_000_000_000, .change)
     #expect(!schedule.isStale(at: 1_000_000_001))
     #expect(schedule.isStale(at: 1_000_000_001 + PollSchedule.slowest))
+  }
+}
+
+@Suite("What is kept back of a picture being drawn")
+struct PictureHoldTests {
+  private let area = 1024 * 768
+  private let top = Region(Rect(x: 0, y: 0, width: 1024, height: 400))
+  private let bottom = Region(Rect(x: 0, y: 400, width: 1024, height: 368))
+  private let key = Region(Rect(x: 10, y: 500, width: 16, height: 32))
+
+  @Test("an echoed key is shown at once")
+  func small() {
+    var hold = PictureHold()
+    #expect(hold.take(key, area: area, at: 5) == key)
+    #expect(!hold.isHolding)
+  }
+
+  @Test("halves of a picture are shown as one, once nothing more comes")
+  func whole() {
+    var hold = PictureHold()
+    #expect(hold.take(top, area: area, at: 5).isEmpty)
+    #expect(hold.take(bottom, area: area, at: 1_000_005).isEmpty)
+    #expect(hold.isHolding)
+    #expect(hold.take(Region(), area: area, at: 2_000_005) == top.union(bottom))
+    #expect(!hold.isHolding)
+    #expect(hold.take(Region(), area: area, at: 3_000_005).isEmpty)
+  }
+
+  @Test("small damage ends the wait and comes along")
+  func smallAfterLarge() {
+    var hold = PictureHold()
+    #expect(hold.take(top, area: area, at: 5).isEmpty)
+    #expect(hold.take(key, area: area, at: 1_000_005) == top.union(key))
+  }
+
+  @Test("a guest that draws without a pause is shown all the same")
+  func bounded() {
+    var hold = PictureHold()
+    #expect(hold.take(top, area: area, at: 5).isEmpty)
+    #expect(hold.take(top, area: area, at: 4 + PictureHold.longest).isEmpty)
+    #expect(hold.take(bottom, area: area, at: 5 + PictureHold.longest) == top.union(bottom))
+    #expect(hold.take(bottom, area: area, at: 6 + PictureHold.longest).isEmpty)
+    #expect(hold.release() == bottom)
   }
 }

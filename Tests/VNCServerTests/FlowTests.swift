@@ -65,6 +65,55 @@ struct FlowTests {
     #expect(connection.isExact(size))
   }
 
+  /// Passes once the session has seen whatever was sent to it before.
+  private func synchronise(_ viewer: TestViewer) throws {
+    // The second fence is answered in a round of the session after the one that saw the rest.
+    for round in [1, 2] as [UInt8] {
+      try viewer.fence(0x8000_0000, [round])
+      _ = try viewer.next { $0 == .fence(flags: 0, payload: [round]) }
+    }
+  }
+
+  /// Has the session take `early` while its viewer is busy, then the guest draw `later`, of
+  /// which nobody is told, and the viewer ask for an update only then.
+  private func ask(freshness: UInt64, early: UInt32, later: UInt32) throws -> TestViewer {
+    let size = scanout(320, 200)
+    let connection = try Connection(size, freshness: freshness)
+    let (machine, viewer) = (connection.machine, connection.viewer)
+    let area = Rect(x: 64, y: 32, width: 64, height: 16)
+    try viewer.handshake()
+    try viewer.setEncodings([0])
+    while !machine.server.wantsDamage {
+      try viewer.request()
+      try synchronise(viewer)
+    }
+    try viewer.request()
+    try synchronise(viewer)
+    // With the answer to that on its way, the session asks for what comes after it.
+    machine.fill(size, area, 0xABCDEF)
+    while viewer.pixel(70, 33) != 0xABCDEF { _ = try viewer.next() }
+    while !machine.server.wantsDamage { try synchronise(viewer) }
+    machine.fill(size, area, early)
+    try synchronise(viewer)
+    for x in 64..<128 { machine.set(size, x: x, y: 40, later) }
+    try viewer.request()
+    _ = try viewer.next { if case .update = $0 { true } else { false } }
+    #expect(viewer.pixel(70, 33) == early)
+    return viewer
+  }
+
+  @Test("a busy viewer gets the picture as it was when it was whole")
+  func wholePictures() throws {
+    let viewer = try ask(freshness: 60_000_000_000, early: 0x112233, later: 0x445566)
+    #expect(viewer.pixel(70, 40) == 0x112233)
+  }
+
+  @Test("a viewer that was busy for long gets the picture of now")
+  func stalePictures() throws {
+    let viewer = try ask(freshness: 0, early: 0x112233, later: 0x445566)
+    #expect(viewer.pixel(70, 40) == 0x445566)
+  }
+
   @Test("with fences, an update waits for the answer to the last")
   func fencePacing() throws {
     let size = scanout(640, 480)

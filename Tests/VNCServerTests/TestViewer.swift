@@ -338,7 +338,10 @@ struct Connection {
   let viewer: TestViewer
   let events: Guarded<[ViewerEvent]>
 
-  init(_ scanout: Scanout?, machine: FakeMachine? = nil, attached: Bool = true) throws {
+  init(
+    _ scanout: Scanout?, machine: FakeMachine? = nil, attached: Bool = true,
+    freshness: UInt64? = nil
+  ) throws {
     let machine = try machine ?? FakeMachine()
     if let scanout { machine.server.publish(scanout) }
     let (mine, theirs) = try UnixSocket.pair(kind: .stream)
@@ -347,6 +350,7 @@ struct Connection {
     configuration.name = "test desk"
     // Its picture is there: a busy host must not make the viewer start without it.
     if scanout != nil { configuration.introductionTime = 20_000_000_000 }
+    if let freshness { configuration.freshness = freshness }
     session = try ViewerSession(
       client: theirs.descriptor, configuration: configuration,
       link: attached ? try machine.server.connect() : nil

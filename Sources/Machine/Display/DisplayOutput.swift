@@ -7,8 +7,8 @@ import LinuxSystem
 /// A machine's screen for displays: watches the picture on a thread of its own
 /// while some display waits for changes, and takes displays' input.
 public final class DisplayOutput: @unchecked Sendable {
-  // SAFETY: `schedule` and `rest` belong to the thread, `shown` to `looking`; the adapter is
-  // used under the board's lock; all else is immutable or thread-safe itself.
+  // SAFETY: `schedule` and `rest` belong to the thread, `shown` and `hold` to `looking`; the
+  // adapter is used under the board's lock; all else is immutable or thread-safe itself.
   private let machine: Machine
   private let adapter: VGA
   private let link: DisplayLinkServer
@@ -23,6 +23,7 @@ public final class DisplayOutput: @unchecked Sendable {
   /// Held while the picture is looked at, so that damage is published in order.
   private let looking = Lock()
   private var shown: Scanout?
+  private var hold = PictureHold()
 
   /// - Parameter path: where displays connect; `nil` for displays of this process
   ///   only, which call `connect`.
@@ -90,8 +91,8 @@ public final class DisplayOutput: @unchecked Sendable {
     }
     let now = MonotonicClock.now
     if link.wantsDamage && schedule.next(after: now) <= now {
-      let sawChange = look(resting: schedule.isStill(at: now))
-      schedule.looked(at: now, sawChange: sawChange)
+      let seen = look(resting: schedule.isStill(at: now), holding: true)
+      schedule.looked(at: now, seen)
     }
   }
 
@@ -105,10 +106,11 @@ public final class DisplayOutput: @unchecked Sendable {
 
   /// Brings the picture up to date and tells displays. Any thread.
   ///
-  /// - Parameter resting: let the picture rest if it has not changed; display thread.
-  /// - Returns: whether anything had changed.
+  /// - Parameters:
+  ///   - resting: let the picture rest if it has not changed; display thread.
+  ///   - holding: keep back a picture that is being drawn; display thread.
   @discardableResult
-  private func look(resting: Bool = false) -> Bool {
+  private func look(resting: Bool = false, holding: Bool = false) -> PollSchedule.Sight {
     looking.withLock {
       let update = machine.board.lock.withLock { () -> ScanoutUpdate in
         let update = refresh(draining: true)
@@ -122,12 +124,16 @@ public final class DisplayOutput: @unchecked Sendable {
       }
       if update.scanout != shown {
         shown = update.scanout
+        _ = hold.release()
         link.publish(update.scanout)
-        return true
+        return .change
       }
-      guard !update.damage.isEmpty else { return false }
-      link.publish(damage: Region(update.damage))
-      return true
+      let damage = hold.take(
+        Region(update.damage), area: update.scanout.width * update.scanout.height,
+        at: MonotonicClock.now)
+      let told = holding ? damage : damage.union(hold.release())
+      if !told.isEmpty { link.publish(damage: told) }
+      return hold.isHolding ? .drawing : told.isEmpty ? .stillness : .change
     }
   }
 

@@ -6,8 +6,16 @@
 package struct PollSchedule {
   package static let afterInput: UInt64 = 1_000_000
   package static let inputWindow: UInt64 = 60_000_000
+  package static let whileDrawing: UInt64 = 1_000_000
   package static let whileChanging: UInt64 = 4_000_000
   package static let slowest: UInt64 = 60_000_000
+
+  /// What a look showed.
+  package enum Sight {
+    case stillness, change
+    /// A picture of which only a part may be there yet.
+    case drawing
+  }
 
   private var interval = whileChanging
   private var lastLook: UInt64 = 0
@@ -31,9 +39,14 @@ package struct PollSchedule {
   /// of the next change than to look for it.
   package func isStill(at now: UInt64) -> Bool { interval == Self.slowest && now >= inputEnds }
 
-  package mutating func looked(at now: UInt64, sawChange: Bool) {
+  package mutating func looked(at now: UInt64, _ sight: Sight) {
     lastLook = now
-    interval = sawChange ? Self.whileChanging : min(interval * 2, Self.slowest)
+    interval =
+      switch sight {
+      case .drawing: Self.whileDrawing
+      case .change: Self.whileChanging
+      case .stillness: min(max(interval * 2, Self.whileChanging), Self.slowest)
+      }
   }
 
   /// Whether nobody has looked for longer than anybody would wait.
