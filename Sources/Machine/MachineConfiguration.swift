@@ -43,6 +43,33 @@ public struct MachineConfiguration: Sendable {
     }
   }
 
+  /// A virtio network card.
+  public struct Network: Hashable, Sendable {
+    /// What its cable leads to.
+    public enum Backend: Hashable, Sendable {
+      /// Nothing: the link is down.
+      case none
+      /// This host's network through passt, without rights of its own.
+      case user
+      /// A TAP interface of this host, for bridges.
+      case tap(String)
+      /// A Unix stream socket that speaks passt's protocol.
+      case socket(String)
+    }
+
+    public var backend: Backend
+    /// `nil` for one that follows from the machine's UUID.
+    public var address: MACAddress?
+    /// Pairs of queues.
+    public var queues: Int
+
+    public init(_ backend: Backend, address: MACAddress? = nil, queues: Int = 1) {
+      self.backend = backend
+      self.address = address
+      self.queues = queues
+    }
+  }
+
   public enum BootDevice: Character, Hashable, Sendable {
     case disk = "c"
     case cdrom = "d"
@@ -114,6 +141,7 @@ public struct MachineConfiguration: Sendable {
   /// Video memory in bytes: a power of two from 1 MiB.
   public var videoMemory = 16 << 20
   public var serial = Serial.none
+  public var networks: [Network] = []
   /// Whether there is a virtio entropy device.
   public var hasEntropy = true
   public var firmwareFiles: [FirmwareFile] = []
@@ -161,7 +189,21 @@ public struct MachineConfiguration: Sendable {
       }
     }
     try validateDisks()
+    try validateNetworks()
   }
+
+  private func validateNetworks() throws(MachineError) {
+    guard networks.count <= Board.VirtioSlot.maximumNetworks else {
+      throw MachineError(
+        .configuration, "there is room for \(Board.VirtioSlot.maximumNetworks) network cards")
+    }
+    for network in networks where !(1...VirtioNet.maximumPairs).contains(network.queues) {
+      throw MachineError(
+        .configuration,
+        "\(network.queues) pairs of queues cannot be: give 1 to \(VirtioNet.maximumPairs)")
+    }
+  }
+
   private func validateDisks() throws(MachineError) {
     guard disks.filter({ $0.bus == .ide }).count <= 3 else {
       throw MachineError(

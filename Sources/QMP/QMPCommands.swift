@@ -63,6 +63,7 @@ enum QMPCommands {
     "input-send-event": inputSendEvent,
     "human-monitor-command": humanMonitorCommand,
     "eject": eject,
+    "set_link": setLink,
     "blockdev-change-medium": changeMedium,
   ]
 

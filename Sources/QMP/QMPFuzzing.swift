@@ -45,6 +45,7 @@ package enum QMPFuzzing {
     let drives: [QMPDrive] = []
     func injectNMI() throws(QMPError) {}
     func eject(_ drive: String, force: Bool) throws(QMPError) {}
+    func setLink(_ card: String, isUp: Bool) throws(QMPError) {}
     func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError) {}
   }
 }

@@ -1,4 +1,4 @@
-/// Commands about processors and drives.
+/// Commands about processors, drives and network cards.
 extension QMPCommands {
   /// QMP type `CpuInfoFast`: the cores of one socket.
   static func processors(of machine: any QMPMachine) -> JSON {
@@ -52,6 +52,18 @@ extension QMPCommands {
     let force = try arguments.optionalBoolean("force") ?? false
     try arguments.end()
     try machine.eject(drive, force: force)
+    return [:]
+  }
+
+  @Sendable static func setLink(
+    arguments: inout QMPArguments, _: inout QMPInputTranslator, machine: any QMPMachine
+  ) throws(QMPError) -> JSON {
+    let name = try arguments.string("name")
+    guard let isUp = try arguments.optionalBoolean("up") else {
+      throw QMPError(.generic, "Parameter 'up' is missing")
+    }
+    try arguments.end()
+    try machine.setLink(name, isUp: isUp)
     return [:]
   }
 

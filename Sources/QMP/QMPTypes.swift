@@ -170,6 +170,8 @@ package protocol QMPMachine: AnyObject {
   func injectNMI() throws(QMPError)
   /// Opens the tray of the removable drive of that name, and takes the medium out.
   func eject(_ drive: String, force: Bool) throws(QMPError)
+  /// Plugs the cable of a network card (`net0`, …) in, or pulls it.
+  func setLink(_ card: String, isUp: Bool) throws(QMPError)
   /// Puts an image into it, in place of what is there.
   func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError)
 }

@@ -108,6 +108,12 @@ final class MachineController: QMPMachine, Sendable {
   }
 
   /// There is one drive that is removable: the CD-ROM.
+  func setLink(_ card: String, isUp: Bool) throws(QMPError) {
+    guard machine.setLink(card, isUp: isUp) else {
+      throw QMPError(.generic, "Device '\(card)' not found")
+    }
+  }
+
   func eject(_ drive: String, force: Bool) throws(QMPError) {
     try perform { () throws(MachineError) in try machine.eject(force: force) }
   }

@@ -100,6 +100,15 @@ struct Run: ParsableCommand {
   var firmwareFiles: [FirmwareFileArgument] = []
 
   @Option(
+    help: ArgumentHelp(
+      """
+      A virtio network card, up to four: on this host's network through passt (user), a TAP \
+      interface, a socket that speaks passt's protocol, or without a cable (none).
+      """, valueName: "user|tap:name|socket:path|none[,mac=address][,queues=n]"),
+    transform: NetworkArgument.init(parsing:))
+  var net: [NetworkArgument] = []
+
+  @Option(
     help: ArgumentHelp("Show the screen to VNC viewers that connect here.", valueName: "host:port"))
   var vnc: ListenAddress?
 
@@ -215,6 +224,7 @@ struct Run: ParsableCommand {
     }
     configuration.disks = disk.map(\.disk)
     configuration.cdrom = cdrom
+    configuration.networks = net.map(\.network)
     configuration.hasEntropy = !noEntropy
     if let boot { configuration.bootOrder = boot.devices }
     configuration.hasDisplay = vga == .std

@@ -42,6 +42,7 @@ final class FakeQMPMachine: QMPMachine {
 
   func injectNMI() throws(QMPError) { try note("nmi") }
   func eject(_ drive: String, force: Bool) throws(QMPError) { try note("eject \(drive) \(force)") }
+  func setLink(_ card: String, isUp: Bool) throws(QMPError) { try note("link \(card) \(isUp)") }
 
   func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError) {
     try note("medium \(drive) \(path) \(force)")

@@ -118,6 +118,9 @@ int clinux_send_queue(int fd);
 int clinux_shutdown(int fd);
 int clinux_set_send_buffer(int fd, int bytes);
 
+/// A TAP interface's frames: attaches to the interface, which is made if there is none.
+int clinux_tap_open(const char *name);
+
 // Terminals.
 /// Puts a terminal into raw input; `saved` gets what it was. With `keep_interrupt` its
 /// interrupt character still sends SIGINT, and output is still processed. 1 when done;

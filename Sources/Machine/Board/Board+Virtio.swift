@@ -11,11 +11,15 @@ extension Board {
     /// Disks from here on.
     static let disks = 16
     static let maximumDisks = 8
+    /// Network cards from here on.
+    static let networks = 24
+    static let maximumNetworks = 4
   }
 
   /// Every virtio device of the machine, one line each.
   static func addVirtioDevices(
-    to cards: VirtioCards, _ configuration: MachineConfiguration, _ drives: Drives
+    to cards: VirtioCards, _ configuration: MachineConfiguration, _ drives: Drives,
+    _ cables: [NetworkLink?]
   ) throws {
     try cards.add("keyboard", at: VirtioSlot.keyboard) { VirtioInput(.keyboard, state: $0) }
     try cards.add("tablet", at: VirtioSlot.tablet) { VirtioInput(.tablet, state: $0) }
@@ -27,6 +31,14 @@ extension Board {
     for (index, disk) in drives.virtioDisks.enumerated() {
       try cards.add("disk\(index)", at: PCISlot(device: VirtioSlot.disks + index)) {
         VirtioBlock(backend: disk.image, serial: disk.serial, queues: disk.queues, state: $0)
+      }
+    }
+    for (index, network) in configuration.networks.enumerated() {
+      let address = network.address ?? .derived(from: configuration.uuid, card: index)
+      try cards.add("net\(index)", at: PCISlot(device: VirtioSlot.networks + index)) {
+        VirtioNet(
+          address: address.bytes, pairs: network.queues,
+          backend: index < cables.count ? cables[index] : nil, state: $0)
       }
     }
   }

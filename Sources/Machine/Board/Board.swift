@@ -53,7 +53,7 @@ final class Board {
   ///   contents included: drives that were saved in mid-transfer go on at once.
   init(
     _ configuration: MachineConfiguration, lock: Lock, serial line: (any CharacterBackend)?,
-    saved: BoardArchive = BoardArchive(), livedNanoseconds: UInt64 = 0
+    cables: [NetworkLink?] = [], saved: BoardArchive = BoardArchive(), livedNanoseconds: UInt64 = 0
   ) throws {
     self.lock = lock
     self.configuration = configuration
@@ -203,7 +203,7 @@ final class Board {
 
     // Virtio devices, which sit on PCI alone.
     virtio = try VirtioCards(kvm, memory, lock: lock, saved: saved)
-    try Self.addVirtioDevices(to: virtio, configuration, drives)
+    try Self.addVirtioDevices(to: virtio, configuration, drives, cables)
     input.sinks = virtio.inputSinks + [pointer, keyboardController]
     addresses.onRegisters = { [unowned virtio] target, base in
       if let target = target as? any DoorbellTarget { virtio.doorbells.moved(target, to: base) }

@@ -15,6 +15,8 @@ final class VirtioCards {
   private(set) var parts: [BoardPart] = []
   /// Keyboard and pointer, while the guest has drivers for them.
   private(set) var inputSinks: [any InputSink] = []
+  /// In the order of configuration.
+  private(set) var networks: [VirtioNet] = []
   private let kvm: KVMMachine
   private let memory: MachineMemory
   private let routing: MessageRouting
@@ -50,6 +52,7 @@ final class VirtioCards {
     try doorbells.add(transport)
     cards.append((slot, transport))
     if let sink = card as? any InputSink { inputSinks.append(sink) }
+    if let network = card as? VirtioNet { networks.append(network) }
     // The transport resets its device.
     parts.append(BoardPart(part, transport))
     parts.append(BoardPart("\(part)-device", card))

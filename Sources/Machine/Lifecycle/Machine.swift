@@ -19,6 +19,7 @@ public final class Machine: @unchecked Sendable {
   private(set) var processors: [Processor] = []
   private var threads: [Thread] = []
   private let line: SerialLine?
+  private let cables: [NetworkLink?]
   /// Held by whoever changes the machine's status: one at a time, in whole steps.
   let transition = Lock()
   private let requests = Guarded<[Request]>([])
@@ -61,10 +62,12 @@ public final class Machine: @unchecked Sendable {
     self.configuration = configuration
     let line = try SerialLine.open(configuration.serial)
     self.line = line
+    let cables = try configuration.networks.map { try NetworkLink.open($0.backend) }
+    self.cables = cables
     let lock = Lock()
     board = try lock.withLock {
       let board = try Board(
-        configuration, lock: lock, serial: line,
+        configuration, lock: lock, serial: line, cables: cables,
         saved: saved.map { BoardArchive($0.devices) } ?? BoardArchive(),
         livedNanoseconds: saved?.livedNanoseconds ?? 0)
       if let saved {
@@ -107,6 +110,7 @@ public final class Machine: @unchecked Sendable {
         try Thread(name: "control") { Self.carryOut(requests, machine.value) })
       for processor in processors { try processor.start() }
       try line?.start(lock: board.value.lock)
+      for cable in cables { try cable?.start(lock: board.value.lock) }
     } catch {
       tearDown()
       throw MachineError(.host, "the machine's threads could not be started", cause: error)
@@ -253,6 +257,7 @@ public final class Machine: @unchecked Sendable {
     threads = []
     board.lock.withLock { processors = [] }
     line?.close()
+    for cable in cables { cable?.close() }
     board.drives.close()
     board.lock.withLock { board.boot.variables?.synchronize() }
   }

@@ -26,6 +26,20 @@ public struct DriveDescription: Hashable, Sendable {
 }
 
 extension Machine {
+  /// Plugs a network card's cable in, or pulls it.
+  ///
+  /// - Parameter name: `net0`, `net1`, … in the order of configuration.
+  /// - Returns: `false` when there is no such card.
+  public func setLink(_ name: String, isUp: Bool) -> Bool {
+    board.lock.withLock {
+      for (index, card) in board.virtio.networks.enumerated() where name == "net\(index)" {
+        card.setLink(isUp)
+        return true
+      }
+      return false
+    }
+  }
+
   /// The CD-ROM drive's name.
   public static let cdromName = DrivePlace.cdrom.name
 
