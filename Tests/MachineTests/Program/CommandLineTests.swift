@@ -70,7 +70,7 @@ struct CommandLineTests {
   }
 
   private static let options = [
-    "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "cdrom", "boot", "vga",
+    "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "net", "cdrom", "boot", "vga",
     "video-memory", "serial", "fw-cfg", "vnc", "display-link", "control", "name",
     "uuid", "cpu", "keyboard-layout", "runtime-directory", "no-reboot", "on-internal-error",
     "nvram", "no-rng", "debug-console",

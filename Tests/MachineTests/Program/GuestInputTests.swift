@@ -77,7 +77,7 @@ struct GuestInputTests {
         "blockdev-change-medium", "cont", "eject", "human-monitor-command", "inject-nmi",
         "input-send-event", "qmp_capabilities", "query-block", "query-commands",
         "query-cpus-fast", "query-name", "query-status", "query-version", "quit", "screendump",
-        "send-key", "stop", "system_powerdown", "system_reset",
+        "send-key", "set_link", "stop", "system_powerdown", "system_reset",
       ])
     let error = #expect(throws: QMPError.self) {
       try control.execute("screendump", ["filename": "/dev/null"])
