@@ -18,11 +18,38 @@ public protocol GuestMemory: AnyObject {
   /// Copies `buffer` to guest RAM at `address`, and marks those pages dirty.
   func write(at address: UInt64, from buffer: UnsafeRawBufferPointer) throws(GuestMemoryError)
 
+  /// Gives RAM in whole pages of 4 KiB, whose contents nobody needs, back to the host: it
+  /// costs nothing until it is touched again. Parts of pages at either end are kept.
+  func release(at address: UInt64, count: Int) throws(GuestMemoryError)
+
   /// Whether an access of `count` bytes at `address` would succeed.
   func contains(_ address: UInt64, count: Int) -> Bool
 }
 
 extension GuestMemory {
+  /// For memory that cannot be given back: it is zeroed only.
+  public func release(at address: UInt64, count: Int) throws(GuestMemoryError) {
+    guard contains(address, count: count) else {
+      throw GuestMemoryError(address: address, count: count)
+    }
+    var page = (address + 4095) & ~4095
+    let end = (address + UInt64(count)) & ~4095
+    let zeros = [UInt8](repeating: 0, count: 4096)
+    while page < end {
+      // SAFETY: the buffer is used only within the call.
+      let isMemory = zeros.withUnsafeBytes { buffer in
+        do {
+          try write(at: page, from: buffer)
+          return true
+        } catch {
+          return false
+        }
+      }
+      guard isMemory else { throw GuestMemoryError(address: page, count: zeros.count) }
+      page += 4096
+    }
+  }
+
   /// For memory without holes: its first and last byte can be read.
   public func contains(_ address: UInt64, count: Int) -> Bool {
     guard count > 0 else { return true }

@@ -68,6 +68,13 @@ public final class FileDescriptor: Sendable {
     return fstat(raw, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
   }
 
+  /// Bytes of storage, or of memory, that a file has at present; holes have none.
+  public var storedBytes: UInt64 {
+    // SAFETY: stat is a plain C structure that fstat fills.
+    var status = stat()
+    return fstat(raw, &status) == 0 ? UInt64(clamping: status.st_blocks) * 512 : 0
+  }
+
   public func setSize(_ size: UInt64) throws(SystemError) {
     try check(
       clinux_ftruncate(raw, Int64(clamping: size)), "set the size of a file to \(size) bytes")

@@ -144,6 +144,8 @@ public struct MachineConfiguration: Sendable {
   public var networks: [Network] = []
   /// Whether there is a virtio entropy device.
   public var hasEntropy = true
+  /// Whether there is a virtio memory balloon.
+  public var hasBalloon = true
   public var firmwareFiles: [FirmwareFile] = []
   /// Where SeaBIOS and the VGA BIOS are installed.
   public var firmwareDirectory = "/usr/share/seabios"

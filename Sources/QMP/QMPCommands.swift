@@ -51,6 +51,7 @@ enum QMPCommands {
     },
     "query-cpus-fast": { processors(of: $0) },
     "query-block": { drives(of: $0) },
+    "query-balloon": { machine throws(QMPError) in try balloonState(of: machine) },
     "quit": {
       $0.quit()
       return [:]
@@ -64,6 +65,7 @@ enum QMPCommands {
     "human-monitor-command": humanMonitorCommand,
     "eject": eject,
     "set_link": setLink,
+    "balloon": balloon,
     "blockdev-change-medium": changeMedium,
   ]
 

@@ -46,6 +46,10 @@ package enum QMPFuzzing {
     func injectNMI() throws(QMPError) {}
     func eject(_ drive: String, force: Bool) throws(QMPError) {}
     func setLink(_ card: String, isUp: Bool) throws(QMPError) {}
+    func setBalloon(_ bytes: UInt64) throws(QMPError) {}
+    func readBalloon() throws(QMPError) -> QMPBalloon {
+      QMPBalloon(actual: 1 << 20, statistics: [:], lastUpdate: 0)
+    }
     func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError) {}
   }
 }

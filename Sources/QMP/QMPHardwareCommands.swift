@@ -1,4 +1,4 @@
-/// Commands about processors, drives and network cards.
+/// Commands about processors, memory, drives and network cards.
 extension QMPCommands {
   /// QMP type `CpuInfoFast`: the cores of one socket.
   static func processors(of machine: any QMPMachine) -> JSON {
@@ -13,6 +13,31 @@ extension QMPCommands {
           ],
         ]
       })
+  }
+
+  /// QMP type `BalloonInfo`; what the guest says of its memory beside it, as QEMU has it in
+  /// its device's property.
+  static func balloonState(of machine: any QMPMachine) throws(QMPError) -> JSON {
+    let balloon = try machine.readBalloon()
+    let statistics = balloon.statistics.mapValues { JSON.integer(Int64(clamping: $0)) }
+    return [
+      "actual": .integer(Int64(clamping: balloon.actual)),
+      "guest-stats": [
+        "stats": .object(statistics), "last-update": .integer(balloon.lastUpdate),
+      ],
+    ]
+  }
+
+  @Sendable static func balloon(
+    arguments: inout QMPArguments, _: inout QMPInputTranslator, machine: any QMPMachine
+  ) throws(QMPError) -> JSON {
+    let bytes = try arguments.integer("value")
+    try arguments.end()
+    guard bytes > 0 else {
+      throw QMPError(.generic, "Parameter 'value' expects a size in bytes")
+    }
+    try machine.setBalloon(UInt64(bytes))
+    return [:]
   }
 
   /// QMP type `BlockInfo`, with the members that QEMU always sends.

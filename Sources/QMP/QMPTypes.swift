@@ -90,6 +90,22 @@ package struct QMPDrive: Hashable, Sendable {
   }
 }
 
+/// How much memory a guest has, and what it says of it.
+package struct QMPBalloon: Hashable, Sendable {
+  /// Bytes.
+  package let actual: UInt64
+  /// By the names of QEMU's `guest-stats`.
+  package let statistics: [String: UInt64]
+  /// Seconds since 1970; 0 when the guest told nothing yet.
+  package let lastUpdate: Int64
+
+  package init(actual: UInt64, statistics: [String: UInt64], lastUpdate: Int64) {
+    self.actual = actual
+    self.statistics = statistics
+    self.lastUpdate = lastUpdate
+  }
+}
+
 /// Something that happened to the machine.
 package enum QMPEvent: Hashable, Sendable {
   case stop
@@ -98,6 +114,8 @@ package enum QMPEvent: Hashable, Sendable {
   case reset(byGuest: Bool, reason: String)
   case shutdown(byGuest: Bool, reason: String)
   case trayMoved(drive: String, isOpen: Bool)
+  /// The guest has so many bytes of memory now.
+  case balloonChanged(actual: UInt64)
   /// The guest cannot go on. `action` is "pause", and STOP follows, or "poweroff": the
   /// process ends, and SHUTDOWN follows.
   case guestPanicked(detail: String, action: String)
@@ -110,6 +128,7 @@ package enum QMPEvent: Hashable, Sendable {
     case .reset: "RESET"
     case .shutdown: "SHUTDOWN"
     case .trayMoved: "DEVICE_TRAY_MOVED"
+    case .balloonChanged: "BALLOON_CHANGE"
     case .guestPanicked: "GUEST_PANICKED"
     }
   }
@@ -121,6 +140,7 @@ package enum QMPEvent: Hashable, Sendable {
       ["guest": .bool(byGuest), "reason": .string(reason)]
     case .trayMoved(let drive, let isOpen):
       ["device": .string(drive), "id": .string(drive), "tray-open": .bool(isOpen)]
+    case .balloonChanged(let actual): ["actual": .integer(Int64(clamping: actual))]
     case .guestPanicked(let detail, let action):
       ["action": .string(action), "info": ["type": "carrel", "detail": .string(detail)]]
     }
@@ -172,6 +192,9 @@ package protocol QMPMachine: AnyObject {
   func eject(_ drive: String, force: Bool) throws(QMPError)
   /// Plugs the cable of a network card (`net0`, …) in, or pulls it.
   func setLink(_ card: String, isUp: Bool) throws(QMPError)
+  /// Has the guest give memory up until it has `bytes`, or take some back.
+  func setBalloon(_ bytes: UInt64) throws(QMPError)
+  func readBalloon() throws(QMPError) -> QMPBalloon
   /// Puts an image into it, in place of what is there.
   func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError)
 }

@@ -39,6 +39,7 @@ final class MachineController: QMPMachine, Sendable {
     case .reset(let origin): [reset(origin)]
     case .powerButtonPressed: [.powerDown]
     case .sleepButtonPressed, .sleepRefused: []
+    case .balloonChanged(let memory): [.balloonChanged(actual: memory)]
     case .trayMoved(let drive, let isOpen): [.trayMoved(drive: drive, isOpen: isOpen)]
     case .ended(let reason): end(reason)
     }
@@ -107,13 +108,33 @@ final class MachineController: QMPMachine, Sendable {
     try perform { () throws(MachineError) in try machine.injectNMI() }
   }
 
-  /// There is one drive that is removable: the CD-ROM.
   func setLink(_ card: String, isUp: Bool) throws(QMPError) {
     guard machine.setLink(card, isUp: isUp) else {
       throw QMPError(.generic, "Device '\(card)' not found")
     }
   }
 
+  func setBalloon(_ bytes: UInt64) throws(QMPError) {
+    try balloon { () throws(MachineError) in try machine.setBalloon(memory: bytes) }
+  }
+
+  func readBalloon() throws(QMPError) -> QMPBalloon {
+    let balloon = try balloon { () throws(MachineError) in try machine.readBalloon() }
+    return QMPBalloon(
+      actual: balloon.memory, statistics: balloon.statistics, lastUpdate: balloon.time)
+  }
+
+  private func balloon<Result>(
+    _ action: () throws(MachineError) -> Result
+  ) throws(QMPError) -> Result {
+    do {
+      return try action()
+    } catch {
+      throw QMPError(error.kind == .state ? .deviceNotActive : .generic, error.description)
+    }
+  }
+
+  /// There is one drive that is removable: the CD-ROM.
   func eject(_ drive: String, force: Bool) throws(QMPError) {
     try perform { () throws(MachineError) in try machine.eject(force: force) }
   }

@@ -158,6 +158,9 @@ struct Run: ParsableCommand {
   @Flag(name: .customLong("no-rng"), help: "Leave out the virtio entropy device.")
   var noEntropy = false
 
+  @Flag(name: .customLong("no-balloon"), help: "Leave out the virtio memory balloon.")
+  var noBalloon = false
+
   @Flag(help: "Copy the firmware's debug messages to standard error.")
   var debugConsole = false
 
@@ -226,6 +229,7 @@ struct Run: ParsableCommand {
     configuration.cdrom = cdrom
     configuration.networks = net.map(\.network)
     configuration.hasEntropy = !noEntropy
+    configuration.hasBalloon = !noBalloon
     if let boot { configuration.bootOrder = boot.devices }
     configuration.hasDisplay = vga == .std
     if let videoMemory { configuration.videoMemory = Int(clamping: videoMemory.bytes) }

@@ -44,6 +44,13 @@ final class FakeQMPMachine: QMPMachine {
   func eject(_ drive: String, force: Bool) throws(QMPError) { try note("eject \(drive) \(force)") }
   func setLink(_ card: String, isUp: Bool) throws(QMPError) { try note("link \(card) \(isUp)") }
 
+  func setBalloon(_ bytes: UInt64) throws(QMPError) { try note("balloon \(bytes)") }
+
+  func readBalloon() throws(QMPError) -> QMPBalloon {
+    try note("query-balloon")
+    return QMPBalloon(actual: 5 << 30, statistics: ["stat-free-memory": 7], lastUpdate: 9)
+  }
+
   func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError) {
     try note("medium \(drive) \(path) \(force)")
   }

@@ -38,6 +38,23 @@ struct QMPHardwareTests {
     #expect(drive["inserted"] == nil)
   }
 
+  @Test("the balloon is set in bytes of memory, and read with what the guest says")
+  func balloon() throws {
+    #expect(try reply("balloon", #"{"value":1073741824}"#) == ["return": [:]])
+    let state = try reply("query-balloon")["return"]
+    #expect(state?["actual"]?.whole == 5 << 30)
+    #expect(
+      state?["guest-stats"] == ["stats": ["stat-free-memory": 7], "last-update": 9])
+    #expect(machine.calls == ["balloon 1073741824", "query-balloon"])
+    #expect(try problem("balloon") == "Parameter 'value' is missing")
+    #expect(try problem("balloon", #"{"value":0}"#).contains("size in bytes"))
+    machine.failure = QMPError(.deviceNotActive, "none")
+    #expect(try reply("query-balloon")["error"]?["class"] == "DeviceNotActive")
+    #expect(
+      QMPEvent.balloonChanged(actual: 4096).message(seconds: 0, microseconds: 0)["data"]
+        == ["actual": 4096])
+  }
+
   @Test("an NMI reaches the machine")
   func interrupt() throws {
     #expect(try reply("inject-nmi") == ["return": [:]])

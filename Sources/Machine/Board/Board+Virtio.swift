@@ -8,6 +8,7 @@ extension Board {
     static let keyboard = PCISlot(device: 15, function: 0)
     static let tablet = PCISlot(device: 15, function: 1)
     static let entropy = PCISlot(device: 15, function: 2)
+    static let balloon = PCISlot(device: 15, function: 3)
     /// Disks from here on.
     static let disks = 16
     static let maximumDisks = 8
@@ -19,7 +20,7 @@ extension Board {
   /// Every virtio device of the machine, one line each.
   static func addVirtioDevices(
     to cards: VirtioCards, _ configuration: MachineConfiguration, _ drives: Drives,
-    _ cables: [NetworkLink?]
+    _ cables: [NetworkLink?], _ clock: any DeviceClock
   ) throws {
     try cards.add("keyboard", at: VirtioSlot.keyboard) { VirtioInput(.keyboard, state: $0) }
     try cards.add("tablet", at: VirtioSlot.tablet) { VirtioInput(.tablet, state: $0) }
@@ -27,6 +28,9 @@ extension Board {
       try cards.add("rng", at: VirtioSlot.entropy) {
         VirtioEntropy(source: HostEntropy(), state: $0)
       }
+    }
+    if configuration.hasBalloon {
+      try cards.add("balloon", at: VirtioSlot.balloon) { VirtioBalloon(clock: clock, state: $0) }
     }
     for (index, disk) in drives.virtioDisks.enumerated() {
       try cards.add("disk\(index)", at: PCISlot(device: VirtioSlot.disks + index)) {

@@ -203,7 +203,7 @@ final class Board {
 
     // Virtio devices, which sit on PCI alone.
     virtio = try VirtioCards(kvm, memory, lock: lock, saved: saved)
-    try Self.addVirtioDevices(to: virtio, configuration, drives, cables)
+    try Self.addVirtioDevices(to: virtio, configuration, drives, cables, clock)
     input.sinks = virtio.inputSinks + [pointer, keyboardController]
     addresses.onRegisters = { [unowned virtio] target, base in
       if let target = target as? any DoorbellTarget { virtio.doorbells.moved(target, to: base) }

@@ -17,6 +17,7 @@ final class VirtioCards {
   private(set) var inputSinks: [any InputSink] = []
   /// In the order of configuration.
   private(set) var networks: [VirtioNet] = []
+  private(set) var balloon: VirtioBalloon?
   private let kvm: KVMMachine
   private let memory: MachineMemory
   private let routing: MessageRouting
@@ -53,6 +54,7 @@ final class VirtioCards {
     cards.append((slot, transport))
     if let sink = card as? any InputSink { inputSinks.append(sink) }
     if let network = card as? VirtioNet { networks.append(network) }
+    if let balloon = card as? VirtioBalloon { self.balloon = balloon }
     // The transport resets its device.
     parts.append(BoardPart(part, transport))
     parts.append(BoardPart("\(part)-device", card))

@@ -31,6 +31,7 @@ public final class Machine: @unchecked Sendable {
     case stop(String)
     case tell(MachineEvent)
     case tellOfTray
+    case tellOfBalloon
     /// The control thread itself ends.
     case finish
 
@@ -40,6 +41,15 @@ public final class Machine: @unchecked Sendable {
 
     var isTray: Bool {
       if case .tellOfTray = self { true } else { false }
+    }
+
+    var isBalloon: Bool {
+      if case .tellOfBalloon = self { true } else { false }
+    }
+
+    /// Something to be told, and no more.
+    var isNews: Bool {
+      if case .tell = self { true } else { isTray || isBalloon }
     }
   }
 
@@ -90,6 +100,9 @@ public final class Machine: @unchecked Sendable {
     board.control.onTrayMove = { [unowned self] in
       // A guest that moves it without pause does not pile up events.
       requests.change { if !$0.contains(where: \.isTray) { $0.append(.tellOfTray) } }
+    }
+    board.virtio.balloon?.onChange = { [unowned self] in
+      requests.change { if !$0.contains(where: \.isBalloon) { $0.append(.tellOfBalloon) } }
     }
     try startThreads()
   }
@@ -364,6 +377,7 @@ public final class Machine: @unchecked Sendable {
       case .stop(let reason): stopStuck(reason)
       case .tell(let event): announce(event)
       case .tellOfTray: tellOfTray()
+      case .tellOfBalloon: tellOfBalloon()
       case .finish, nil: break
       }
     }
@@ -397,6 +411,6 @@ public final class Machine: @unchecked Sendable {
 
   /// Whether the guest is about to stop for good.
   private var isStopping: Bool {
-    requests.withLock { $0.contains { if case .tell = $0 { false } else { !$0.isTray } } }
+    requests.withLock { $0.contains { !$0.isNews } }
   }
 }

@@ -78,5 +78,8 @@ public enum MachineEvent: Hashable, Sendable {
   /// The tray of the CD-ROM drive, whose name this is, was opened or closed, by the
   /// guest or from outside. Of moves in quick succession the last one is told.
   case trayMoved(drive: String, isOpen: Bool)
+  /// The guest gave memory up to its balloon, or took some back: it has so many bytes now.
+  /// Of changes in quick succession the last one is told.
+  case balloonChanged(memory: UInt64)
   case ended(EndReason)
 }

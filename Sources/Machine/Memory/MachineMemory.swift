@@ -20,6 +20,16 @@ final class MappedMemory: SharedBytes {
 
   var bytes: UnsafeMutableRawBufferPointer { mapping.bytes }
 
+  /// How much of it the host holds at present.
+  var hostBytes: UInt64 { shared.descriptor.storedBytes }
+
+  /// Lets go of a range, which reads as zeros then.
+  func release(_ range: Range<Int>) {
+    // Where a host cannot, the range stays as it is, and nobody counts on its contents.
+    _ = try? shared.descriptor.clear(
+      .punchHole, offset: UInt64(range.lowerBound), count: UInt64(range.count))
+  }
+
   /// Something that tells of writes through this mapping, the guest's included.
   func makeWriteWatch() throws(SystemError) -> WriteWatch { try WriteWatch(mapping) }
 }
@@ -115,6 +125,14 @@ final class MachineMemory: GuestMemory {
       throw GuestMemoryError(address: address, count: buffer.count)
     }
     target.copyMemory(from: buffer)
+  }
+
+  func release(at address: UInt64, count: Int) throws(GuestMemoryError) {
+    guard let offset = layout.offset(of: address, count: count) else {
+      throw GuestMemoryError(address: address, count: count)
+    }
+    let (first, end) = ((offset + 4095) & ~4095, (offset + count) & ~4095)
+    if first < end { ram.release(first..<end) }
   }
 
   func contains(_ address: UInt64, count: Int) -> Bool {

@@ -79,6 +79,11 @@ final class SmallLinux {
     try peer.socket.descriptor.writeAll(Array("\(command)\n".utf8))
   }
 
+  /// Waits until the guest has kept so much.
+  func waitForMemory(_ bytes: UInt64) {
+    events.wait(until: { $0.contains(.balloonChanged(memory: bytes)) }) { _ in }
+  }
+
   struct CommandFailed: Error {
     let command: String
     let status: String

@@ -70,10 +70,11 @@ struct CommandLineTests {
   }
 
   private static let options = [
-    "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "net", "cdrom", "boot", "vga",
+    "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "net", "cdrom", "boot",
+    "vga",
     "video-memory", "serial", "fw-cfg", "vnc", "display-link", "control", "name",
     "uuid", "cpu", "keyboard-layout", "runtime-directory", "no-reboot", "on-internal-error",
-    "nvram", "no-rng", "debug-console",
+    "nvram", "no-rng", "no-balloon", "debug-console",
     "version",
   ]
 

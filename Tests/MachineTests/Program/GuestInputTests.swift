@@ -74,10 +74,10 @@ struct GuestInputTests {
     let names = try control.execute("query-commands").elements?.compactMap { $0["name"]?.text }
     #expect(
       names == [
-        "blockdev-change-medium", "cont", "eject", "human-monitor-command", "inject-nmi",
-        "input-send-event", "qmp_capabilities", "query-block", "query-commands",
-        "query-cpus-fast", "query-name", "query-status", "query-version", "quit", "screendump",
-        "send-key", "set_link", "stop", "system_powerdown", "system_reset",
+        "balloon", "blockdev-change-medium", "cont", "eject", "human-monitor-command",
+        "inject-nmi", "input-send-event", "qmp_capabilities", "query-balloon", "query-block",
+        "query-commands", "query-cpus-fast", "query-name", "query-status", "query-version", "quit",
+        "screendump", "send-key", "set_link", "stop", "system_powerdown", "system_reset",
       ])
     let error = #expect(throws: QMPError.self) {
       try control.execute("screendump", ["filename": "/dev/null"])
