@@ -70,6 +70,19 @@ public struct MachineConfiguration: Sendable {
     }
   }
 
+  /// A channel between a program of the guest and one of the host.
+  public struct Channel: Hashable, Sendable {
+    /// By which the guest finds it, such as `org.qemu.guest_agent.0`.
+    public var name: String
+    /// A Unix socket that is listened at, for one program at a time.
+    public var path: String
+
+    public init(name: String, path: String) {
+      self.name = name
+      self.path = path
+    }
+  }
+
   public enum BootDevice: Character, Hashable, Sendable {
     case disk = "c"
     case cdrom = "d"
@@ -142,6 +155,7 @@ public struct MachineConfiguration: Sendable {
   public var videoMemory = 16 << 20
   public var serial = Serial.none
   public var networks: [Network] = []
+  public var channels: [Channel] = []
   /// Whether there is a virtio entropy device.
   public var hasEntropy = true
   /// Whether there is a virtio memory balloon.
@@ -192,6 +206,28 @@ public struct MachineConfiguration: Sendable {
     }
     try validateDisks()
     try validateNetworks()
+    try validateChannels()
+  }
+
+  private func validateChannels() throws(MachineError) {
+    guard channels.count <= VirtioConsole.maximumChannels else {
+      throw MachineError(
+        .configuration, "there is room for \(VirtioConsole.maximumChannels) channels")
+    }
+    for channel in channels {
+      let name = channel.name
+      guard (1...60).contains(name.utf8.count), name.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F })
+      else {
+        throw MachineError(
+          .configuration, "\"\(name)\" cannot be a channel's name",
+          remedy: "give it 1 to 60 printable characters")
+      }
+      guard channels.filter({ $0.name == name }).count == 1 else {
+        throw MachineError(
+          .configuration, "there are two channels of the name \"\(name)\"",
+          remedy: "give each a name of its own")
+      }
+    }
   }
 
   private func validateNetworks() throws(MachineError) {

@@ -109,6 +109,15 @@ struct Run: ParsableCommand {
   var net: [NetworkArgument] = []
 
   @Option(
+    help: ArgumentHelp(
+      """
+      A channel of that name to a program of the guest, such as org.qemu.guest_agent.0, and \
+      the Unix socket where its other end is listened for; up to eight.
+      """, valueName: "name=n,socket=path"),
+    transform: ChannelArgument.init(parsing:))
+  var channel: [ChannelArgument] = []
+
+  @Option(
     help: ArgumentHelp("Show the screen to VNC viewers that connect here.", valueName: "host:port"))
   var vnc: ListenAddress?
 
@@ -228,6 +237,7 @@ struct Run: ParsableCommand {
     configuration.disks = disk.map(\.disk)
     configuration.cdrom = cdrom
     configuration.networks = net.map(\.network)
+    configuration.channels = channel.map(\.channel)
     configuration.hasEntropy = !noEntropy
     configuration.hasBalloon = !noBalloon
     if let boot { configuration.bootOrder = boot.devices }

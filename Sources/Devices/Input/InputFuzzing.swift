@@ -125,7 +125,7 @@ package enum InputFuzzing {
     func setLevel(_ asserted: Bool) { level = asserted }
   }
 
-  private final class Clock: DeviceClock {
+  final class Clock: DeviceClock {
     private final class Timer: DeviceTimer {
       var deadline: UInt64?
       let fire: () -> Void

@@ -9,6 +9,7 @@ extension Board {
     static let tablet = PCISlot(device: 15, function: 1)
     static let entropy = PCISlot(device: 15, function: 2)
     static let balloon = PCISlot(device: 15, function: 3)
+    static let console = PCISlot(device: 15, function: 4)
     /// Disks from here on.
     static let disks = 16
     static let maximumDisks = 8
@@ -20,7 +21,7 @@ extension Board {
   /// Every virtio device of the machine, one line each.
   static func addVirtioDevices(
     to cards: VirtioCards, _ configuration: MachineConfiguration, _ drives: Drives,
-    _ cables: [NetworkLink?], _ clock: any DeviceClock
+    _ links: HostLinks, _ clock: any DeviceClock
   ) throws {
     try cards.add("keyboard", at: VirtioSlot.keyboard) { VirtioInput(.keyboard, state: $0) }
     try cards.add("tablet", at: VirtioSlot.tablet) { VirtioInput(.tablet, state: $0) }
@@ -32,6 +33,12 @@ extension Board {
     if configuration.hasBalloon {
       try cards.add("balloon", at: VirtioSlot.balloon) { VirtioBalloon(clock: clock, state: $0) }
     }
+    if !configuration.channels.isEmpty {
+      let channels = zip(configuration.channels, links.channels).map {
+        VirtioConsole.Channel(name: $0.name, backend: $1)
+      }
+      try cards.add("console", at: VirtioSlot.console) { VirtioConsole(channels, state: $0) }
+    }
     for (index, disk) in drives.virtioDisks.enumerated() {
       try cards.add("disk\(index)", at: PCISlot(device: VirtioSlot.disks + index)) {
         VirtioBlock(backend: disk.image, serial: disk.serial, queues: disk.queues, state: $0)
@@ -42,7 +49,7 @@ extension Board {
       try cards.add("net\(index)", at: PCISlot(device: VirtioSlot.networks + index)) {
         VirtioNet(
           address: address.bytes, pairs: network.queues,
-          backend: index < cables.count ? cables[index] : nil, state: $0)
+          backend: links.cables.indices.contains(index) ? links.cables[index] : nil, state: $0)
       }
     }
   }

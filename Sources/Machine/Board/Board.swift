@@ -52,8 +52,8 @@ final class Board {
   /// - Parameter lock: held by the caller until the board is complete, memory
   ///   contents included: drives that were saved in mid-transfer go on at once.
   init(
-    _ configuration: MachineConfiguration, lock: Lock, serial line: (any CharacterBackend)?,
-    cables: [NetworkLink?] = [], saved: BoardArchive = BoardArchive(), livedNanoseconds: UInt64 = 0
+    _ configuration: MachineConfiguration, lock: Lock, links: HostLinks,
+    saved: BoardArchive = BoardArchive(), livedNanoseconds: UInt64 = 0
   ) throws {
     self.lock = lock
     self.configuration = configuration
@@ -164,7 +164,8 @@ final class Board {
 
     // Serial port, debug console, POST codes.
     serial = UART16550(
-      interrupt: wiring.line(4), backend: line, clock: clock, state: try saved.state("serial"))
+      interrupt: wiring.line(4), backend: links.line, clock: clock, state: try saved.state("serial")
+    )
     try ports.map(serial, name: "COM1", at: 0x3F8, size: 8)
     let console = DebugConsole(isShown: configuration.showsDebugConsole)
     try ports.map(
@@ -203,7 +204,7 @@ final class Board {
 
     // Virtio devices, which sit on PCI alone.
     virtio = try VirtioCards(kvm, memory, lock: lock, saved: saved)
-    try Self.addVirtioDevices(to: virtio, configuration, drives, cables, clock)
+    try Self.addVirtioDevices(to: virtio, configuration, drives, links, clock)
     input.sinks = virtio.inputSinks + [pointer, keyboardController]
     addresses.onRegisters = { [unowned virtio] target, base in
       if let target = target as? any DoorbellTarget { virtio.doorbells.moved(target, to: base) }

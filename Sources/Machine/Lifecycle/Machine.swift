@@ -18,8 +18,7 @@ public final class Machine: @unchecked Sendable {
   private let gate: RunGate
   private(set) var processors: [Processor] = []
   private var threads: [Thread] = []
-  private let line: SerialLine?
-  private let cables: [NetworkLink?]
+  private let links: HostLinks
   /// Held by whoever changes the machine's status: one at a time, in whole steps.
   let transition = Lock()
   private let requests = Guarded<[Request]>([])
@@ -70,14 +69,12 @@ public final class Machine: @unchecked Sendable {
   public init(_ configuration: MachineConfiguration, from saved: SavedMachine? = nil) throws {
     try configuration.validate()
     self.configuration = configuration
-    let line = try SerialLine.open(configuration.serial)
-    self.line = line
-    let cables = try configuration.networks.map { try NetworkLink.open($0.backend) }
-    self.cables = cables
+    let links = try HostLinks(configuration)
+    self.links = links
     let lock = Lock()
     board = try lock.withLock {
       let board = try Board(
-        configuration, lock: lock, serial: line, cables: cables,
+        configuration, lock: lock, links: links,
         saved: saved.map { BoardArchive($0.devices) } ?? BoardArchive(),
         livedNanoseconds: saved?.livedNanoseconds ?? 0)
       if let saved {
@@ -122,8 +119,7 @@ public final class Machine: @unchecked Sendable {
       threads.append(
         try Thread(name: "control") { Self.carryOut(requests, machine.value) })
       for processor in processors { try processor.start() }
-      try line?.start(lock: board.value.lock)
-      for cable in cables { try cable?.start(lock: board.value.lock) }
+      try links.start(lock: board.value.lock)
     } catch {
       tearDown()
       throw MachineError(.host, "the machine's threads could not be started", cause: error)
@@ -269,8 +265,7 @@ public final class Machine: @unchecked Sendable {
     for thread in threads { thread.join() }
     threads = []
     board.lock.withLock { processors = [] }
-    line?.close()
-    for cable in cables { cable?.close() }
+    links.close()
     board.drives.close()
     board.lock.withLock { board.boot.variables?.synchronize() }
   }

@@ -12,4 +12,17 @@ import Testing
       #expect(VirtioFuzzing.run(program))
     }
   }
+
+  @Test(
+    "whatever a guest does to another virtio device, a reset brings it back",
+    arguments: 0..<UInt8(VirtioCardsFuzzing.kinds), 0..<4)
+  func randomCards(kind: UInt8, seed: UInt64) {
+    var generator = SeededGenerator(seed: seed &+ 700)
+    for _ in 0..<60 {
+      let program = (0..<Int.random(in: 1...600, using: &generator)).map { _ in
+        UInt8.random(in: 0...255, using: &generator)
+      }
+      #expect(VirtioCardsFuzzing.run([kind] + program))
+    }
+  }
 }

@@ -22,6 +22,7 @@ final class SmallLinux {
     files = try TemporaryDirectory()
     var configuration = booted.configuration
     configuration.serial = .socket(files.path("serial"))
+    configuration.channels = [.init(name: Self.channel, path: files.path("channel"))]
     machine = try Machine(configuration, from: booted.state)
     machine.onEvent { [events] event in events.change { $0.append(event) } }
     peer = try SerialPeer(configuration)
@@ -50,12 +51,20 @@ final class SmallLinux {
       .init(
         path: try files.write([UInt8](repeating: 0, count: 1 << 20), to: "virtio"), bus: .virtio),
     ]
+    configuration.channels = [.init(name: channel, path: files.path("channel"))]
     let machine = try Machine(configuration)
     defer { machine.tearDown() }
     let peer = try SerialPeer(configuration)
     try machine.resume()
     _ = try peer.read(until: "guest: ready\n", seconds: 900)
     return Booted(configuration: configuration, state: try machine.save(), files: files)
+  }
+
+  static let channel = "org.example.channel"
+
+  /// The host's end of its channel.
+  func channel() throws -> UnixSocket {
+    try UnixSocket.connect(to: files.path("channel"), kind: .stream)
   }
 
   static let diskContents = (0..<1 << 20).map { UInt8(truncatingIfNeeded: $0 &* 167 ^ $0 >> 9) }

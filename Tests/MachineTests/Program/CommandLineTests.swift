@@ -31,6 +31,9 @@ struct CommandLineTests {
       ("--disk a --disk b --disk c --disk d", "room for three disks"),
       ("--fw-cfg name=a,string=1 --fw-cfg name=a,string=2", "two fw_cfg files of the name \"a\""),
       ("--fw-cfg name=a,file=/nonexistent/f", "/nonexistent/f"),
+      ("--channel name=a", "a channel has a name and a socket"),
+      ("--channel name=,socket=a", "cannot be a channel's name"),
+      ("--channel name=a,socket=a --channel name=a,socket=b", "two channels of the name"),
     ])
   func combinations(arguments: String, reason: String) throws {
     let (status, output) = try run(["run"] + arguments.split(separator: " ").map(String.init))
@@ -70,7 +73,8 @@ struct CommandLineTests {
   }
 
   private static let options = [
-    "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "net", "cdrom", "boot",
+    "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "net", "channel", "cdrom",
+    "boot",
     "vga",
     "video-memory", "serial", "fw-cfg", "vnc", "display-link", "control", "name",
     "uuid", "cpu", "keyboard-layout", "runtime-directory", "no-reboot", "on-internal-error",

@@ -1,0 +1,28 @@
+import LinuxSystem
+
+/// What a machine's devices are connected to on the host, and the threads that serve it.
+struct HostLinks {
+  let line: SerialLine?
+  /// In the order of configuration; `nil` for a card without a cable.
+  let cables: [NetworkLink?]
+  let channels: [ChannelSocket]
+
+  init(_ configuration: MachineConfiguration) throws {
+    line = try SerialLine.open(configuration.serial)
+    cables = try configuration.networks.map { try NetworkLink.open($0.backend) }
+    channels = try configuration.channels.map { try ChannelSocket($0) }
+  }
+
+  func start(lock: Lock) throws(SystemError) {
+    try line?.start(lock: lock)
+    for cable in cables { try cable?.start(lock: lock) }
+    for channel in channels { try channel.start(lock: lock) }
+  }
+
+  /// Idempotent. Not under the device lock.
+  func close() {
+    line?.close()
+    for cable in cables { cable?.close() }
+    for channel in channels { channel.close() }
+  }
+}
