@@ -51,6 +51,7 @@ final class SmallLinux {
       .init(
         path: try files.write([UInt8](repeating: 0, count: 1 << 20), to: "virtio"), bus: .virtio),
     ]
+    configuration.networks = [.init(.user)]
     configuration.channels = [.init(name: channel, path: files.path("channel"))]
     let machine = try Machine(configuration)
     defer { machine.tearDown() }

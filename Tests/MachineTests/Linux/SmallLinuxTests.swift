@@ -77,6 +77,32 @@ struct SmallLinuxTests {
     #expect(String(decoding: bytes, as: UTF8.self).contains("console=ttyS0"))
   }
 
+  @Test("has an address from passt, and reaches a server of the host", .needs("python3"))
+  func network() throws {
+    let files = try TemporaryDirectory()
+    let contents = (0..<200_000).map { UInt8(truncatingIfNeeded: $0 &* 13 ^ $0 >> 8) }
+    _ = try files.write(contents, to: "file")
+    let server = try LoggedProcess(
+      "/usr/bin/python3",
+      ["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", files.path])
+    #expect(server.says("/) ..."))
+    let port = try #require(
+      server.text.split(separator: " ").drop { $0 != "port" }.dropFirst().first)
+    let linux = try SmallLinux()
+    // What the lease says is set by a script; the host answers at the router's address.
+    let script = "/tmp/lease"
+    _ = try linux.run(
+      "printf '#!/bin/sh\\n[ \"$1\" = bound ] || exit 0\\nip addr add $ip/$mask dev $interface\\n"
+        + "ip route add default via $router\\necho $router >/tmp/router\\n' >\(script);"
+        + " chmod +x \(script); ip link set eth0 up; udhcpc -i eth0 -n -q -s \(script) 2>&1")
+    let sum = try linux.run(
+      "wget -q -O - http://$(cat /tmp/router):\(port)/file | md5sum | cut -c1-32")
+    let expected = try files.run("md5sum \(files.path("file")) | cut -c1-32").output
+    #expect(sum == expected)
+    #expect(linux.machine.setLink("net0", isUp: false))
+    _ = try linux.run("cd /sys/class/net/eth0; while [ $(cat carrier) != 0 ]; do :; done")
+  }
+
   @Test("switches itself off when told to")
   func ends() throws {
     let linux = try SmallLinux()
