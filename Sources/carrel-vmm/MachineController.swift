@@ -79,11 +79,14 @@ final class MachineController: QMPMachine, Sendable {
 
   func quit() { machine.quit() }
 
-  private func perform(_ action: () throws(MachineError) -> Void) throws(QMPError) {
+  /// - Parameter unable: the class of the error that says that the machine's state forbids it.
+  private func perform<Result>(
+    unable: QMPError.Kind = .generic, _ action: () throws(MachineError) -> Result
+  ) throws(QMPError) -> Result {
     do {
-      try action()
+      return try action()
     } catch {
-      throw QMPError(.generic, error.description)
+      throw QMPError(error.kind == .state ? unable : .generic, error.description)
     }
   }
 
@@ -115,23 +118,17 @@ final class MachineController: QMPMachine, Sendable {
   }
 
   func setBalloon(_ bytes: UInt64) throws(QMPError) {
-    try balloon { () throws(MachineError) in try machine.setBalloon(memory: bytes) }
+    try perform(unable: .deviceNotActive) { () throws(MachineError) in
+      try machine.setBalloon(memory: bytes)
+    }
   }
 
   func readBalloon() throws(QMPError) -> QMPBalloon {
-    let balloon = try balloon { () throws(MachineError) in try machine.readBalloon() }
+    let balloon = try perform(unable: .deviceNotActive) { () throws(MachineError) in
+      try machine.readBalloon()
+    }
     return QMPBalloon(
       actual: balloon.memory, statistics: balloon.statistics, lastUpdate: balloon.time)
-  }
-
-  private func balloon<Result>(
-    _ action: () throws(MachineError) -> Result
-  ) throws(QMPError) -> Result {
-    do {
-      return try action()
-    } catch {
-      throw QMPError(error.kind == .state ? .deviceNotActive : .generic, error.description)
-    }
   }
 
   /// There is one drive that is removable: the CD-ROM.

@@ -34,7 +34,9 @@ package final class VirtioBalloon: VirtioDevice, StatefulDevice {
   package static let pageSize: UInt64 = 4096
   private static let queueSize: UInt16 = 128
   /// The longest list of pages, in bytes; drivers' lists have 1 to 4 KiB.
-  private static let longestList = 64 << 10
+  private static let longestList = 16 << 10
+  /// Lists in one go: giving their pages back keeps the device lock.
+  private static let mostAtOnce = 8
 
   package let type: UInt16 = 5
   package let name = "virtio-balloon"
@@ -88,9 +90,10 @@ package final class VirtioBalloon: VirtioDevice, StatefulDevice {
 
   /// Has the guest tell how its memory is; `statistics` changes when it did.
   package func askForStatistics() {
-    guard let transport, let chain = state.statisticsBuffer else { return }
+    guard let transport, let chain = state.statisticsBuffer,
+      let queue = roles.firstIndex(of: .statistics)
+    else { return }
     state.statisticsBuffer = nil
-    guard let queue = roles.firstIndex(of: .statistics) else { return }
     transport.complete(chain, written: 0, on: queue)
   }
 
@@ -150,7 +153,7 @@ package final class VirtioBalloon: VirtioDevice, StatefulDevice {
   package func notify(queue: Int) {
     let roles = roles
     guard let transport, roles.indices.contains(queue) else { return }
-    for _ in 0..<Self.queueSize {
+    for _ in 0..<Self.mostAtOnce {
       guard let chain = transport.nextChain(queue) else { return }
       switch roles[queue] {
       case .inflate: guard inflate(chain, transport) else { return }
@@ -174,8 +177,8 @@ package final class VirtioBalloon: VirtioDevice, StatefulDevice {
       return false
     }
     guard let bytes = transport.read(chain, from: 0, count: count) else { return false }
-    let pages = stride(from: 0, to: count, by: 4).map { at in
-      (0..<4).reduce(UInt64(0)) { $0 | UInt64(bytes[at + $1]) << (8 * UInt64($1)) }
+    let pages = stride(from: 0, to: count, by: 4).map {
+      UInt64(LittleEndian.number(bytes, at: $0, UInt32.self))
     }.sorted()
     // In as few calls of the host as can be: pages of one list are often neighbours.
     var start = 0
@@ -224,7 +227,7 @@ package final class VirtioBalloon: VirtioDevice, StatefulDevice {
         transport.fail("a command of free page hints without its number")
         return false
       }
-      state.hinting.take((0..<4).reduce(0) { $0 | UInt32(bytes[$1]) << (8 * UInt32($1)) })
+      state.hinting.take(LittleEndian.number(bytes, at: 0, UInt32.self))
     }
     for range in chain.writable { state.hinting.add(range) }
     return true
@@ -252,8 +255,8 @@ package struct BalloonStatistics: Codable, Sendable, Equatable {
     values = [:]
     time = seconds
     for at in stride(from: 0, through: bytes.count - Self.entrySize, by: Self.entrySize) {
-      let tag = Int(bytes[at]) | Int(bytes[at + 1]) << 8
-      let value = (0..<8).reduce(UInt64(0)) { $0 | UInt64(bytes[at + 2 + $1]) << (8 * UInt64($1)) }
+      let tag = Int(LittleEndian.number(bytes, at: at, UInt16.self))
+      let value = LittleEndian.number(bytes, at: at + 2, UInt64.self)
       // All ones is what Linux says of what it does not know.
       if tag < Self.names.count, value != .max { values[Self.names[tag]] = value }
     }

@@ -168,8 +168,8 @@ package final class VirtioBlock: VirtioDevice, StatefulDevice {
       return transport.fail("a block request has no room for its status")
     }
     guard let header = transport.read(chain, from: 0, count: Self.headerSize) else { return }
-    let type = Self.number(header, at: 0, UInt32.self)
-    let sector = Self.number(header, at: 8, UInt64.self)
+    let type = LittleEndian.number(header, at: 0, UInt32.self)
+    let sector = LittleEndian.number(header, at: 8, UInt64.self)
     let (offset, overflows) = sector.multipliedReportingOverflow(by: Self.sector)
     var request = Request(queue: queue, chain: chain, type: type, offset: offset, count: 0)
     switch type {
@@ -225,9 +225,9 @@ package final class VirtioBlock: VirtioDevice, StatefulDevice {
     else { return .failure(Refusal(answer: Answer.ioError)) }
     var ranges: [Range] = []
     for at in stride(from: 0, to: count, by: Self.rangeSize) {
-      let sector = Self.number(bytes, at: at, UInt64.self)
-      let sectors = Self.number(bytes, at: at + 8, UInt32.self)
-      let flags = Self.number(bytes, at: at + 12, UInt32.self)
+      let sector = LittleEndian.number(bytes, at: at, UInt64.self)
+      let sectors = LittleEndian.number(bytes, at: at + 8, UInt32.self)
+      let flags = LittleEndian.number(bytes, at: at + 12, UInt32.self)
       let (offset, overflows) = sector.multipliedReportingOverflow(by: Self.sector)
       let allowed: UInt32 = type == RequestType.discard ? 0 : 1
       guard flags & ~allowed == 0 else { return .failure(Refusal(answer: Answer.unsupported)) }
@@ -335,13 +335,5 @@ package final class VirtioBlock: VirtioDevice, StatefulDevice {
       transport.write([answer], to: request.chain, at: request.chain.writableCount - 1)
     else { return }
     transport.complete(request.chain, written: written + 1, on: request.queue)
-  }
-
-  private static func number<Number: FixedWidthInteger>(
-    _ bytes: [UInt8], at offset: Int, _: Number.Type
-  ) -> Number {
-    (0..<Number.bitWidth / 8).reduce(0) {
-      offset + $1 < bytes.count ? $0 | Number(bytes[offset + $1]) << Number($1 * 8) : $0
-    }
   }
 }

@@ -37,11 +37,6 @@ package enum VirtioCardsFuzzing {
     return bench.recovers()
   }
 
-  private final class Messages: MessageInterrupts {
-    func route(vector: Int, address: UInt64, data: UInt32) {}
-    func signal(vector: Int) {}
-  }
-
   private final class Source: EntropySource {
     func bytes(_ count: Int) -> [UInt8] { Array(repeating: 0x5A, count: count) }
   }
@@ -120,7 +115,8 @@ package enum VirtioCardsFuzzing {
         }
         probe = (3, 8, 0)
       }
-      card = VirtioPCI(device, memory: memory, messages: Messages(), log: { _ in }, state: nil)
+      card = VirtioPCI(
+        device, memory: memory, messages: VirtioFuzzing.Messages(), log: { _ in }, state: nil)
       connect()
       card.function.setRegister(PCIRegister.command, width: 2, value: 6)
     }
@@ -144,7 +140,8 @@ package enum VirtioCardsFuzzing {
       let state = card.saveState()
       again = []
       device = renew()
-      card = VirtioPCI(device, memory: memory, messages: Messages(), log: { _ in }, state: state)
+      card = VirtioPCI(
+        device, memory: memory, messages: VirtioFuzzing.Messages(), log: { _ in }, state: state)
       connect()
       card.resume()
     }

@@ -171,9 +171,10 @@ package final class VirtioConsole: VirtioDevice, StatefulDevice {
         let message = transport.read(chain, from: 0, count: Self.messageSize)
       else { return }
       transport.complete(chain, written: 0, on: Self.controlOut)
-      func half(_ at: Int) -> UInt16 { UInt16(message[at]) | UInt16(message[at + 1]) << 8 }
-      let number = Int(half(0)) | Int(half(2)) << 16
-      take(half(4), value: half(6), number - 1)
+      let port = Int(LittleEndian.number(message, at: 0, UInt32.self))
+      take(
+        LittleEndian.number(message, at: 4, UInt16.self),
+        value: LittleEndian.number(message, at: 6, UInt16.self), port - 1)
     }
     transport.notifyAgain(Self.controlOut)
   }
@@ -206,8 +207,6 @@ package final class VirtioConsole: VirtioDevice, StatefulDevice {
     let port = state.ports[channel]
     guard port.isReady, port.isConnected != isConnected else { return }
     state.ports[channel].isConnected = isConnected
-    // What was for the one that went is not for the next.
-    if !isConnected { state.ports[channel].pending = [] }
     tell(Event.portOpen, isConnected ? 1 : 0, channel)
     if !isConnected { send(channel) }
   }
@@ -247,7 +246,8 @@ package final class VirtioConsole: VirtioDevice, StatefulDevice {
     roomAgain(channel)
   }
 
-  /// Takes what the driver sends, as far as the host's end does.
+  /// Takes what the driver sends, as far as the host's end does: a part at a time, and a
+  /// queue's worth of parts in one go, because that keeps the device lock.
   private func send(_ channel: Int) {
     guard let transport, transport.isRunning else { return }
     let queue = Self.sendQueue(channel)
@@ -257,24 +257,27 @@ package final class VirtioConsole: VirtioDevice, StatefulDevice {
         state.ports[channel].chain = chain
         state.ports[channel].sent = 0
       }
-      guard sendChain(channel, transport, queue) else { return }
+      guard sendPart(channel, transport, queue) else { return }
     }
     transport.notifyAgain(queue)
   }
 
   /// `false` when it has to wait, or the device is broken now.
-  private func sendChain(
+  private func sendPart(
     _ channel: Int, _ transport: any VirtioTransport, _ queue: Int
   ) -> Bool {
     guard let chain = state.ports[channel].chain else { return true }
     let backend = channels[channel].backend
-    while state.ports[channel].sent < chain.readableCount, backend.isConnected {
-      let from = state.ports[channel].sent
-      let count = min(chain.readableCount - from, Self.partSize)
+    let from = state.ports[channel].sent
+    let count = min(chain.readableCount - from, Self.partSize)
+    if count > 0, backend.isConnected {
       guard let bytes = transport.read(chain, from: from, count: count) else { return false }
       let taken = backend.write(bytes)
       state.ports[channel].sent += taken
       guard taken == count else { return false }
+    }
+    guard state.ports[channel].sent == chain.readableCount || !backend.isConnected else {
+      return true
     }
     state.ports[channel].chain = nil
     transport.complete(chain, written: 0, on: queue)

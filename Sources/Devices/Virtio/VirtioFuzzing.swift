@@ -39,7 +39,7 @@ package enum VirtioFuzzing {
     return bench.recovers()
   }
 
-  private final class Messages: MessageInterrupts {
+  final class Messages: MessageInterrupts {
     func route(vector: Int, address: UInt64, data: UInt32) {}
     func signal(vector: Int) {}
   }

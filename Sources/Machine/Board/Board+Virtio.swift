@@ -44,12 +44,12 @@ extension Board {
         VirtioBlock(backend: disk.image, serial: disk.serial, queues: disk.queues, state: $0)
       }
     }
-    for (index, network) in configuration.networks.enumerated() {
+    for (index, (network, cable)) in zip(configuration.networks, links.cables).enumerated() {
       let address = network.address ?? .derived(from: configuration.uuid, card: index)
       try cards.add("net\(index)", at: PCISlot(device: VirtioSlot.networks + index)) {
         VirtioNet(
           address: address.bytes, pairs: network.queues,
-          backend: links.cables.indices.contains(index) ? links.cables[index] : nil, state: $0)
+          backend: cable, state: $0)
       }
     }
   }

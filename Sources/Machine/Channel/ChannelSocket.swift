@@ -21,7 +21,7 @@ package final class ChannelSocket: ChannelBackend {
 
   private struct Peer {
     var socket: UnixSocket?
-    var unsent: [UInt8] = []
+    var unsent = UnsentBytes()
     /// `write` took less than it was given.
     var wasRefused = false
   }
@@ -64,16 +64,15 @@ package final class ChannelSocket: ChannelBackend {
   package func write(_ bytes: [UInt8]) -> Int {
     let (taken, isLate) = peer.withLock { peer in
       guard let socket = peer.socket else { return (bytes.count, false) }
-      let wasLate = !peer.unsent.isEmpty
       var taken = 0
+      var isLate = false
       while taken < bytes.count, peer.unsent.count < Self.mostUnsent {
         let part = min(bytes.count - taken, Self.mostUnsent - peer.unsent.count)
-        peer.unsent += bytes[taken..<taken + part]
+        if peer.unsent.add(bytes[taken..<taken + part], for: socket) { isLate = true }
         taken += part
-        if !wasLate { Self.flush(&peer.unsent, socket) }
       }
       if taken < bytes.count { peer.wasRefused = true }
-      return (taken, !wasLate && !peer.unsent.isEmpty)
+      return (taken, isLate)
     }
     if isLate { unsentEvent.signal() }
     return taken
@@ -85,22 +84,10 @@ package final class ChannelSocket: ChannelBackend {
   /// for room and has some now.
   func flush() -> (remains: Bool, hasRoom: Bool) {
     peer.withLock { peer in
-      if let socket = peer.socket { Self.flush(&peer.unsent, socket) }
+      if let socket = peer.socket { peer.unsent.flush(to: socket) }
       let hasRoom = peer.wasRefused && peer.unsent.count <= Self.mostUnsent / 2
       if hasRoom { peer.wasRefused = false }
       return (!peer.unsent.isEmpty, hasRoom)
-    }
-  }
-
-  private static func flush(_ unsent: inout [UInt8], _ socket: UnixSocket) {
-    while !unsent.isEmpty {
-      do {
-        unsent.removeFirst(try socket.send(unsent, blocking: false))
-      } catch {
-        // The reading side finds out that the other end is gone.
-        if error.kind != .wouldBlock { unsent = [] }
-        return
-      }
     }
   }
 }

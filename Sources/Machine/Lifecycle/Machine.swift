@@ -24,7 +24,7 @@ public final class Machine: @unchecked Sendable {
   private let requests = Guarded<[Request]>([])
   private let state = Guarded(LifecycleState())
 
-  private enum Request: Sendable {
+  private enum Request: Hashable, Sendable {
     case reset(by: ResetOrigin)
     case end(EndReason)
     case stop(String)
@@ -34,21 +34,12 @@ public final class Machine: @unchecked Sendable {
     /// The control thread itself ends.
     case finish
 
-    var isFinish: Bool {
-      if case .finish = self { true } else { false }
-    }
-
-    var isTray: Bool {
-      if case .tellOfTray = self { true } else { false }
-    }
-
-    var isBalloon: Bool {
-      if case .tellOfBalloon = self { true } else { false }
-    }
-
     /// Something to be told, and no more.
     var isNews: Bool {
-      if case .tell = self { true } else { isTray || isBalloon }
+      switch self {
+      case .tell, .tellOfTray, .tellOfBalloon: true
+      case .reset, .end, .stop, .finish: false
+      }
     }
   }
 
@@ -96,10 +87,10 @@ public final class Machine: @unchecked Sendable {
     }
     board.control.onTrayMove = { [unowned self] in
       // A guest that moves it without pause does not pile up events.
-      requests.change { if !$0.contains(where: \.isTray) { $0.append(.tellOfTray) } }
+      requests.change { if !$0.contains(.tellOfTray) { $0.append(.tellOfTray) } }
     }
     board.virtio.balloon?.onChange = { [unowned self] in
-      requests.change { if !$0.contains(where: \.isBalloon) { $0.append(.tellOfBalloon) } }
+      requests.change { if !$0.contains(.tellOfBalloon) { $0.append(.tellOfBalloon) } }
     }
     try startThreads()
   }
@@ -353,7 +344,7 @@ public final class Machine: @unchecked Sendable {
   /// The control thread. It keeps the machine alive only while it does something
   /// to it, and may so come to be the one that tears it down.
   private static func carryOut(_ requests: Guarded<[Request]>, _ machine: Weak<Machine>) {
-    while !requests.wait(until: { !$0.isEmpty }, { $0.first?.isFinish ?? false }) {
+    while !requests.wait(until: { !$0.isEmpty }, { $0.first == .finish }) {
       if let machine = machine.object {
         machine.carryOutNext()
       } else {
@@ -381,7 +372,7 @@ public final class Machine: @unchecked Sendable {
   private func takeRequest() -> Request? {
     var taken: Request?
     requests.change { requests in
-      guard let first = requests.first, !first.isFinish else { return }
+      guard let first = requests.first, first != .finish else { return }
       taken = requests.removeFirst()
     }
     return taken

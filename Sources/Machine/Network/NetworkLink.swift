@@ -35,7 +35,7 @@ final class NetworkLink: NetworkBackend {
   let ending: EventDescriptor
   let roomEvent: EventDescriptor
   let unsentEvent: EventDescriptor
-  private let unsent = Guarded<[UInt8]>([])
+  private let unsent = Guarded(UnsentBytes())
   private var thread: Thread?
 
   init(_ medium: Medium, name: String, complaints: UnixSocket? = nil) throws(SystemError) {
@@ -72,10 +72,7 @@ final class NetworkLink: NetworkBackend {
       let bytes = (0..<4).map { UInt8(truncatingIfNeeded: length >> (24 - 8 * $0)) } + frame
       let isLate = unsent.change { unsent in
         guard unsent.count + bytes.count <= Self.mostUnsent else { return false }
-        let wasLate = !unsent.isEmpty
-        unsent += bytes
-        if !wasLate { Self.flush(&unsent, socket) }
-        return !wasLate && !unsent.isEmpty
+        return unsent.add(bytes, for: socket)
       }
       if isLate { unsentEvent.signal() }
     }
@@ -85,20 +82,8 @@ final class NetworkLink: NetworkBackend {
   func flush() -> Bool {
     guard case .stream(let socket) = medium else { return true }
     return unsent.change { unsent in
-      Self.flush(&unsent, socket)
+      unsent.flush(to: socket)
       return unsent.isEmpty
-    }
-  }
-
-  private static func flush(_ unsent: inout [UInt8], _ socket: UnixSocket) {
-    while !unsent.isEmpty {
-      do {
-        unsent.removeFirst(try socket.send(unsent, blocking: false))
-      } catch {
-        // The reading side finds out that the other end is gone.
-        if error.kind != .wouldBlock { unsent = [] }
-        return
-      }
     }
   }
 

@@ -154,6 +154,31 @@ import Testing
     #expect(setting.queues[5].takeUsed() != nil)
   }
 
+  @Test("what a program wrote before it went still reaches the guest")
+  func lastWords() {
+    let setting = Setting()
+    setting.open()
+    setting.agent.onReceive?([1, 2, 3])
+    setting.agent.isConnected = false
+    #expect(setting.receive() == [1, 2, 3])
+  }
+
+  @Test("what is sent in one go is bounded, and all of it arrives")
+  func large() {
+    let setting = Setting()
+    setting.open()
+    // One buffer of 64 KiB, many times over.
+    setting.queues[5].add(
+      Array(repeating: .readable(0x7_0000, 64 << 10), count: 6), indirect: false)
+    setting.queues[5].kick()
+    #expect(setting.agent.taken.count == 6 * 64 << 10 && setting.queues[5].takeUsed() != nil)
+    for _ in 0..<4 {
+      setting.queues[5].add([.readable(0x7_0000, 64 << 10), .readable(0x7_0000, 64 << 10)])
+    }
+    setting.queues[5].kick()
+    #expect(setting.agent.taken.count == (6 + 8) * 64 << 10)
+  }
+
   @Test("a restored port goes on with what was half sent")
   func restored() {
     let setting = Setting()
