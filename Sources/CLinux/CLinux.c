@@ -367,11 +367,11 @@ int clinux_unix_listen(const char *path, int kind, int backlog) {
   return fd;
 }
 
-int clinux_unix_connect(const char *path, int kind) {
+int clinux_unix_connect(const char *path, int kind, int blocking) {
   struct sockaddr_un address;
   int error = address_of(path, &address);
   if (error < 0) return error;
-  int fd = socket(AF_UNIX, kind_of(kind) | SOCK_CLOEXEC, 0);
+  int fd = socket(AF_UNIX, kind_of(kind) | SOCK_CLOEXEC | (blocking ? 0 : SOCK_NONBLOCK), 0);
   if (fd < 0) return -errno;
   if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
     error = -errno;
@@ -463,7 +463,7 @@ int clinux_send_queue(int fd) {
   return ioctl(fd, SIOCOUTQ, &bytes) < 0 ? -errno : bytes;
 }
 
-int clinux_shutdown(int fd) { RESULT(shutdown(fd, SHUT_RDWR)); }
+int clinux_shutdown(int fd, int both) { RESULT(shutdown(fd, both ? SHUT_RDWR : SHUT_WR)); }
 
 int clinux_set_send_buffer(int fd, int bytes) {
   RESULT(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes));

@@ -13,6 +13,16 @@ public struct Rect: Hashable, Sendable, Codable {
   }
 
   public var isEmpty: Bool { width <= 0 || height <= 0 }
+
+  /// The part of this rectangle within another; empty when they do not meet.
+  public func intersection(_ other: Rect) -> Rect {
+    let left = max(x, other.x)
+    let top = max(y, other.y)
+    let right = min(x &+ width, other.x &+ other.width)
+    let bottom = min(y &+ height, other.y &+ other.height)
+    guard right > left && bottom > top else { return Rect(x: 0, y: 0, width: 0, height: 0) }
+    return Rect(x: left, y: top, width: right - left, height: bottom - top)
+  }
 }
 
 /// How a pixel lies in memory. All are little-endian, as PC graphics are.
@@ -42,6 +52,8 @@ public struct Scanout: Hashable, Sendable, Codable {
     case videoMemory = 0
     /// In the rendered surface that the adapter paints (text, planar, palette).
     case rendered = 1
+    /// In the memory of a graphics card that keeps its pictures by itself: zero copy.
+    case graphicsMemory = 2
   }
 
   public var source: Source
@@ -100,6 +112,18 @@ public struct DirtyPages: Sendable {
 /// The bytes stay mapped for as long as the object lives.
 public protocol SharedBytes: AnyObject {
   var bytes: UnsafeMutableRawBufferPointer { get }
+
+  /// Lets go of whole pages, which read as 0 then.
+  func release(_ range: Range<Int>)
+}
+
+extension SharedBytes {
+  /// For memory that the host cannot take back.
+  public func release(_ range: Range<Int>) {
+    // SAFETY: the range is clamped to the bytes.
+    let part = UnsafeMutableRawBufferPointer(rebasing: bytes[range.clamped(to: 0..<bytes.count)])
+    part.initializeMemory(as: UInt8.self, repeating: 0)
+  }
 }
 
 /// A display adapter as the machine's display thread sees it.

@@ -28,7 +28,7 @@ import DeviceModel
 /// another version with its own hello and closes. A display that was given a path
 /// connects when somebody listens there, now or later, and again after the VMM went.
 ///
-/// **Memory.** A surface lies in one of two memories (`Scanout.Source`). The first
+/// **Memory.** A surface lies in one of the memories of `Scanout.Source`. The first
 /// `surface` packet on a connection that names a source carries its memfd by
 /// SCM_RIGHTS; it holds for the connection. The VMM seals the size; the display
 /// refuses memory without F_SEAL_SHRINK, and checks that the surface lies within it.

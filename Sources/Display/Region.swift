@@ -194,14 +194,4 @@ extension Rect {
       x: Int(box.x1), y: Int(box.y1), width: Int(box.x2) - Int(box.x1),
       height: Int(box.y2) - Int(box.y1))
   }
-
-  /// The part of this rectangle within another; empty when they do not meet.
-  public func intersection(_ other: Rect) -> Rect {
-    let left = max(x, other.x)
-    let top = max(y, other.y)
-    let right = min(x &+ width, other.x &+ other.width)
-    let bottom = min(y &+ height, other.y &+ other.height)
-    guard right > left && bottom > top else { return Rect(x: 0, y: 0, width: 0, height: 0) }
-    return Rect(x: left, y: top, width: right - left, height: bottom - top)
-  }
 }

@@ -32,10 +32,15 @@ public struct UnixSocket: Sendable {
     self.descriptor = descriptor
   }
 
-  public static func connect(to path: String, kind: Kind) throws(SystemError) -> UnixSocket {
+  /// - Parameter blocking: whether to wait for a listener that is busy; otherwise that is an
+  ///   error, and the socket does not block later either.
+  public static func connect(
+    to path: String, kind: Kind, blocking: Bool = true
+  ) throws(SystemError) -> UnixSocket {
     UnixSocket(
       FileDescriptor(
-        owning: try check(clinux_unix_connect(path, kind.rawValue), "connect to \(path)")))
+        owning: try check(
+          clinux_unix_connect(path, kind.rawValue, blocking ? 1 : 0), "connect to \(path)")))
   }
 
   public static func pair(kind: Kind) throws(SystemError) -> (UnixSocket, UnixSocket) {
@@ -84,7 +89,12 @@ public struct UnixSocket: Sendable {
 
   /// Ends both directions; the peer, and a thread blocked here, see the end.
   public func shutDown() {
-    _ = clinux_shutdown(descriptor.raw)
+    _ = clinux_shutdown(descriptor.raw, 1)
+  }
+
+  /// Tells the other end that nothing more comes.
+  public func shutDownSending() {
+    _ = clinux_shutdown(descriptor.raw, 0)
   }
 
   public func peerCredentials() throws(SystemError) -> Credentials {
@@ -128,7 +138,7 @@ public final class UnixListener: Sendable {
   }
 
   private static func isAbandoned(_ path: String, _ kind: UnixSocket.Kind) -> Bool {
-    let probe = clinux_unix_connect(path, kind.rawValue)
+    let probe = clinux_unix_connect(path, kind.rawValue, 1)
     if probe >= 0 { close(probe) }
     return probe == -ECONNREFUSED
   }

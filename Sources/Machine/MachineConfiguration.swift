@@ -83,6 +83,29 @@ public struct MachineConfiguration: Sendable {
     }
   }
 
+  /// Sockets between programs of the guest and of the host.
+  public struct Vsock: Hashable, Sendable {
+    /// The guest's number (CID), 3 or more.
+    public var identifier: UInt32
+    /// A Unix socket that is listened at for programs that want to talk with the guest;
+    /// those that the guest talks with listen at this path, `_` and their port.
+    public var path: String
+
+    public init(identifier: UInt32, path: String) {
+      self.identifier = identifier
+      self.path = path
+    }
+  }
+
+  /// The graphics card.
+  public enum Display: Hashable, Sendable {
+    case none
+    /// A standard VGA with Bochs VBE.
+    case standard
+    /// The same, and a virtio card with one to four outputs for guests that have its driver.
+    case virtio(outputs: Int)
+  }
+
   public enum BootDevice: Character, Hashable, Sendable {
     case disk = "c"
     case cdrom = "d"
@@ -149,13 +172,13 @@ public struct MachineConfiguration: Sendable {
   public var disks: [Disk] = []
   public var cdrom: String?
   public var bootOrder: [BootDevice] = [.disk, .cdrom]
-  /// Whether there is a VGA adapter.
-  public var hasDisplay = true
+  public var display = Display.standard
   /// Video memory in bytes: a power of two from 1 MiB.
   public var videoMemory = 16 << 20
   public var serial = Serial.none
   public var networks: [Network] = []
   public var channels: [Channel] = []
+  public var vsock: Vsock?
   /// Whether there is a virtio entropy device.
   public var hasEntropy = true
   /// Whether there is a virtio memory balloon.
@@ -191,6 +214,13 @@ public struct MachineConfiguration: Sendable {
         .configuration,
         "video memory of \(videoMemory) bytes cannot be: give a power of two, 1M to 256M")
     }
+    if case .virtio(let outputs) = display,
+      !(1...VirtioGPU.maximumOutputs).contains(outputs)
+    {
+      throw MachineError(
+        .configuration,
+        "\(outputs) outputs cannot be: give 1 to \(VirtioGPU.maximumOutputs)")
+    }
     var names: Set<String> = []
     for file in firmwareFiles {
       guard FirmwareContents.isName(file.name) else {
@@ -207,6 +237,10 @@ public struct MachineConfiguration: Sendable {
     try validateDisks()
     try validateNetworks()
     try validateChannels()
+    if let vsock, !(3...UInt32.max - 1).contains(vsock.identifier) {
+      throw MachineError(
+        .configuration, "\(vsock.identifier) cannot be a guest's CID: give 3 to 4294967294")
+    }
   }
 
   private func validateChannels() throws(MachineError) {

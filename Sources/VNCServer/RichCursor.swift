@@ -1,5 +1,5 @@
 import CVNCServer
-import Display
+import DeviceModel
 import Glibc
 
 /// Cursor images as libvncserver keeps them.

@@ -155,9 +155,26 @@ enum InternalErrorAction: String, ExpressibleByArgument, CaseIterable {
   case end
 }
 
-enum VideoAdapter: String, ExpressibleByArgument, CaseIterable {
-  case std
-  case none
+/// `std`, `virtio[,outputs=N]` or `none`.
+struct VideoArgument {
+  let display: MachineConfiguration.Display
+
+  init(parsing argument: String) throws {
+    let parts = argument.split(separator: ",", omittingEmptySubsequences: false)
+    switch (parts.first, parts.count) {
+    case ("std", 1): display = .standard
+    case ("none", 1): display = .none
+    case ("virtio", 1): display = .virtio(outputs: 1)
+    case ("virtio", 2):
+      guard parts[1].hasPrefix("outputs="), let outputs = Int(parts[1].dropFirst(8)) else {
+        throw ValidationError("there is no option '\(parts[1])'; there is outputs=N.")
+      }
+      display = .virtio(outputs: outputs)
+    default:
+      throw ValidationError(
+        "there is no display adapter '\(argument)'; give std, virtio[,outputs=N] or none.")
+    }
+  }
 }
 
 /// `HOST:PORT`; an IPv6 host is in brackets.

@@ -73,8 +73,14 @@ struct Run: ParsableCommand {
       valueName: "d,c"), transform: BootOrderArgument.init(parsing:))
   var boot: BootOrderArgument?
 
-  @Option(help: "Display adapter: standard VGA, or none.")
-  var vga = VideoAdapter.std
+  @Option(
+    help: ArgumentHelp(
+      """
+      Display adapter: standard VGA (std, the default), the same with a virtio card for \
+      guests that have its driver, one to four outputs side by side, or none.
+      """, valueName: "std|virtio[,outputs=n]|none"),
+    transform: VideoArgument.init(parsing:))
+  var vga: VideoArgument?
 
   @Option(
     help: ArgumentHelp(
@@ -116,6 +122,16 @@ struct Run: ParsableCommand {
       """, valueName: "name=n,socket=path"),
     transform: ChannelArgument.init(parsing:))
   var channel: [ChannelArgument] = []
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Sockets between programs of the guest, whose number is n, and of the host: one that \
+      connects to path and sends "CONNECT port" talks with that port of the guest, which \
+      itself reaches port p of the host at path_p.
+      """, valueName: "cid=n,socket=path"),
+    transform: VsockArgument.init(parsing:))
+  var vsock: VsockArgument?
 
   @Option(
     help: ArgumentHelp("Show the screen to VNC viewers that connect here.", valueName: "host:port"))
@@ -198,10 +214,10 @@ struct Run: ParsableCommand {
     if vnc != nil && displayLink != nil {
       throw ValidationError("--vnc and --display-link both take the screen: give one of them.")
     }
-    if vga == .none && (vnc != nil || displayLink != nil) {
+    if !hasScreen && (vnc != nil || displayLink != nil) {
       throw ValidationError("--vga none leaves nothing to show: leave out --vnc or --display-link.")
     }
-    if vga == .none && videoMemory != nil {
+    if !hasScreen && videoMemory != nil {
       throw ValidationError(
         "--video-memory belongs to the display adapter that --vga none leaves out.")
     }
@@ -218,6 +234,8 @@ struct Run: ParsableCommand {
       throw ValidationError("\(error)")
     }
   }
+
+  var hasScreen: Bool { vga?.display != MachineConfiguration.Display.none }
 
   func machineConfiguration() throws -> MachineConfiguration {
     var configuration = MachineConfiguration()
@@ -238,10 +256,11 @@ struct Run: ParsableCommand {
     configuration.cdrom = cdrom
     configuration.networks = net.map(\.network)
     configuration.channels = channel.map(\.channel)
+    configuration.vsock = vsock?.vsock
     configuration.hasEntropy = !noEntropy
     configuration.hasBalloon = !noBalloon
     if let boot { configuration.bootOrder = boot.devices }
-    configuration.hasDisplay = vga == .std
+    if let vga { configuration.display = vga.display }
     if let videoMemory { configuration.videoMemory = Int(clamping: videoMemory.bytes) }
     configuration.serial = serial?.serial ?? .none
     configuration.firmwareFiles = try firmwareFiles.map { try $0.load() }

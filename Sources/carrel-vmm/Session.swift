@@ -14,7 +14,7 @@ final class Session {
     let machine = try Machine(try command.machineConfiguration())
     self.machine = machine
     let display =
-      command.vga == .none ? nil : try DisplayOutput(of: machine, path: command.displayLink)
+      command.hasScreen ? try DisplayOutput(of: machine, path: command.displayLink) : nil
     self.display = display
     if let address = command.vnc, let display {
       var configuration = ViewerConfiguration()

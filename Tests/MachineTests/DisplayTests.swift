@@ -21,7 +21,7 @@ struct DisplayTests {
   }
 
   private func guest() throws -> TestGuest {
-    try TestGuest(program) { configuration, _ in configuration.hasDisplay = true }
+    try TestGuest(program) { configuration, _ in configuration.display = .standard }
   }
 
   @Test("a display on the link sees the guest's mode, its pixels, and what a key changes")
@@ -92,7 +92,7 @@ struct DisplayTests {
     program.store(0x0065_4321, at: 0xFD00_0000 + (30 * 64 + 9) * 4)  // nothing there now
     program.send("d")
     program.stop()
-    let guest = try TestGuest(program) { configuration, _ in configuration.hasDisplay = true }
+    let guest = try TestGuest(program) { configuration, _ in configuration.display = .standard }
     let output = try DisplayOutput(of: guest.machine, path: nil)
     try guest.machine.resume()
     try guest.awaitOutput("r")
@@ -179,7 +179,7 @@ struct FirmwareTests {
   func romWithDisplay() throws {
     let guest = try TestGuest(GuestProgram()) { configuration, _ in
       configuration.boot = .rom(path: configuration.firmwareDirectory + "/bios-256k.bin")
-      configuration.hasDisplay = true
+      configuration.display = .standard
       configuration.memory = 32 << 20
       configuration.cdrom = nil
     }
@@ -199,7 +199,7 @@ struct FirmwareTests {
     let disk = Self.bootSector("B") + [UInt8](repeating: 0, count: (1 << 20) - 512)
     let guest = try TestGuest(GuestProgram()) { configuration, directory in
       configuration.boot = .firmware
-      configuration.hasDisplay = true
+      configuration.display = .standard
       configuration.memory = 32 << 20
       configuration.disks = [.init(path: try directory.write(disk, to: "disk"))]
     }

@@ -187,7 +187,7 @@ final class TestGuest {
     self.directory = directory
     var configuration = MachineConfiguration()
     configuration.memory = 16 << 20
-    configuration.hasDisplay = false
+    configuration.display = .none
     configuration.serial = .file(directory.path("serial"))
     let image = isROM ? program.rom : program.elf(isPVH: isPVH)
     let path = try directory.write(image, to: "program")

@@ -162,7 +162,7 @@ struct LifecycleTests {
       let guest = try TestGuest(program) { configuration, directory in
         let image = [UInt8](repeating: 0, count: 1 << 20)
         configuration.disks = [.init(path: try directory.write(image, to: "disk"))]
-        configuration.hasDisplay = true
+        configuration.display = .standard
       }
       try guest.machine.resume()
       machine = guest.machine

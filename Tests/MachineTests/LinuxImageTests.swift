@@ -126,7 +126,7 @@ struct LinuxImageTests {
     arguments: ["x64", "ia32"])
   func memoryTester(architecture: String) throws {
     let guest = try TestGuest(GuestProgram()) { configuration, _ in
-      configuration.hasDisplay = true
+      configuration.display = .standard
       configuration.boot = .kernel(
         path: "/boot/memtest86+\(architecture).bin", initialRAMDisk: nil,
         commandLine: "console=ttyS0,115200")

@@ -52,7 +52,7 @@ struct ParkingTests {
   private func guest() throws -> TestGuest {
     try TestGuest(program) { configuration, _ in
       configuration.memory = 4 << 20
-      configuration.hasDisplay = true
+      configuration.display = .standard
       configuration.firmwareFiles = [.init(name: "a", bytes: Self.file)]
     }
   }

@@ -39,7 +39,7 @@ struct RestingScreenTests {
     program.send("e")
     program.stop()
     return try Watched(
-      TestGuest(program) { configuration, _ in configuration.hasDisplay = true })
+      TestGuest(program) { configuration, _ in configuration.display = .standard })
   }
 
   private func pixel(_ x: Int, _ y: Int) -> UInt32 { 0xFD00_0000 + UInt32((y * 64 + x) * 4) }

@@ -30,7 +30,7 @@ struct SavedScreenTests {
   func text() throws {
     let guest = try TestGuest(GuestProgram()) { configuration, directory in
       configuration.boot = .firmware
-      configuration.hasDisplay = true
+      configuration.display = .standard
       configuration.memory = 32 << 20
       configuration.serial = .socket(directory.path("line"))
       let sector: [UInt8] = [
@@ -65,7 +65,7 @@ struct SavedScreenTests {
     program.store(0x00FF_8001, at: 0xFD00_0000 + (10 * 64 + 7) * 4)
     program.send("k")
     program.stop()
-    let guest = try TestGuest(program) { configuration, _ in configuration.hasDisplay = true }
+    let guest = try TestGuest(program) { configuration, _ in configuration.display = .standard }
     let output = try DisplayOutput(of: guest.machine, path: nil)
     try guest.machine.resume()
     try guest.awaitOutput("r")

@@ -22,7 +22,7 @@ struct UEFITests {
   private func run(in directory: TemporaryDirectory, variables: String?) throws -> String {
     var configuration = MachineConfiguration()
     configuration.memory = 16 << 20
-    configuration.hasDisplay = false
+    configuration.display = .none
     configuration.endsOnReset = true
     configuration.boot = .uefi(variables: variables)
     configuration.uefiDirectory = directory.path("")
@@ -56,7 +56,7 @@ struct UEFITests {
     try firmware(in: directory)
     var configuration = MachineConfiguration()
     configuration.memory = 16 << 20
-    configuration.hasDisplay = false
+    configuration.display = .none
     configuration.boot = .uefi(variables: directory.path("nvram"))
     configuration.uefiDirectory = directory.path("")
     configuration.serial = .file(directory.path("serial"))

@@ -7,55 +7,17 @@ import Testing
 struct VirtioDiskTests {
   /// Where the guest programs keep the ring and what belongs to it.
   private enum Place {
-    static let descriptors: UInt32 = 0x30_0000
-    static let available: UInt32 = 0x30_1000
-    static let used: UInt32 = 0x30_2000
+    static let rings: UInt32 = 0x30_0000
+    static let available = rings + 0x1000
+    static let used = rings + 0x2000
     static let header: UInt32 = 0x30_3000
     static let status: UInt32 = 0x30_3100
     static let data: UInt32 = 0x30_4000
   }
 
-  /// Brings the disk up and leaves the base of its registers in EBX.
   private func setUpDisk(_ program: inout GuestProgram) {
-    // Device 16 of bus 0, base address register 4, which the machine has assigned.
-    program.outLong(0xCF8, 0x8000_8020)
-    program.port(0xCFC)
-    program.emit(0xED, 0x24, 0xF0, 0x89, 0xC3)  // in eax, dx; and al, 0f0h; mov ebx, eax
-    program.outLong(0xCF8, 0x8000_8004)
-    program.outWord(0xCFC, 0x0006)
-    setByte(&program, 0x14, 0x03)
-    setLong(&program, 0x08, 1)
-    setLong(&program, 0x0C, 1)  // VERSION_1
-    setByte(&program, 0x14, 0x0B)
-    setWord(&program, 0x16, 0)
-    setWord(&program, 0x18, 8)
-    for (register, place) in [
-      (0x20, Place.descriptors), (0x28, Place.available), (0x30, Place.used),
-    ] as [(UInt32, UInt32)] {
-      setLong(&program, register, place)
-      setLong(&program, register + 4, 0)
-    }
-    setWord(&program, 0x1C, 1)
-    setByte(&program, 0x14, 0x0F)
-  }
-
-  // mov [ebx + register], value
-  private func setByte(_ program: inout GuestProgram, _ register: UInt32, _ value: UInt8) {
-    program.emit(0xC6, 0x83)
-    program.emit(word: register)
-    program.emit(value)
-  }
-
-  private func setWord(_ program: inout GuestProgram, _ register: UInt32, _ value: UInt16) {
-    program.emit(0x66, 0xC7, 0x83)
-    program.emit(word: register)
-    program.emit(UInt8(truncatingIfNeeded: value), UInt8(truncatingIfNeeded: value >> 8))
-  }
-
-  private func setLong(_ program: inout GuestProgram, _ register: UInt32, _ value: UInt32) {
-    program.emit(0xC7, 0x83)
-    program.emit(word: register)
-    program.emit(word: value)
+    program.findVirtio(slot: 16 << 3)
+    program.startVirtio(rings: Place.rings)
   }
 
   /// Has a sector read; `number` counts the requests from 1.
@@ -63,27 +25,11 @@ struct VirtioDiskTests {
     for (index, value) in [0, 0, sector, 0].enumerated() {
       program.store(UInt32(value), at: Place.header + UInt32(index) * 4)
     }
-    for (index, (place, count, flags)) in [
-      (Place.header, 16, 0x0001_0001), (Place.data, 512, 0x0002_0003), (Place.status, 1, 2),
-    ].enumerated() {
-      let at = Place.descriptors + UInt32(index) * 16
-      for (word, value) in [place, 0, UInt32(count), UInt32(flags)].enumerated() {
-        program.store(value, at: at + UInt32(word) * 4)
-      }
-    }
+    program.describe(
+      [(Place.header, 16, false), (Place.data, 512, true), (Place.status, 1, true)],
+      rings: Place.rings)
     program.store(0xEE, at: Place.status)
-    // All heads are 0; the index goes up.
-    program.store(number << 16, at: Place.available)
-    setWord(&program, 0x3000, 0)
-  }
-
-  /// Waits until the device gave back as many.
-  private func awaitUsed(_ program: inout GuestProgram, number: UInt32) {
-    let start = program.bytes.count
-    program.emit(0x66, 0xA1)  // mov ax, [used + 2]
-    program.emit(word: Place.used + 2)
-    program.emit(0x3C, UInt8(number))  // cmp al, number
-    program.jump(0x75, to: start)
+    program.notifyVirtio(number: number, rings: Place.rings)
   }
 
   /// Sends the status and the first four bytes read.
@@ -107,7 +53,7 @@ struct VirtioDiskTests {
     setUpDisk(&program)
     for (number, sector) in [3, 42, 0, 63].enumerated() {
       read(&program, sector: UInt32(sector), number: UInt32(number) + 1)
-      awaitUsed(&program, number: UInt32(number) + 1)
+      program.awaitUsed(number: UInt32(number) + 1, rings: Place.rings)
       report(&program)
     }
     program.powerOff()
@@ -135,7 +81,7 @@ struct VirtioDiskTests {
     program.jump(0x75, to: start)
     program.emit(0x66, 0xFF, 0x05)  // inc word [available + 2]
     program.emit(word: Place.available + 2)
-    setWord(&program, 0x3000, 0)
+    program.setWord(0x3000, 0)
     program.port(0x3FD)
     program.emit(0xEC, 0xA8, 0x01)  // in al, dx; test al, 1
     program.jump(0x74, to: start)
@@ -182,7 +128,7 @@ struct VirtioDiskTests {
     let directory = try TemporaryDirectory()
     var configuration = MachineConfiguration()
     configuration.memory = 32 << 20
-    configuration.hasDisplay = false
+    configuration.display = .none
     configuration.serial = .file(directory.path("serial"))
     let sectors = Self.bootSector + [UInt8](repeating: 0, count: (1 << 20) - 512)
     configuration.disks = [

@@ -101,7 +101,7 @@ int clinux_spawn(const struct clinux_spawn *request, int *pidfd);
 // Sockets.
 enum { CLINUX_STREAM = 0, CLINUX_SEQPACKET = 1 };
 int clinux_unix_listen(const char *path, int kind, int backlog);
-int clinux_unix_connect(const char *path, int kind);
+int clinux_unix_connect(const char *path, int kind, int blocking);
 int clinux_socket_pair(int kind, int fds[2]);
 int clinux_accept(int fd);
 int clinux_peer_credentials(int fd, int *pid, unsigned *uid, unsigned *gid);
@@ -115,7 +115,8 @@ ssize_t clinux_receive(
   int blocking);
 /// Bytes of this stream socket's output that the peer has not taken yet.
 int clinux_send_queue(int fd);
-int clinux_shutdown(int fd);
+/// Both directions, or only what is sent.
+int clinux_shutdown(int fd, int both);
 int clinux_set_send_buffer(int fd, int bytes);
 
 /// A TAP interface's frames: attaches to the interface, which is made if there is none.

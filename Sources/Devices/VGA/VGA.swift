@@ -28,6 +28,8 @@ package final class VGA: DisplayAdapter, StatefulDevice {
   package let window: any BusTarget
 
   private let core: VGACore
+  private let videoMemory: any SharedBytes
+  private let optionROM: [UInt8]
   /// BAR 2, for machines that map it themselves.
   package let registerBlock: any BusTarget
 
@@ -66,11 +68,19 @@ package final class VGA: DisplayAdapter, StatefulDevice {
       identity: PCIIdentity(
         vendor: 0x1234, device: 0x1111, revision: 2,
         classCode: 0x03_0000))
-    function.addBAR(
-      0, size: UInt64(memory.count), prefetchable: true, .videoMemory(videoMemory))
+    self.videoMemory = videoMemory
+    self.optionROM = optionROM
     function.addBAR(2, size: 4096, .memory(registerBlock))
-    if !optionROM.isEmpty { function.addROM(optionROM) }
+    addMemory(to: function)
     function.restore(state?.pci)
+  }
+
+  /// Makes video memory and BIOS those of another function, which then is the one to insert
+  /// into the PCI host: a card that is more than a VGA.
+  package func addMemory(to function: PCIFunction) {
+    function.addBAR(
+      0, size: UInt64(videoMemory.bytes.count), prefetchable: true, .videoMemory(videoMemory))
+    if !optionROM.isEmpty { function.addROM(optionROM) }
   }
 
   package func saveState() -> State { core.saveState(pci: function.saveState()) }

@@ -4,7 +4,7 @@ import DeviceModel
 /// with bad intentions would, while the host does its part. Shared by the fuzz target and
 /// the tests.
 package enum VirtioCardsFuzzing {
-  package static let kinds = 6
+  package static let kinds = 8
 
   /// The first byte says which device it is; then come the driver's and the host's acts.
   ///
@@ -58,6 +58,69 @@ package enum VirtioCardsFuzzing {
     }
   }
 
+  private final class ScratchBytes: SharedBytes {
+    static let count = 1 << 20
+    // SAFETY: freed by deinit alone.
+    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 4096)
+
+    init() { bytes.initializeMemory(as: UInt8.self, repeating: 0) }
+    deinit { bytes.deallocate() }
+  }
+
+  /// Programs that take what they are given, or do not, as the bytes say.
+  private final class Streams: StreamBackend {
+    private static let most = 16
+    var onConnect: ((any HostStream, UInt32) -> Void)?
+    private var all: [Stream] = []
+
+    func connect(toHostPort port: UInt32) -> any HostStream { make() }
+
+    func make() -> Stream {
+      let stream = Stream()
+      all.append(stream)
+      if all.count > Self.most { all.removeFirst() }
+      return stream
+    }
+
+    func act(_ what: UInt8, _ value: UInt8) {
+      guard what & 7 != 0 else { return onConnect?(make(), UInt32(value & 3)) ?? () }
+      guard !all.isEmpty else { return }
+      let stream = all[Int(value) % all.count]
+      switch what & 7 {
+      case 1, 2: stream.onOpen?()
+      case 3:
+        let room = min(stream.room?() ?? 0, Int(value) << 4)
+        if room > 0 { stream.onReceive?(Array(repeating: value, count: room)) }
+      case 4:
+        stream.capacity = Int(value) << 8
+        stream.onWritable?()
+      case 5: stream.onEnd?(value & 1 != 0)
+      default: break
+      }
+    }
+  }
+
+  private final class Stream: HostStream {
+    var onOpen: (() -> Void)?
+    var onReceive: (([UInt8]) -> Void)?
+    var room: (() -> Int)?
+    var onWritable: (() -> Void)?
+    var onEnd: ((Bool) -> Void)?
+    var capacity = 64
+
+    func accept(hostPort: UInt32) {}
+    func hasRoom() {}
+    func finish() {}
+
+    func write(_ bytes: [UInt8]) -> Int {
+      let count = min(bytes.count, capacity)
+      capacity -= count
+      return count
+    }
+
+    func close() { (onOpen, onReceive, room, onWritable, onEnd) = (nil, nil, nil, nil, nil) }
+  }
+
   private final class HostEnd: ChannelBackend {
     var onReceive: (([UInt8]) -> Void)?
     var room: (() -> Int)?
@@ -85,8 +148,10 @@ package enum VirtioCardsFuzzing {
     private(set) var card: VirtioPCI
     private var device: any VirtioDevice
     private var again: [Int] = []
+    private var isSound = true
     private let wire = Wire()
     private let channel = HostEnd()
+    private let streams = Streams()
     /// Makes the device anew, from what it is now.
     private var renew: () -> any VirtioDevice
     /// A buffer that every such device takes at once: its queue, and bytes either way.
@@ -109,6 +174,17 @@ package enum VirtioCardsFuzzing {
       case 4:
         (device, renew) = Self.pair { VirtioBalloon(clock: InputFuzzing.Clock(), state: $0) }
         probe = (0, 4, 0)
+      case 5:
+        (device, renew) = Self.pair {
+          VirtioGPU(memory: ScratchBytes(), outputs: 2, state: $0)
+        }
+        probe = (1, 32, 0)
+      case 6:
+        let streams = streams
+        (device, renew) = Self.pair {
+          VirtioVsock(identifier: 3, backend: streams, state: $0)
+        }
+        probe = (1, 44, 0)
       default:
         (device, renew) = Self.pair {
           VirtioConsole([.init(name: "a", backend: channel)], state: $0)
@@ -213,12 +289,32 @@ package enum VirtioCardsFuzzing {
         default: balloon.releaseHints()
         }
       }
+      if let gpu = device as? VirtioGPU {
+        gpu.resize(width: Int(value) << 4, height: Int(what) << 4)
+        // A command's header where the driver's buffers may be, and small numbers after it.
+        let kinds: [UInt32] = [0x100, 0x101, 0x102, 0x103, 0x104, 0x105, 0x106, 0x107, 0x300]
+        let words =
+          [kinds[Int(what) % kinds.count], 0, 0, 0, 0, 0]
+          + (0..<8).map { UInt32(value >> $0 & 15) }
+        put(words.flatMap { LittleEndian.bytes($0) }, at: 0x8000 + Int(value & 0x7F) << 8)
+        if let update = gpu.takeUpdate(), !Self.isSound(update) { isSound = false }
+      }
       if let net = device as? VirtioNet {
         switch what & 3 {
         case 0: net.setLink(value & 1 != 0)
         case 1: wire.isConnected = value & 1 != 0
         default: wire.turn()
         }
+      }
+      if device is VirtioVsock {
+        // A packet's header where the driver's buffers may be: from the guest to the host.
+        let ports = LittleEndian.bytes(UInt32(value & 3)) + LittleEndian.bytes(UInt32(value & 3))
+        put(
+          LittleEndian.bytes(UInt64(3)) + LittleEndian.bytes(UInt64(2)) + ports
+            + LittleEndian.bytes(UInt32(value)) + [1, 0, what & 7, 0, value & 3, 0, 0, 0]
+            + LittleEndian.bytes(UInt32(value) << 10) + [0, 0, 0, 0],
+          at: 0x8000 + Int(value & 0x7F) << 8)
+        streams.act(what, value)
       }
       switch what & 3 {
       case 0: channel.isConnected = value & 1 != 0
@@ -229,7 +325,21 @@ package enum VirtioCardsFuzzing {
       }
     }
 
+    /// Whether a display can read the picture and its damage.
+    private static func isSound(_ update: ScanoutUpdate) -> Bool {
+      let scanout = update.scanout
+      return scanout.offset >= 0 && scanout.width > 0 && scanout.height > 0
+        && scanout.width * 4 <= scanout.stride
+        && scanout.offset + scanout.stride * (scanout.height - 1) + scanout.width * 4
+          <= ScratchBytes.count
+        && update.damage.allSatisfy {
+          $0.x >= 0 && $0.y >= 0 && $0.x + $0.width <= scanout.width
+            && $0.y + $0.height <= scanout.height
+        }
+    }
+
     func recovers() -> Bool {
+      guard isSound else { return false }
       card.reset()
       again = []
       card.function.setRegister(PCIRegister.command, width: 2, value: 6)

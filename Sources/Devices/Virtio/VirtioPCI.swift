@@ -90,10 +90,12 @@ package final class VirtioPCI: StatefulDevice, VirtioTransport, DoorbellTarget {
   /// Has `ring` called for a queue, soon and not from within. Set by the machine.
   package var onNotifyAgain: ((Int) -> Void)?
 
-  /// - Parameter log: told one line when the driver broke the rules.
+  /// - Parameters:
+  ///   - log: told one line when the driver broke the rules.
+  ///   - extend: adds what the function is besides, in BARs 0 to 3.
   package init(
     _ device: any VirtioDevice, memory: any GuestMemory, messages: any MessageInterrupts,
-    log: @escaping (String) -> Void, state: State?
+    log: @escaping (String) -> Void, extend: (PCIFunction) -> Void = { _ in }, state: State?
   ) {
     self.device = device
     self.memory = memory
@@ -114,6 +116,7 @@ package final class VirtioPCI: StatefulDevice, VirtioTransport, DoorbellTarget {
       delivery: messages, state: state?.msix)
     function.addBAR(Layout.bar, size: Layout.size, .memory(self))
     addCapabilities()
+    extend(function)
     function.restore(state?.function)
     for index in queues.indices
     where queues[index].problem(features: registers.driverFeatures, memory) != nil {

@@ -10,6 +10,7 @@ extension Board {
     static let entropy = PCISlot(device: 15, function: 2)
     static let balloon = PCISlot(device: 15, function: 3)
     static let console = PCISlot(device: 15, function: 4)
+    static let sockets = PCISlot(device: 15, function: 6)
     /// Disks from here on.
     static let disks = 16
     static let maximumDisks = 8
@@ -38,6 +39,11 @@ extension Board {
         VirtioConsole.Channel(name: $0.name, backend: $1)
       }
       try cards.add("console", at: VirtioSlot.console) { VirtioConsole(channels, state: $0) }
+    }
+    if let vsock = configuration.vsock, let sockets = links.sockets {
+      try cards.add("vsock", at: VirtioSlot.sockets) {
+        VirtioVsock(identifier: vsock.identifier, backend: sockets, state: $0)
+      }
     }
     for (index, disk) in drives.virtioDisks.enumerated() {
       try cards.add("disk\(index)", at: PCISlot(device: VirtioSlot.disks + index)) {

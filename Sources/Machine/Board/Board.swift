@@ -31,9 +31,12 @@ final class Board {
   let drives: Drives
   let ide: IDEController
   let virtio: VirtioCards
-  let display: VGA?
+  let display: (any DisplayAdapter)?
+  let graphics: VirtioGPU?
   let videoMemory: MappedMemory?
   let renderedSurface: MappedMemory?
+  /// What the graphics card keeps pictures in.
+  let graphicsMemory: MappedMemory?
   let acpi: ACPITables
   let smbios: SMBIOSTables
   let generation: GenerationIdentifier
@@ -48,6 +51,7 @@ final class Board {
 
   static let isaBridgeSlot = PCISlot(device: 1, function: 0)
   static let powerManagementSlot = PCISlot(device: 1, function: 3)
+  static let displaySlot = PCISlot(device: 2)
 
   /// - Parameter lock: held by the caller until the board is complete, memory
   ///   contents included: drives that were saved in mid-transfer go on at once.
@@ -69,7 +73,7 @@ final class Board {
     addresses = AddressSpace(layout: memory.layout, kvm: kvm)
     if let rom = boot.rom { try memory.mapROM(rom.bytes) }
     let videoBase = PhysicalMap.videoMemory(size: configuration.videoMemory)
-    if configuration.hasDisplay {
+    if configuration.display != .none {
       let video = try MappedMemory(name: "carrel-vram", size: configuration.videoMemory)
       renderedSurface = try MappedMemory(name: "carrel-screen", size: VGA.minimumSurfaceSize)
       try addresses.place(video, at: UInt64(videoBase))
@@ -184,27 +188,42 @@ final class Board {
     try ports.map(ide.secondary.controlBlock, name: "IDE 2 control", at: 0x376, size: 1)
 
     // Display.
+    var vga: VGA?
     if let videoMemory, let renderedSurface {
       // A kernel is beyond the point at which firmware would run it.
       let rom =
         boot.kernel == nil
-        ? try FirmwareImage.vgaBIOS(in: configuration.firmwareDirectory).bytes : []
-      let vga = try VGA(
+        ? try FirmwareImage.vgaBIOS(
+          of: configuration.display, in: configuration.firmwareDirectory
+        ).bytes : []
+      let adapter = try VGA(
         videoMemory: videoMemory, renderedSurface: renderedSurface, clock: clock, optionROM: rom,
         state: try saved.state("vga"))
-      try ports.map(vga.ports, name: "VGA", at: 0x3B0, size: 48)
-      try ports.map(vga.extensionPorts, name: "VBE", at: 0x1CE, size: 4)
+      try ports.map(adapter.ports, name: "VGA", at: 0x3B0, size: 48)
+      try ports.map(adapter.extensionPorts, name: "VBE", at: 0x1CE, size: 4)
       try addresses.memory.map(
-        vga.window, name: "VGA window", at: PhysicalMap.legacyVideo,
+        adapter.window, name: "VGA window", at: PhysicalMap.legacyVideo,
         size: PhysicalMap.legacyVideoSize)
-      display = vga
-    } else {
-      display = nil
+      vga = adapter
     }
 
     // Virtio devices, which sit on PCI alone.
     virtio = try VirtioCards(kvm, memory, lock: lock, saved: saved)
     try Self.addVirtioDevices(to: virtio, configuration, drives, links, clock)
+    if case .virtio(let outputs) = configuration.display, let vga {
+      let memory = try MappedMemory(name: "carrel-gpu", size: VirtioGPU.memorySize)
+      let card = try virtio.add("gpu", at: Self.displaySlot, extend: vga.addMemory(to:)) {
+        VirtioGPU(memory: memory, outputs: outputs, state: $0)
+      }
+      graphicsMemory = memory
+      graphics = card
+      display = VirtioVGA(vga, card)
+    } else {
+      graphicsMemory = nil
+      graphics = nil
+      display = vga
+      if let vga { pci.insert(vga.function, at: Self.displaySlot) }
+    }
     input.sinks = virtio.inputSinks + [pointer, keyboardController]
     addresses.onRegisters = { [unowned virtio] target, base in
       if let target = target as? any DoorbellTarget { virtio.doorbells.moved(target, to: base) }
@@ -215,7 +234,6 @@ final class Board {
     pci.insert(isaBridge.function, at: Self.isaBridgeSlot)
     pci.insert(ide.function, at: PCISlot(device: 1, function: 1))
     pci.insert(power.function, at: Self.powerManagementSlot)
-    if let display { pci.insert(display.function, at: PCISlot(device: 2)) }
     for (slot, card) in virtio.cards { pci.insert(card.function, at: slot) }
 
     parts = [
@@ -228,7 +246,7 @@ final class Board {
       BoardPart("port-92", portA), BoardPart("port-61", portB), BoardPart("serial", serial),
       BoardPart("ide", ide),
     ]
-    if let display { parts.append(BoardPart("vga", display)) }
+    if let vga { parts.append(BoardPart("vga", vga)) }
     if let flash { parts.append(BoardPart("flash", flash)) }
     cdrom?.onTrayMove = { [control] in control.onTrayMove() }
     parts += virtio.parts

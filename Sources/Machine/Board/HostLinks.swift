@@ -6,17 +6,20 @@ struct HostLinks {
   /// In the order of configuration; `nil` for a card without a cable.
   let cables: [NetworkLink?]
   let channels: [ChannelSocket]
+  let sockets: StreamSockets?
 
   init(_ configuration: MachineConfiguration) throws {
     line = try SerialLine.open(configuration.serial)
     cables = try configuration.networks.map { try NetworkLink.open($0.backend) }
     channels = try configuration.channels.map { try ChannelSocket($0) }
+    sockets = try configuration.vsock.map { try StreamSockets(path: $0.path) }
   }
 
   func start(lock: Lock) throws(SystemError) {
     try line?.start(lock: lock)
     for cable in cables { try cable?.start(lock: lock) }
     for channel in channels { try channel.start(lock: lock) }
+    try sockets?.start(lock: lock)
   }
 
   /// Idempotent. Not under the device lock.
@@ -24,5 +27,6 @@ struct HostLinks {
     line?.close()
     for cable in cables { cable?.close() }
     for channel in channels { channel.close() }
+    sockets?.close()
   }
 }

@@ -33,10 +33,14 @@ final class VirtioCards {
 
   /// Makes a card for a PCI slot, with a device from its saved state.
   ///
-  /// - Parameter name: of its sections in saved machines.
+  /// - Parameters:
+  ///   - name: of its sections in saved machines.
+  ///   - extend: adds what the card is besides.
+  @discardableResult
   func add<Device: VirtioDevice & StatefulDevice>(
-    _ name: String, at slot: PCISlot, _ make: (Device.State?) throws -> Device
-  ) throws {
+    _ name: String, at slot: PCISlot, extend: (PCIFunction) -> Void = { _ in },
+    _ make: (Device.State?) throws -> Device
+  ) throws -> Device {
     let part = "virtio-\(name)"
     let card = try make(try saved.state("\(part)-device"))
     var linesLeft = Self.mostLines
@@ -46,7 +50,7 @@ final class VirtioCards {
         guard linesLeft > 0 else { return }
         linesLeft -= 1
         StandardError.report("\(line) (\(name))")
-      }, state: try saved.state(part))
+      }, extend: extend, state: try saved.state(part))
     transport.onNotifyAgain = { [weak transport, unowned doorbells] index in
       if let transport { doorbells.ring(transport, index) }
     }
@@ -58,6 +62,7 @@ final class VirtioCards {
     // The transport resets its device.
     parts.append(BoardPart(part, transport))
     parts.append(BoardPart("\(part)-device", card))
+    return card
   }
 
   /// A restored machine's memory is filled: what was under way goes on.

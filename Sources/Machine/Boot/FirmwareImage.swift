@@ -47,9 +47,12 @@ struct FirmwareImage {
     return image
   }
 
-  static func vgaBIOS(in directory: String) throws(MachineError) -> FirmwareImage {
+  static func vgaBIOS(
+    of display: MachineConfiguration.Display, in directory: String
+  ) throws(MachineError) -> FirmwareImage {
     try FirmwareImage(
-      path: directory + "/vgabios-stdvga.bin", what: "the VGA BIOS",
+      path: directory + (display == .standard ? "/vgabios-stdvga.bin" : "/vgabios-virtio.bin"),
+      what: "the VGA BIOS",
       remedy: "install Debian's package seabios", limit: 1 << 18)
   }
 

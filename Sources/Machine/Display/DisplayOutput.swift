@@ -10,10 +10,9 @@ public final class DisplayOutput: @unchecked Sendable {
   // SAFETY: `schedule` and `rest` belong to the thread, `shown` and `hold` to `looking`; the
   // adapter is used under the board's lock; all else is immutable or thread-safe itself.
   private let machine: Machine
-  private let adapter: VGA
+  private let adapter: any DisplayAdapter
   private let link: DisplayLinkServer
-  private let videoMemory: MappedMemory
-  private let renderedSurface: MappedMemory
+  private let memories: [Scanout.Source: MappedMemory]
   private let poller: Poller
   private let ending: EventDescriptor
   private var schedule = PollSchedule()
@@ -35,11 +34,11 @@ public final class DisplayOutput: @unchecked Sendable {
     else { throw MachineError(.configuration, "a machine without VGA has nothing to display") }
     self.machine = machine
     self.adapter = adapter
-    videoMemory = video
-    renderedSurface = surface
+    var memories = [Scanout.Source.videoMemory: video, .rendered: surface]
+    memories[.graphicsMemory] = machine.board.graphicsMemory
+    self.memories = memories
     link = try DisplayLinkServer(
-      path: path, name: machine.configuration.name,
-      memories: [.videoMemory: video.shared, .rendered: surface.shared])
+      path: path, name: machine.configuration.name, memories: memories.mapValues(\.shared))
     poller = try Poller()
     ending = try EventDescriptor()
     try poller.add(link.descriptor, token: 0)
@@ -50,6 +49,10 @@ public final class DisplayOutput: @unchecked Sendable {
       machine.board.keyboardController.onLEDs = { [link] in link.publish(leds: $0) }
       machine.board.tone.onTone = { [link] in if $0 != nil { link.ringBell() } }
       link.publish(leds: machine.board.keyboardController.leds)
+      if let graphics = machine.board.graphics {
+        graphics.onCursor = { [link] in link.publish(cursor: $0) }
+        link.publish(cursor: graphics.cursor)
+      }
     }
     look()
     let output = Unsynchronized(Weak(self))
@@ -70,6 +73,7 @@ public final class DisplayOutput: @unchecked Sendable {
     machine.board.lock.withLock {
       machine.board.keyboardController.onLEDs = { _ in }
       machine.board.tone.onTone = { _ in }
+      machine.board.graphics?.onCursor = nil
     }
   }
 
@@ -90,8 +94,10 @@ public final class DisplayOutput: @unchecked Sendable {
       link.process(self)
     }
     let now = MonotonicClock.now
-    if link.wantsDamage && schedule.next(after: now) <= now {
-      let seen = look(resting: schedule.isStill(at: now), holding: true)
+    // A card that tells of whole pictures is looked at when it does, and only then.
+    let tells = looking.withLock { shown?.source == .graphicsMemory }
+    if link.wantsDamage && (tells || schedule.next(after: now) <= now) {
+      let seen = look(resting: tells || schedule.isStill(at: now), holding: !tells)
       schedule.looked(at: now, seen)
     }
   }
@@ -156,11 +162,10 @@ public final class DisplayOutput: @unchecked Sendable {
   public func screenshot() throws(MachineError) -> Screenshot {
     look()
     let scanout = looking.withLock { shown }
-    guard let scanout else {
+    guard let scanout, let memory = memories[scanout.source] else {
       throw MachineError(.state, "there is no picture yet")
     }
-    let source = scanout.source == .videoMemory ? videoMemory : renderedSurface
-    return try Screenshot(scanout, in: UnsafeRawBufferPointer(source.bytes))
+    return try Screenshot(scanout, in: UnsafeRawBufferPointer(memory.bytes))
   }
 }
 
@@ -170,9 +175,13 @@ extension DisplayOutput: DisplayLinkHandler {
     schedule.inputArrived(at: MonotonicClock.now)
   }
 
-  /// Guests learn a screen's size from EDID when their driver starts; there is no
-  /// way to tell a running one through a standard VGA.
-  public func displayLink(wantsSize width: Int, height: Int) {}
+  /// The virtio card's driver is told, and the guest chooses. There is no way to tell a
+  /// running guest through a standard VGA, whose EDID is read when a driver starts.
+  public func displayLink(wantsSize width: Int, height: Int) {
+    machine.board.lock.withLock {
+      machine.board.graphics?.resize(width: width, height: height)
+    }
+  }
 
   /// A PC has no clipboard; that takes an agent in the guest.
   public func displayLink(clipboard text: String) {}

@@ -30,12 +30,24 @@ final class RestingScreen {
   }
 
   /// Watches a picture from now on; `false` for those that are painted by the adapter,
-  /// which change with time, too. Device lock held.
+  /// which change with time, too. A card that keeps its pictures tells of each change by
+  /// itself. Device lock held.
   ///
   /// What changed earlier is the caller's to look for once more, in the dirty log only:
   /// drawing here would stop the one thread that lets writers go on.
   func begin(_ scanout: Scanout) -> Bool {
-    guard !isResting, scanout.source == .videoMemory else { return false }
+    guard !isResting else { return false }
+    switch scanout.source {
+    case .rendered: return false
+    case .videoMemory: guard watch(scanout) else { return false }
+    case .graphicsMemory: break
+    }
+    resting.store(true, ordering: .relaxed)
+    adapter.onNextAccess = { [accesses] in accesses.signal() }
+    return true
+  }
+
+  private func watch(_ scanout: Scanout) -> Bool {
     do {
       try board.coalesceWindowWrites(false)
       // What had piled up is drawn while nothing is protected.
@@ -45,8 +57,6 @@ final class RestingScreen {
       try? board.coalesceWindowWrites(true)
       return false
     }
-    resting.store(true, ordering: .relaxed)
-    adapter.onNextAccess = { [accesses] in accesses.signal() }
     return true
   }
 

@@ -27,7 +27,7 @@ public struct HostCheck: Hashable, Sendable {
         try FirmwareImage.seaBIOS(in: firmwareDirectory)
       },
       firmware("vga-bios", "the VGA BIOS") { () throws(MachineError) in
-        try FirmwareImage.vgaBIOS(in: firmwareDirectory)
+        try FirmwareImage.vgaBIOS(of: .standard, in: firmwareDirectory)
       },
       stillScreens,
     ]

@@ -10,6 +10,8 @@ public struct SavedMachine: Sendable {
   public let devices: StateArchive
   public let memory: SharedMemory
   public let videoMemory: SharedMemory?
+  /// The graphics card's, where there are pictures in it.
+  public let graphicsMemory: SharedMemory?
   public let livedNanoseconds: UInt64
 }
 
@@ -30,18 +32,32 @@ extension Board {
     try archive.store(KernelState(devices: try kvm.saveState(), cpus: states), as: "kernel")
     return SavedMachine(
       devices: archive.archive, memory: try copy(memory.ram),
-      videoMemory: try videoMemory.map { try copy($0) }, livedNanoseconds: clock.now)
+      videoMemory: try videoMemory.map { try copy($0) },
+      graphicsMemory: try graphicsMemory.map { try copy($0, graphics?.usedMemory) },
+      livedNanoseconds: clock.now)
   }
 
-  private func copy(_ memory: MappedMemory) throws -> SharedMemory {
+  /// - Parameter ranges: what of it is copied; `nil` for all.
+  private func copy(_ memory: MappedMemory, _ ranges: [Range<Int>]? = nil) throws -> SharedMemory {
     let copy = try SharedMemory(name: "carrel-saved", size: memory.bytes.count)
-    try copy.map().copy(from: UnsafeRawBufferPointer(memory.bytes))
+    let target = try copy.map()
+    for range in ranges ?? [0..<memory.bytes.count] {
+      // SAFETY: ranges lie within the memory, and the copy is as large.
+      UnsafeMutableRawBufferPointer(rebasing: target.bytes[range])
+        .copyMemory(from: UnsafeRawBufferPointer(rebasing: memory.bytes[range]))
+    }
     return copy
   }
 
-  private func fill(_ target: MappedMemory, from source: SharedMemory) throws {
-    try source.map(writable: false).withBytes {
-      target.bytes.copyMemory(from: UnsafeRawBufferPointer($0))
+  private func fill(
+    _ target: MappedMemory, from source: SharedMemory, _ ranges: [Range<Int>]? = nil
+  ) throws {
+    try source.map(writable: false).withBytes { bytes in
+      for range in ranges ?? [0..<target.bytes.count] {
+        // SAFETY: ranges lie within the memory, and the source is as large.
+        UnsafeMutableRawBufferPointer(rebasing: target.bytes[range])
+          .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[range]))
+      }
     }
   }
 
@@ -49,7 +65,8 @@ extension Board {
   /// theirs: building them has moved interrupt lines.
   func restoreKernelState(_ saved: SavedMachine) throws {
     guard saved.memory.size == memory.ram.bytes.count,
-      saved.videoMemory?.size == videoMemory?.bytes.count
+      saved.videoMemory?.size == videoMemory?.bytes.count,
+      saved.graphicsMemory?.size == graphicsMemory?.bytes.count
     else {
       throw MachineError(
         .state, "the saved machine has memory of another size; configure it as it was")
@@ -57,6 +74,9 @@ extension Board {
     try fill(memory.ram, from: saved.memory)
     if let source = saved.videoMemory, let target = videoMemory {
       try fill(target, from: source)
+    }
+    if let source = saved.graphicsMemory, let target = graphicsMemory {
+      try fill(target, from: source, graphics?.usedMemory)
     }
     let archive = BoardArchive(saved.devices)
     guard let kernel: KernelState = try archive.state("kernel"), kernel.cpus.count == cpus.count

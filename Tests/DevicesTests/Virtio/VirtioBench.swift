@@ -166,6 +166,24 @@ final class DriverQueue {
     bench.enable(number, size: size, descriptors: descriptors, driver: driver, device: device)
   }
 
+  private init(_ other: DriverQueue, on bench: VirtioBench) {
+    self.bench = bench
+    number = other.number
+    size = other.size
+    isPacked = other.isPacked
+    base = other.base
+    nextDescriptor = other.nextDescriptor
+    availableIndex = other.availableIndex
+    usedIndex = other.usedIndex
+    wrap = other.wrap
+    usedPlace = other.usedPlace
+    usedWrap = other.usedWrap
+    lengths = other.lengths
+  }
+
+  /// The same driver, whose device was restored on another bench.
+  func continued(on bench: VirtioBench) -> DriverQueue { DriverQueue(self, on: bench) }
+
   func put(_ value: some FixedWidthInteger, at address: UInt64) {
     for index in 0..<value.bitWidth / 8 {
       bench.memory.bytes[Int(address) + index] = UInt8(

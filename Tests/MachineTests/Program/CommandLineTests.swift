@@ -31,6 +31,9 @@ struct CommandLineTests {
       ("--disk a --disk b --disk c --disk d", "room for three disks"),
       ("--fw-cfg name=a,string=1 --fw-cfg name=a,string=2", "two fw_cfg files of the name \"a\""),
       ("--fw-cfg name=a,file=/nonexistent/f", "/nonexistent/f"),
+      ("--vsock cid=3", "vsock has the guest's number and a socket"),
+      ("--vsock cid=2,socket=a", "2 cannot be a guest's CID"),
+      ("--vga virtio,outputs=5", "5 outputs cannot be: give 1 to 4"),
       ("--channel name=a", "a channel has a name and a socket"),
       ("--channel name=,socket=a", "cannot be a channel's name"),
       ("--channel name=a,socket=a --channel name=a,socket=b", "two channels of the name"),
@@ -73,7 +76,8 @@ struct CommandLineTests {
   }
 
   private static let options = [
-    "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "net", "channel", "cdrom",
+    "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "net", "channel", "vsock",
+    "cdrom",
     "boot",
     "vga",
     "video-memory", "serial", "fw-cfg", "vnc", "display-link", "control", "name",
