@@ -112,7 +112,7 @@ var targets: [Target] = [
   tests("DisplayLink", ["DisplayLink", "TestSupport"]),
   tests("Disk", ["Disk", "TestSupport"]),
   tests("Snapshot", ["Snapshot"]),
-  tests("Machine", ["Machine", "QMP", "TestSupport", "CNativeCode"]),
+  tests("Machine", ["Machine", "QMP", "TestSupport", "CNativeCode", "VNCServer"]),
   tests("VNCServer", ["VNCServer", "CVNCClient", "TestSupport"]),
 ]
 

@@ -5,9 +5,18 @@ import Testing
 
 /// The small Linux that `make guest-linux` builds, with its shell on the serial line.
 ///
-/// It is booted once in a run; every test goes on from the state in which the shell first
-/// answered, as a boot takes minutes where kernels are interpreted.
+/// It is booted once in a run with each graphics card; every test goes on from the state in
+/// which the shell first answered, or X had started, as a boot takes minutes where kernels
+/// are interpreted.
 final class SmallLinux {
+  /// Where a test begins.
+  enum Start: CaseIterable {
+    case shell
+    /// X on the standard VGA, which bochs-drm drives.
+    case desktop
+    case virtioDesktop
+  }
+
   private static let directory = "build/guest-linux/current"
   static let isBuilt = (try? Files.read("\(directory)/append")) != nil
 
@@ -16,13 +25,19 @@ final class SmallLinux {
   let events = Guarded<[MachineEvent]>([])
   private let files: TemporaryDirectory
 
-  /// Goes on from where the shell was ready.
-  init() throws {
-    let booted = try Self.booted.get()
+  convenience init(_ start: Start = .shell) throws {
+    let from =
+      switch start {
+      case .shell: Self.shell
+      case .desktop: Self.desktop
+      case .virtioDesktop: Self.virtioDesktop
+      }
+    try self.init(goingOnFrom: try from.get())
+  }
+
+  private init(goingOnFrom booted: Booted) throws {
     files = try TemporaryDirectory()
-    var configuration = booted.configuration
-    configuration.serial = .socket(files.path("serial"))
-    configuration.channels = [.init(name: Self.channel, path: files.path("channel"))]
+    let configuration = try Self.connected(booted.configuration, files)
     machine = try Machine(configuration, from: booted.state)
     machine.onEvent { [events] event in events.change { $0.append(event) } }
     peer = try SerialPeer(configuration)
@@ -37,12 +52,27 @@ final class SmallLinux {
     let files: TemporaryDirectory
   }
 
-  /// Disks of 1 MiB: "disk" on IDE with known contents, "virtio" empty.
-  private static let booted = Result {
+  private static let shell = Result { try boot(.standard) }
+  private static let desktop = Result { try startX(try shell.get()) }
+  private static let virtioDesktop = Result { try startX(try boot(.virtio(outputs: 1))) }
+
+  /// Sockets in a directory of the test's own.
+  private static func connected(_ configuration: MachineConfiguration, _ files: TemporaryDirectory)
+    throws -> MachineConfiguration
+  {
+    var configuration = configuration
+    configuration.serial = .socket(files.path("serial"))
+    configuration.channels = [.init(name: channel, path: files.path("channel"))]
+    configuration.vsock = .init(identifier: 3, path: files.path("vsock"))
+    return configuration
+  }
+
+  /// Disks of 1 MiB: "disk" on IDE with known contents, "virtio" empty; and the desktop's.
+  private static func boot(_ display: MachineConfiguration.Display) throws -> Booted {
     let files = try TemporaryDirectory()
     var configuration = MachineConfiguration()
-    configuration.memory = 128 << 20
-    configuration.serial = .socket(files.path("serial"))
+    configuration.memory = 256 << 20
+    configuration.display = display
     configuration.boot = .kernel(
       path: "\(directory)/vmlinux", initialRAMDisk: "\(directory)/initramfs",
       commandLine: String(decoding: try Files.read("\(directory)/append"), as: UTF8.self))
@@ -50,15 +80,23 @@ final class SmallLinux {
       .init(path: try files.write(diskContents, to: "disk")),
       .init(
         path: try files.write([UInt8](repeating: 0, count: 1 << 20), to: "virtio"), bus: .virtio),
+      .init(path: "\(directory)/desktop.img", isReadOnly: true, bus: .virtio),
     ]
     configuration.networks = [.init(.user)]
-    configuration.channels = [.init(name: channel, path: files.path("channel"))]
+    configuration = try connected(configuration, files)
     let machine = try Machine(configuration)
     defer { machine.tearDown() }
     let peer = try SerialPeer(configuration)
     try machine.resume()
     _ = try peer.read(until: "guest: ready\n", seconds: 900)
     return Booted(configuration: configuration, state: try machine.save(), files: files)
+  }
+
+  private static func startX(_ booted: Booted) throws -> Booted {
+    let linux = try SmallLinux(goingOnFrom: booted)
+    _ = try linux.run("desktop", seconds: 600)
+    return Booted(
+      configuration: booted.configuration, state: try linux.machine.save(), files: booted.files)
   }
 
   static let channel = "org.example.channel"
@@ -72,14 +110,15 @@ final class SmallLinux {
 
   /// What is on the virtio disk now.
   static func virtioDisk() throws -> [UInt8] {
-    try booted.get().files.read("virtio")
+    try shell.get().files.read("virtio")
   }
 
   /// What `command` writes; it must succeed.
-  func run(_ command: String) throws -> String {
+  @discardableResult
+  func run(_ command: String, seconds: UInt64 = 120) throws -> String {
     try tell("\(command); echo END:$?")
-    let text = try peer.read(until: "END:", seconds: 120)
-    let status = try peer.read(until: "\n", seconds: 120)
+    let text = try peer.read(until: "END:", seconds: seconds)
+    let status = try peer.read(until: "\n", seconds: seconds)
     guard status == "0" else { throw CommandFailed(command: command, status: status, output: text) }
     return text
   }
@@ -87,6 +126,17 @@ final class SmallLinux {
   /// Has the shell carry out `command`, and does not wait for it.
   func tell(_ command: String) throws {
     try peer.socket.descriptor.writeAll(Array("\(command)\n".utf8))
+  }
+
+  /// The path by which programs of the host reach the guest's sockets.
+  var vsock: String { files.path("vsock") }
+
+  /// The number of the event device whose name contains `text`.
+  func inputDevice(_ text: String) throws -> String {
+    let path = try run("grep -l '\(text)' /sys/class/input/event*/device/name | head -n 1")
+    let parts = path.split(separator: "/")
+    guard parts.count > 3 else { throw CommandFailed(command: text, status: "none", output: path) }
+    return String(parts[3])
   }
 
   /// Waits until the guest has kept so much.

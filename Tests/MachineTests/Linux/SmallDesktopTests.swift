@@ -1,0 +1,146 @@
+import DeviceModel
+import Glibc
+import LinuxSystem
+import Machine
+import TestSupport
+import Testing
+
+@Suite(
+  "X on the small Linux", .needsKVM, .needsSmallLinux, .serialized,
+  .enabled(if: Programs.python != nil, "needs vncdotool, which `make deps` installs"))
+struct SmallDesktopTests {
+  @Test(
+    "is what a viewer sees, at the guest's resolution",
+    arguments: [SmallLinux.Start.desktop, .virtioDesktop])
+  func picture(start: SmallLinux.Start) throws {
+    let desktop = try SmallDesktop(start)
+    let driver = start == .desktop ? "bochs-drm" : "virtio_gpu"
+    let drivers = try desktop.linux.run("ls -l /sys/class/drm/card0/device/driver")
+    #expect(drivers.contains(driver) || drivers.contains("virtio-pci"), "\(drivers)")
+    #expect(try desktop.screenSize() == "1024x768")
+    try desktop.linux.run("desktop xsetroot -solid '#123456'")
+    let picture = try desktop.capture("\(start)")
+    #expect(try picture.size == "1024x768")
+    #expect(try picture.color(1000, 700) == "123456")
+    #expect(try picture.color(3, 3) == "123456")
+    // The terminal is white or black, but not the root's colour.
+    #expect(try picture.color(200, 200) != "123456")
+    try desktop.linux.run("desktop xsetroot -solid '#fedcba'")
+    #expect(try desktop.capture("\(start)-2").color(1000, 700) == "fedcba")
+  }
+
+  @Test("changes its resolution on bochs-drm, and viewers follow")
+  func modes() throws {
+    let desktop = try SmallDesktop(.desktop)
+    try desktop.linux.run("desktop xrandr --size 1280x800")
+    try desktop.linux.run("desktop xsetroot -solid '#00ff80'")
+    let picture = try desktop.capture("modes")
+    #expect(try picture.size == "1280x800")
+    #expect(try picture.color(1270, 790) == "00ff80")
+  }
+
+  @Test(
+    "takes the size of TigerVNC's window on virtio-gpu",
+    .needs("vncviewer"), .needs("Xvfb"), .needs("import"))
+  func resized() throws {
+    let desktop = try SmallDesktop(.virtioDesktop)
+    try desktop.linux.run("desktop xsetroot -solid '#2040c0'")
+    let screen = try VirtualScreen()
+    let viewer = try screen.start(
+      "vncviewer", ["-geometry", "1000x700", "-RemoteResize=1", "127.0.0.1::\(desktop.port)"])
+    defer {
+      try? viewer.handle.send(.terminate)
+      _ = try? viewer.wait()
+    }
+    try eventually("the guest to have the window's size") {
+      try desktop.screenSize() == "1000x700"
+    }
+    let picture = try desktop.capture("resized")
+    #expect(try picture.size == "1000x700")
+    #expect(try picture.color(990, 690) == "2040c0")
+  }
+
+  /// A key of assets/demo/keyboard.txt.
+  private static func keys() throws -> [(x: Int, name: String)] {
+    let bytes = try Files.read("\(Programs.repository)/assets/demo/keyboard.txt")
+    return String(decoding: bytes, as: UTF8.self).split(separator: "\n").compactMap { line in
+      let fields = line.split(separator: " ", omittingEmptySubsequences: true)
+      guard !line.hasPrefix("#"), fields.count == 6, let code = Int(fields[1]) else { return nil }
+      // xdotool takes a single digit for that digit's key.
+      return (code, code == 9 ? "Escape" : "\(code)")
+    }
+  }
+
+  @Test(
+    "every key of a keyboard arrives, as evdev names it",
+    .needs("vncviewer"), .needs("Xvfb"), .needs("xdotool"),
+    arguments: ["virtio keyboard", "AT "])
+  func keyboard(name: String) throws {
+    let desktop = try SmallDesktop(.shell)
+    if name == "AT " { try desktop.unbind("virtio keyboard") }
+    let device = try desktop.linux.inputDevice(name)
+    // struct input_event: a time of 16 bytes, type, code, value.
+    try desktop.linux.run("(cat /dev/input/\(device) >/tmp/keys &)")
+    let screen = try VirtualScreen()
+    let viewer = try screen.start("vncviewer", ["-MenuKey=", "127.0.0.1::\(desktop.port)"])
+    defer {
+      try? viewer.handle.send(.terminate)
+      _ = try? viewer.wait()
+    }
+    _ = try screen.start(
+      "xdotool",
+      ["search", "--sync", "--onlyvisible", "--name", "TigerVNC", "windowfocus", "--sync"]
+    ).wait()
+    let keys = try Self.keys()
+    #expect(keys.count == 105)
+    _ = try screen.start("xdotool", ["key", "--delay", "100"] + keys.map(\.name)).wait()
+    // X's key codes are evdev's and 8.
+    let wanted = keys.flatMap { ["\($0.x - 8) 1", "\($0.x - 8) 0"] }
+    var got: [String] = []
+    try eventually("all keys") {
+      let text = try desktop.linux.run("od -An -v -tu2 -w24 /tmp/keys")
+      got = text.split(separator: "\n").compactMap { line in
+        let words = line.split(whereSeparator: \.isWhitespace)
+        return words.count == 12 && words[8] == "1" && words[10] != "2"
+          ? "\(words[9]) \(words[10])" : nil
+      }
+      return got.count >= wanted.count
+    }
+    let common = zip(got, wanted).prefix { $0 == $1 }.count
+    #expect(got == wanted, "they part after \(common): \(got.dropFirst(common).prefix(4))")
+  }
+
+  @Test(
+    "the pointer is where the viewer points, to the pixel",
+    arguments: ["virtio tablet", "VMMouse"])
+  func pointer(device: String) throws {
+    let desktop = try SmallDesktop(.desktop)
+    if device == "VMMouse" { try desktop.unbind("virtio tablet") }
+    for (x, y) in [(0, 0), (1023, 767), (512, 384), (1, 766), (700, 3), (333, 555)] {
+      try desktop.view("move \(x) \(y) pause 0.2")
+      var at: [Int] = []
+      try eventually("the pointer to be at \(x), \(y); it is at \(at)") {
+        at = try desktop.pointer()
+        return at == [x, y]
+      }
+    }
+  }
+
+  @Test("what changes while nobody looks is there for the next viewer")
+  func goesOn() throws {
+    let desktop = try SmallDesktop(.virtioDesktop)
+    _ = try desktop.capture("before")
+    try desktop.linux.run("desktop xsetroot -solid '#0f0f0f'")
+    #expect(try desktop.capture("after").color(1000, 700) == "0f0f0f")
+  }
+}
+
+extension SmallDesktop {
+  /// Takes a virtio input device from its driver.
+  func unbind(_ name: String) throws {
+    let event = try linux.inputDevice(name)
+    try linux.run(
+      "cd /sys/class/input/\(event)/device/device; d=$(basename $(pwd -P));"
+        + " echo $d > /sys/bus/virtio/drivers/virtio_input/unbind; cd /")
+  }
+}
