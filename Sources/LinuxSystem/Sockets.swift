@@ -32,15 +32,16 @@ public struct UnixSocket: Sendable {
     self.descriptor = descriptor
   }
 
-  /// - Parameter blocking: whether to wait for a listener that is busy; otherwise that is an
-  ///   error, and the socket does not block later either.
+  /// - Parameter blocking: whether to wait for a listener that has not accepted those that
+  ///   connected earlier; without, the socket stays non-blocking.
+  ///
+  /// - Throws: kind `wouldBlock` (not blocking, others wait already), `disconnected` (nobody
+  ///   listens).
   public static func connect(
     to path: String, kind: Kind, blocking: Bool = true
   ) throws(SystemError) -> UnixSocket {
-    UnixSocket(
-      FileDescriptor(
-        owning: try check(
-          clinux_unix_connect(path, kind.rawValue, blocking ? 1 : 0), "connect to \(path)")))
+    let descriptor = clinux_unix_connect(path, kind.rawValue, blocking ? 1 : 0)
+    return UnixSocket(FileDescriptor(owning: try check(descriptor, "connect to \(path)")))
   }
 
   public static func pair(kind: Kind) throws(SystemError) -> (UnixSocket, UnixSocket) {
@@ -89,12 +90,7 @@ public struct UnixSocket: Sendable {
 
   /// Ends both directions; the peer, and a thread blocked here, see the end.
   public func shutDown() {
-    _ = clinux_shutdown(descriptor.raw, 1)
-  }
-
-  /// Tells the other end that nothing more comes.
-  public func shutDownSending() {
-    _ = clinux_shutdown(descriptor.raw, 0)
+    _ = clinux_shutdown(descriptor.raw)
   }
 
   public func peerCredentials() throws(SystemError) -> Credentials {

@@ -30,6 +30,8 @@ public struct DesktopDirectory: Hashable, Sendable {
   public var displayLink: String { runtime + "/display" }
   /// QMP.
   public var control: String { runtime + "/control" }
+  /// Where the channel of the guest's agent listens.
+  public var agent: String { runtime + "/agent" }
   public var screenshot: String { runtime + "/screenshot.png" }
 
   // MARK: Written by the supervisor
@@ -59,7 +61,7 @@ public struct DesktopDirectory: Hashable, Sendable {
 
   /// Removes what an earlier VMM left and a new one will write.
   func clearTraces() throws(SystemError) {
-    for path in [identity, exit, displayLink, control, screenshot] { try Files.remove(path) }
+    for path in [identity, exit, displayLink, control, agent, screenshot] { try Files.remove(path) }
   }
 
   /// Removes both directories with all that is in them.

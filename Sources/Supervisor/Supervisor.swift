@@ -15,6 +15,10 @@ public actor Supervisor: Launcher {
     public var keyboardLayout = "en-us"
     /// For a VMM to accept displays.
     public var startLimit: Duration = .seconds(30)
+    /// For a guest agent to say that it is there, and to answer then. A freeze waits for what
+    /// is written to be on the disk.
+    public var agentPresenceLimit: Duration = .seconds(10)
+    public var agentAnswerLimit: Duration = .seconds(30)
     /// For a VMM to end when told to, before it is killed.
     public var quitLimit: Duration = .seconds(2)
 
@@ -205,7 +209,7 @@ extension Supervisor {
 
 extension Supervisor {
   enum Manner {
-    /// The power button, then time for the guest, then as `quit`.
+    /// The power button and the guest's agent, then time for the guest, then as `quit`.
     case grace(seconds: Int)
     /// Tell the VMM, then as `kill`.
     case quit
@@ -237,6 +241,7 @@ extension Supervisor {
     guard let process = machine.process else { return await departure(of: desktop, token) }
     switch manner {
     case .grace(let seconds):
+      await askToShutDown(desktop)
       if (try? await control(desktop, .powerdown)) != nil,
         await departs(desktop, token, within: .seconds(seconds))
       {
@@ -332,9 +337,7 @@ extension Supervisor {
   public func identify(_ desktop: DesktopID, as identity: DesktopIdentity)
     async throws(LaunchError)
   {
-    guard machines[desktop]?.process != nil else {
-      throw LaunchError(.notRunning, "desktop '\(desktop)' is not running: start it first")
-    }
+    try checkRunning(desktop)
     let directory = directory(of: desktop)
     let contents = [
       directory.userFile: Array(identity.user.rawValue.utf8),
@@ -390,12 +393,16 @@ extension Supervisor {
     }
   }
 
-  private func command(
-    _ desktop: DesktopID, _ command: ControlClient.Command
-  ) async throws(LaunchError) {
+  func checkRunning(_ desktop: DesktopID) throws(LaunchError) {
     guard machines[desktop]?.process != nil else {
       throw LaunchError(.notRunning, "desktop '\(desktop)' is not running: start it first")
     }
+  }
+
+  private func command(
+    _ desktop: DesktopID, _ command: ControlClient.Command
+  ) async throws(LaunchError) {
+    try checkRunning(desktop)
     do {
       try await control(desktop, command)
     } catch {

@@ -11,6 +11,7 @@ struct VMMCommand: Hashable, Sendable {
       "--runtime-directory", directory.runtime,
       "--display-link", directory.displayLink,
       "--control", directory.control,
+      "--channel", "name=org.qemu.guest_agent.0,socket=\(directory.agent)",
       // The pool says what becomes of a desktop that crashed.
       "--on-internal-error", "end",
       "--fw-cfg", "name=opt/carrel/desktop,file=\(directory.desktopFile)",

@@ -15,6 +15,12 @@ extension Trait where Self == ConditionTrait {
   /// To compare with.
   public static var needsQEMU: Self { needs("qemu-system-x86_64") }
 
+  /// QEMU's guest agent, to talk to.
+  public static var needsGuestAgent: Self {
+    .enabled(
+      if: Programs.guestAgent != nil, "needs qemu-ga: 'make deps' installs qemu-guest-agent")
+  }
+
   /// The Python libraries of `make deps`.
   public static var needsPython: Self {
     .enabled(if: Programs.python != nil, "needs build/venv: 'make deps' makes it")

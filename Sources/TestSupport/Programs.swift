@@ -18,6 +18,12 @@ public enum Programs {
     #endif
   }
 
+  /// Debian's guest agent, which is not on every user's path.
+  public static let guestAgent: String? = {
+    let path = "/usr/sbin/qemu-ga"
+    return access(path, X_OK) == 0 ? path : nil
+  }()
+
   /// A Python with the libraries that tests use (`make deps`).
   public static let python: String? = {
     let path = "\(repository)/build/venv/bin/python"

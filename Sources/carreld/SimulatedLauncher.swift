@@ -71,6 +71,14 @@ struct SimulatedLauncher: Launcher {
     return [UInt8](Data(base64Encoded: base64) ?? Data())
   }
 
+  func ask(
+    _ desktop: DesktopID, _ request: AgentRequest
+  ) async throws(LaunchError) -> AgentAnswer {
+    try check(desktop)
+    throw LaunchError(
+      .noAgent, "desktop '\(desktop)' is simulated: there is no guest agent in it to ask")
+  }
+
   func survey() async throws(LaunchError) -> [Survivor] {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
     return names.sorted().compactMap { name in

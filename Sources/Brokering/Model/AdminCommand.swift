@@ -19,7 +19,7 @@ public enum AdminCommand: Hashable, Sendable {
   case issueTicket(UserName, PoolName?, secret: String, seconds: Int)
   case useTicket(TicketID)
   /// A decision made outside the model, for the user's history.
-  case record(Reason, UserName?, String)
+  case record(Reason, UserName?, DesktopID?, String)
 }
 
 /// New values for some of a pool's settings.
@@ -52,7 +52,8 @@ extension Site {
       .assignDesktop, .endSession:
       try performOnDesktop(command, now: now)
     case .issueTicket, .useTicket: try performOnTicket(command, now: now)
-    case .record(let reason, let user, let text): note(reason, text, user: user, now: now)
+    case .record(let reason, let user, let desktop, let text):
+      note(reason, text, user: user, desktop: desktop, now: now)
     }
     reconcile(now: now)
     return takeActions()

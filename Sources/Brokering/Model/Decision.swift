@@ -65,6 +65,12 @@ public enum Reason: String, Hashable, Codable, Sendable, CaseIterable {
   case desktopRemoved = "desktop-removed"
   case desktopReset = "desktop-reset"
   case desktopUnidentified = "desktop-unidentified"
+  // What an administrator did through a guest's agent
+  case agentExec = "agent-exec"
+  case agentPassword = "agent-password"
+  case agentShutdown = "agent-shutdown"
+  case agentFreeze = "agent-freeze"
+  case agentThaw = "agent-thaw"
   // After a restart of carreld
   case recoveredRunning = "recovered-running"
   case recoveredGone = "recovered-gone"

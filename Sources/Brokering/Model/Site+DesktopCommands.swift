@@ -103,7 +103,7 @@ extension Site {
     desktop(record.id, .released, now: now)
   }
 
-  private func refuseInUse(
+  func refuseInUse(
     _ record: Desktop, force: Bool, verb: String
   ) throws(BrokerError) {
     guard !force, let session = session(on: record.id), viewer(of: session.id) != nil else {

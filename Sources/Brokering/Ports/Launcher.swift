@@ -19,7 +19,7 @@ public protocol Launcher: Sendable {
   func start(_ request: LaunchRequest) async throws(LaunchError)
 
   /// Ends the VMM; returns when the process is gone. With `grace`, presses the
-  /// power button and waits that many seconds before killing it.
+  /// power button, tells the guest's agent, and waits that many seconds before killing it.
   func stop(_ desktop: DesktopID, graceSeconds: Int?) async throws(LaunchError)
 
   /// Ends the VMM at once and deletes every trace of the desktop: disks,
@@ -46,6 +46,11 @@ public protocol Launcher: Sendable {
 
   /// The screen as PNG.
   func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8]
+
+  /// Asks the guest agent in the running desktop, and returns its answer. Ends in time also
+  /// with an agent that never answers, or that is hostile. Throws kinds `noAgent` and
+  /// `agentRefused`, too.
+  func ask(_ desktop: DesktopID, _ request: AgentRequest) async throws(LaunchError) -> AgentAnswer
 
   /// What an earlier `carreld` left: each desktop directory found, running (now
   /// adopted and watched) or ended (with its exit record). Called once, first.
@@ -190,6 +195,10 @@ public struct LaunchError: CarrelError {
     case notRunning
     /// It runs but does not answer.
     case unresponsive
+    /// It runs, and no guest agent in it answers as it should.
+    case noAgent
+    /// The guest agent answered that it cannot.
+    case agentRefused
   }
 
   public let kind: Kind

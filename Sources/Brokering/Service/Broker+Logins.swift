@@ -96,7 +96,8 @@ extension Broker: SessionBroker {
     let delay = throttle.delay(subjects)
     let locked = throttle.lockedUntil(subjects, now: clock.now) != nil
     _ = try? await perform(
-      .record(locked ? .loginRefusedLockedOut : reason, user, locked ? text + "; locked out" : text)
+      .record(
+        locked ? .loginRefusedLockedOut : reason, user, nil, locked ? text + "; locked out" : text)
     )
     await clock.sleep(until: clock.now.adding(milliseconds: delay))
   }

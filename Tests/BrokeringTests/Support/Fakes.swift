@@ -126,6 +126,12 @@ struct InstantLauncher: Launcher {
   func suspend(_ desktop: DesktopID) async throws(LaunchError) {}
   func resume(_ desktop: DesktopID) async throws(LaunchError) {}
   func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8] { [1, 2, 3] }
+  func ask(
+    _ desktop: DesktopID, _ request: AgentRequest
+  ) async throws(LaunchError) -> AgentAnswer {
+    journal.add("ask \(desktop)")
+    return .done
+  }
   func survey() async throws(LaunchError) -> [Survivor] { survivors }
   func displayLink(of desktop: DesktopID) -> String { "/run/\(desktop)" }
 }

@@ -16,6 +16,7 @@ struct InProcess: Sendable {
   let broker: Broker
   let server: ControlServer
   let library = TestLibrary()
+  let agent = TestAgent()
 
   /// `ready` holds up every start of a desktop until it returns; `picture` is what
   /// desktops show, if they answer when asked.
@@ -26,7 +27,8 @@ struct InProcess: Sendable {
     directory = try TemporaryDirectory()
     broker = Broker(
       store: try SQLiteStore(path: directory.path("db")), coding: JSONRecordCoding(),
-      launcher: ReadyLauncher(ready: ready, picture: picture), authenticator: NoAuthenticator(),
+      launcher: ReadyLauncher(ready: ready, picture: picture, agent: agent),
+      authenticator: NoAuthenticator(),
       clock: HostClock())
     server = ControlServer(
       broker: broker, socketPath: directory.path("control.sock"),
@@ -88,8 +90,10 @@ private final class ReadyLauncher: Launcher {
   private let generations = Mutex<[DesktopID: UInt64]>([:])
   private let ready: @Sendable () async -> Void
   private let picture: [UInt8]?
+  private let agent: TestAgent
 
-  init(ready: @escaping @Sendable () async -> Void, picture: [UInt8]?) {
+  init(ready: @escaping @Sendable () async -> Void, picture: [UInt8]?, agent: TestAgent) {
+    self.agent = agent
     self.ready = ready
     self.picture = picture
     (exits, ended) = AsyncStream.makeStream()
@@ -114,6 +118,11 @@ private final class ReadyLauncher: Launcher {
   func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8] {
     if let picture { return picture }
     throw LaunchError(.unresponsive, "desktop '\(desktop)' does not answer: reset it")
+  }
+  func ask(
+    _ desktop: DesktopID, _ request: AgentRequest
+  ) async throws(LaunchError) -> AgentAnswer {
+    try agent.answer(request)
   }
   func survey() async throws(LaunchError) -> [Survivor] { [] }
   func displayLink(of desktop: DesktopID) -> String { "/run/\(desktop)" }
