@@ -10,6 +10,8 @@ public struct ControlClient: Sendable {
   /// More than any answer holds; a screenshot is the largest.
   private static let largestAnswer = 64 * 1024 * 1024
 
+  public static let patience = Duration.seconds(60)
+
   /// One for the process, which never ends it: it holds no connection it must close.
   private static let http: HTTPClient = {
     var configuration = HTTPClient.Configuration()
@@ -36,10 +38,12 @@ public struct ControlClient: Sendable {
     try await send(.GET, path, body: nil)
   }
 
+  /// - Parameter limit: for carreld to answer; some requests wait for a guest.
   public func send<Body: Encodable, Answer: Decodable>(
-    _ method: HTTPMethod, _ path: APIPath, _ body: Body, as type: Answer.Type = Answer.self
+    _ method: HTTPMethod, _ path: APIPath, _ body: Body, as type: Answer.Type = Answer.self,
+    within limit: Duration = Self.patience
   ) async throws(ControlClientError) -> Answer {
-    try decode(try await send(method, path, body: try encode(body)), path)
+    try decode(try await send(method, path, body: try encode(body), within: limit), path)
   }
 
   /// For answers without content.
@@ -68,7 +72,7 @@ public struct ControlClient: Sendable {
   // MARK: One exchange
 
   private func send(
-    _ method: HTTPMethod, _ path: APIPath, body: [UInt8]?
+    _ method: HTTPMethod, _ path: APIPath, body: [UInt8]?, within limit: Duration = Self.patience
   ) async throws(ControlClientError) -> [UInt8] {
     guard let url = URL(httpURLWithSocketPath: socketPath, uri: path.text) else {
       throw ControlClientError(
@@ -83,7 +87,7 @@ public struct ControlClient: Sendable {
     let status: UInt
     let bytes: [UInt8]
     do {
-      let response = try await Self.http.execute(request, timeout: .seconds(60))
+      let response = try await Self.http.execute(request, timeout: TimeAmount(limit))
       status = response.status.code
       bytes = [UInt8](buffer: try await response.body.collect(upTo: Self.largestAnswer))
     } catch {

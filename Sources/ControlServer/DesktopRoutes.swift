@@ -31,6 +31,7 @@ extension ControlServer {
       return HTTPResponse.Status.noContent
     }
     addPowerRoutes(to: router, broker)
+    addAgentRoutes(to: router, broker)
     router.post("/v1/desktops/{id}/assign") { request, context in
       let user = try UserName(checking: try await request.body(as: Assignment.self).user)
       let id = try context.name("id", as: DesktopID.self)

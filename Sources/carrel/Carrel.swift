@@ -46,6 +46,17 @@ struct DesktopCommand: AsyncParsableCommand {
     subcommands: [
       DesktopList.self, DesktopShow.self, DesktopStart.self, DesktopStop.self, DesktopReset.self,
       DesktopAssign.self, DesktopRelease.self, DesktopDelete.self, DesktopScreenshot.self,
+      AgentCommand.self,
+    ])
+}
+
+struct AgentCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "agent", abstract: "Asks the guest agent in a desktop (qemu-guest-agent).",
+    subcommands: [
+      AgentPing.self, AgentInfo.self, AgentNetwork.self, AgentShutdownVerb.self,
+      AgentPassword.self, AgentFreeze.self, AgentThaw.self, AgentFreezeStatus.self,
+      AgentExec.self, AgentExecStatus.self,
     ])
 }
 

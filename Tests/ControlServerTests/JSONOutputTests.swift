@@ -38,7 +38,7 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
     let meaning: String
   }
 
-  static let all: [JSONVerb] = pools + images + desktops + users + others
+  static let all: [JSONVerb] = pools + images + desktops + agents + users + others
 
   private static let pools = [
     JSONVerb("pool create study --kind dedicated --image IMAGE --size 1", as: PoolDocument.self) {
@@ -74,6 +74,33 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
     JSONVerb("desktop release office-1 --force", as: DesktopDocument.self) { $0.owner == nil },
     JSONVerb("desktop delete office-2", as: Gone.self) { $0.deleted == "office-2" },
     JSONVerb("desktop screenshot office-1 -o @", as: Gone.self) { $0.file?.isEmpty == false },
+  ]
+
+  private static let agents = [
+    JSONVerb("desktop agent ping office-1", as: Gone.self) { $0.changed == "office-1" },
+    JSONVerb("desktop agent info office-1", as: AgentDocument.self) { $0.version == "7.2" },
+    JSONVerb("desktop agent network office-1", as: [AgentInterfaceDocument].self) {
+      $0.map(\.addresses) == [["192.0.2.7/24"]]
+    },
+    JSONVerb("desktop agent shutdown office-1 --force", as: Gone.self) {
+      $0.changed == "office-1"
+    },
+    JSONVerb(
+      "desktop agent password office-1 root --password-stdin", as: Gone.self, input: "secret\n"
+    ) { $0.changed == "office-1" },
+    JSONVerb("desktop agent freeze office-1", as: AgentFreezeDocument.self) {
+      $0.frozen && $0.fileSystems == 2
+    },
+    JSONVerb("desktop agent thaw office-1", as: AgentFreezeDocument.self) {
+      !$0.frozen && $0.fileSystems == 2
+    },
+    JSONVerb("desktop agent freeze-status office-1", as: AgentFreezeDocument.self) { !$0.frozen },
+    JSONVerb("desktop agent exec office-1 --json -- echo hello", as: AgentExecutionDocument.self) {
+      $0.ended && $0.output == Data("echo hello".utf8)
+    },
+    JSONVerb("desktop agent exec-status office-1 7", as: AgentExecutionDocument.self) {
+      $0.ended && $0.process == 7
+    },
   ]
 
   private static let users = [
@@ -118,7 +145,8 @@ struct JSONOutputTests {
     try await site.serving { client in
       let session = try await furnish(site, client)
       let values = ["IMAGE": home.image, "@": home.directory.path("shot.png"), "SESSION": session]
-      let words = verb.words.map { values[$0] ?? $0 } + ["--json"]
+      let words =
+        verb.words.map { values[$0] ?? $0 } + (verb.words.contains("--json") ? [] : ["--json"])
       let socket = client.socketPath
       let result = try await aside {
         try home.run(

@@ -5,7 +5,10 @@ import ControlClient
 struct DesktopStop: Verb {
   static let configuration = CommandConfiguration(
     commandName: "stop", abstract: "Switches a desktop off, and keeps it off.",
-    discussion: "Presses the power button; a guest that does not shut down in time is killed.")
+    discussion: """
+      Presses the power button, and tells the guest's agent if there is one; a guest that does \
+      not shut down in time is killed.
+      """)
 
   @Argument(help: "The desktop.", completion: .custom(Completions.desktops))
   var id: String

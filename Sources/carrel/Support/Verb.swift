@@ -62,9 +62,14 @@ protocol Verb: AsyncParsableCommand {
 
   /// The answer for people. Ends without a newline; empty prints nothing.
   func render(_ answer: Answer, _ terminal: Terminal) -> String
+
+  /// What is wrong although there is an answer, which is shown first.
+  func verdict(_ answer: Answer) -> CommandFailure?
 }
 
 extension Verb {
+  func verdict(_ answer: Answer) -> CommandFailure? { nil }
+
   func run() async throws {
     let terminal = Terminal(quiet: options.json)
     do {
@@ -72,6 +77,7 @@ extension Verb {
       terminal.endProgress()
       let text = options.json ? try printedJSON(answer) : render(answer, terminal)
       if !text.isEmpty { print(text) }
+      if let failure = verdict(answer) { throw failure }
     } catch let error as ControlClientError {
       terminal.endProgress()
       throw terminal.fail(error.description, .init(error.kind), json: options.json)
