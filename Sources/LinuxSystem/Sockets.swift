@@ -90,7 +90,12 @@ public struct UnixSocket: Sendable {
 
   /// Ends both directions; the peer, and a thread blocked here, see the end.
   public func shutDown() {
-    _ = clinux_shutdown(descriptor.raw)
+    _ = clinux_shutdown(descriptor.raw, 1)
+  }
+
+  /// Tells the other end that nothing more comes.
+  public func shutDownSending() {
+    _ = clinux_shutdown(descriptor.raw, 0)
   }
 
   public func peerCredentials() throws(SystemError) -> Credentials {

@@ -4,7 +4,7 @@ import DeviceModel
 /// with bad intentions would, while the host does its part. Shared by the fuzz target and
 /// the tests.
 package enum VirtioCardsFuzzing {
-  package static let kinds = 8
+  package static let kinds = 9
 
   /// The first byte says which device it is; then come the driver's and the host's acts.
   ///
@@ -149,6 +149,7 @@ package enum VirtioCardsFuzzing {
     private var device: any VirtioDevice
     private var again: [Int] = []
     private var isSound = true
+    private let clock = InputFuzzing.Clock()
     private let wire = Wire()
     private let channel = HostEnd()
     private let streams = Streams()
@@ -158,7 +159,7 @@ package enum VirtioCardsFuzzing {
     private let probe: (queue: Int, readable: Int, writable: Int)
 
     init(kind: Int) {
-      let (wire, channel) = (wire, channel)
+      let (wire, channel, clock) = (wire, channel, clock)
       switch kind {
       case 0:
         (device, renew) = Self.pair { VirtioEntropy(source: Source(), state: $0) }
@@ -172,14 +173,19 @@ package enum VirtioCardsFuzzing {
         }
         probe = (1, 72, 0)
       case 4:
-        (device, renew) = Self.pair { VirtioBalloon(clock: InputFuzzing.Clock(), state: $0) }
+        (device, renew) = Self.pair { VirtioBalloon(clock: clock, state: $0) }
         probe = (0, 4, 0)
       case 5:
+        (device, renew) = Self.pair {
+          VirtioConsole([.init(name: "a", backend: channel)], state: $0)
+        }
+        probe = (3, 8, 0)
+      case 7:
         (device, renew) = Self.pair {
           VirtioGPU(memory: ScratchBytes(), outputs: 2, state: $0)
         }
         probe = (1, 32, 0)
-      case 6:
+      case 8:
         let streams = streams
         (device, renew) = Self.pair {
           VirtioVsock(identifier: 3, backend: streams, state: $0)
@@ -187,9 +193,10 @@ package enum VirtioCardsFuzzing {
         probe = (1, 44, 0)
       default:
         (device, renew) = Self.pair {
-          VirtioConsole([.init(name: "a", backend: channel)], state: $0)
+          VirtioSound(
+            clock: clock, sink: AC97Fuzzing.Sink(), source: SilentSource(), state: $0)
         }
-        probe = (3, 8, 0)
+        probe = (0, 4, 8)
       }
       card = VirtioPCI(
         device, memory: memory, messages: VirtioFuzzing.Messages(), log: { _ in }, state: nil)
@@ -215,6 +222,7 @@ package enum VirtioCardsFuzzing {
     func restore() {
       let state = card.saveState()
       again = []
+      clock.forgetTimers()
       device = renew()
       card = VirtioPCI(
         device, memory: memory, messages: VirtioFuzzing.Messages(), log: { _ in }, state: state)
@@ -277,6 +285,7 @@ package enum VirtioCardsFuzzing {
 
     /// What the host does to the device meanwhile.
     func act(_ what: UInt8, _ value: UInt8) {
+      clock.advance(by: UInt64(value) << (what & 4 == 0 ? 14 : 20))
       if let input = device as? VirtioInput {
         input.deliver(.key(KeyCode(UInt16(value)), pressed: what & 1 != 0))
         input.deliver(.absolutePointer(x: UInt16(value) << 8, y: UInt16(what), buttons: [.left]))
@@ -346,12 +355,16 @@ package enum VirtioCardsFuzzing {
       put(Array(repeating: 0, count: Self.queues * 0x400), at: Self.rings)
       start(features: 0)
       let (queue, readable, writable) = probe
-      let isWritable = writable > 0
       // Far from the rings, and zero: no command of any device.
       put(Array(repeating: 0, count: 0x100), at: 0x8000)
-      put(
-        LittleEndian.bytes(UInt64(0x8000)) + LittleEndian.bytes(UInt32(readable + writable))
-          + LittleEndian.bytes(UInt16(isWritable ? 2 : 0)) + [0, 0], at: ring(UInt8(queue)))
+      let pieces = [(readable, UInt16(0)), (writable, 2)].filter { $0.0 > 0 }
+      for (index, (count, flags)) in pieces.enumerated() {
+        let isLast = index == pieces.count - 1
+        put(
+          LittleEndian.bytes(UInt64(0x8000 + index * 0x80)) + LittleEndian.bytes(UInt32(count))
+            + LittleEndian.bytes(flags | (isLast ? 0 : 1)) + LittleEndian.bytes(UInt16(index + 1)),
+          at: ring(UInt8(queue)) + index * 16)
+      }
       expose(UInt8(queue), head: 0, index: 1)
       settle(1000)
       return card.failure == nil && memory.bytes[ring(UInt8(queue)) + 0x202] == 1
