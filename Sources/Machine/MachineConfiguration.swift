@@ -106,6 +106,26 @@ public struct MachineConfiguration: Sendable {
     case virtio(outputs: Int)
   }
 
+  /// What the guest's sound comes from, and where it goes.
+  public struct Audio: Hashable, Sendable {
+    public enum Card: String, Hashable, Sendable {
+      /// The speaker remains.
+      case none
+      /// As the chipset of old has it: every operating system knows it.
+      case ac97
+      case virtio
+    }
+
+    public var card: Card
+    /// A WAVE file that sound is written to; `nil` when nobody listens.
+    public var wave: String?
+
+    public init(_ card: Card = .ac97, wave: String? = nil) {
+      self.card = card
+      self.wave = wave
+    }
+  }
+
   public enum BootDevice: Character, Hashable, Sendable {
     case disk = "c"
     case cdrom = "d"
@@ -179,6 +199,7 @@ public struct MachineConfiguration: Sendable {
   public var networks: [Network] = []
   public var channels: [Channel] = []
   public var vsock: Vsock?
+  public var audio = Audio()
   /// Whether there is a virtio entropy device.
   public var hasEntropy = true
   /// Whether there is a virtio memory balloon.

@@ -134,6 +134,15 @@ struct Run: ParsableCommand {
   var vsock: VsockArgument?
 
   @Option(
+    help: ArgumentHelp(
+      """
+      The sound card: AC'97, which every operating system knows (the default), virtio, or \
+      none; and a WAVE file to write its sound, and the speaker's, to.
+      """, valueName: "ac97|virtio|none[,wav=file]"),
+    transform: AudioArgument.init(parsing:))
+  var audio: AudioArgument?
+
+  @Option(
     help: ArgumentHelp("Show the screen to VNC viewers that connect here.", valueName: "host:port"))
   var vnc: ListenAddress?
 
@@ -257,6 +266,7 @@ struct Run: ParsableCommand {
     configuration.networks = net.map(\.network)
     configuration.channels = channel.map(\.channel)
     configuration.vsock = vsock?.vsock
+    if let audio { configuration.audio = audio.audio }
     configuration.hasEntropy = !noEntropy
     configuration.hasBalloon = !noBalloon
     if let boot { configuration.bootOrder = boot.devices }

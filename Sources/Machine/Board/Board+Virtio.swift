@@ -10,6 +10,7 @@ extension Board {
     static let entropy = PCISlot(device: 15, function: 2)
     static let balloon = PCISlot(device: 15, function: 3)
     static let console = PCISlot(device: 15, function: 4)
+    static let sound = PCISlot(device: 15, function: 5)
     static let sockets = PCISlot(device: 15, function: 6)
     /// Disks from here on.
     static let disks = 16
@@ -22,7 +23,7 @@ extension Board {
   /// Every virtio device of the machine, one line each.
   static func addVirtioDevices(
     to cards: VirtioCards, _ configuration: MachineConfiguration, _ drives: Drives,
-    _ links: HostLinks, _ clock: any DeviceClock
+    _ links: HostLinks, _ clock: any DeviceClock, _ audio: AudioMixer
   ) throws {
     try cards.add("keyboard", at: VirtioSlot.keyboard) { VirtioInput(.keyboard, state: $0) }
     try cards.add("tablet", at: VirtioSlot.tablet) { VirtioInput(.tablet, state: $0) }
@@ -43,6 +44,11 @@ extension Board {
     if let vsock = configuration.vsock, let sockets = links.sockets {
       try cards.add("vsock", at: VirtioSlot.sockets) {
         VirtioVsock(identifier: vsock.identifier, backend: sockets, state: $0)
+      }
+    }
+    if configuration.audio.card == .virtio {
+      try cards.add("sound", at: VirtioSlot.sound) {
+        VirtioSound(clock: clock, sink: audio.makeVoice(), source: SilentSource(), state: $0)
       }
     }
     for (index, disk) in drives.virtioDisks.enumerated() {

@@ -31,6 +31,8 @@ final class Board {
   let drives: Drives
   let ide: IDEController
   let virtio: VirtioCards
+  let audio: AudioMixer
+  private let soundCard: AC97?
   let display: (any DisplayAdapter)?
   let graphics: VirtioGPU?
   let videoMemory: MappedMemory?
@@ -52,6 +54,7 @@ final class Board {
   static let isaBridgeSlot = PCISlot(device: 1, function: 0)
   static let powerManagementSlot = PCISlot(device: 1, function: 3)
   static let displaySlot = PCISlot(device: 2)
+  static let soundSlot = PCISlot(device: 4)
 
   /// - Parameter lock: held by the caller until the board is complete, memory
   ///   contents included: drives that were saved in mid-transfer go on at once.
@@ -161,9 +164,17 @@ final class Board {
     try ports.map(portA, name: "system control A", at: 0x92, size: 1)
 
     // Speaker, on channel 2 of the interval timer.
+    audio = AudioMixer(clock: clock, output: links.sound)
+    let speakerTimer = SpeakerChannel(kvm)
+    let speaker = PCSpeaker(
+      timer: speakerTimer, clock: clock, sink: audio.makeVoice(),
+      state: try saved.state("speaker"))
     let portB = SystemControlPortB(
-      timer: SpeakerChannel(kvm), speaker: { [tone] in tone.onTone($0) },
-      state: try saved.state("port-61"))
+      timer: speakerTimer,
+      speaker: { [tone] in
+        tone.onTone($0)
+        speaker.setOn($0 != nil)
+      }, state: try saved.state("port-61"))
     try ports.map(portB, name: "system control B", at: 0x61, size: 1)
 
     // Serial port, debug console, POST codes.
@@ -187,6 +198,13 @@ final class Board {
     try ports.map(ide.secondary.commandBlock, name: "IDE 2", at: 0x170, size: 8)
     try ports.map(ide.secondary.controlBlock, name: "IDE 2 control", at: 0x376, size: 1)
 
+    // Sound card; one that is a virtio device comes with those.
+    soundCard =
+      configuration.audio.card == .ac97
+      ? AC97(
+        memory: memory, clock: clock, sink: audio.makeVoice(), source: SilentSource(),
+        state: try saved.state("ac97")) : nil
+
     // Display.
     var vga: VGA?
     if let videoMemory, let renderedSurface {
@@ -209,7 +227,7 @@ final class Board {
 
     // Virtio devices, which sit on PCI alone.
     virtio = try VirtioCards(kvm, memory, lock: lock, saved: saved)
-    try Self.addVirtioDevices(to: virtio, configuration, drives, links, clock)
+    try Self.addVirtioDevices(to: virtio, configuration, drives, links, clock, audio)
     if case .virtio(let outputs) = configuration.display, let vga {
       let memory = try MappedMemory(name: "carrel-gpu", size: VirtioGPU.memorySize)
       let card = try virtio.add("gpu", at: Self.displaySlot, extend: vga.addMemory(to:)) {
@@ -234,6 +252,7 @@ final class Board {
     pci.insert(isaBridge.function, at: Self.isaBridgeSlot)
     pci.insert(ide.function, at: PCISlot(device: 1, function: 1))
     pci.insert(power.function, at: Self.powerManagementSlot)
+    if let soundCard { pci.insert(soundCard.function, at: Self.soundSlot) }
     for (slot, card) in virtio.cards { pci.insert(card.function, at: slot) }
 
     parts = [
@@ -243,9 +262,10 @@ final class Board {
       BoardPart("generation", generation), BoardPart("rtc", realTimeClock),
       BoardPart("i8042", keyboardController), BoardPart("vmmouse", pointer),
       BoardPart("keys", keys),
-      BoardPart("port-92", portA), BoardPart("port-61", portB), BoardPart("serial", serial),
-      BoardPart("ide", ide),
+      BoardPart("port-92", portA), BoardPart("port-61", portB),
+      BoardPart("speaker", speaker), BoardPart("serial", serial), BoardPart("ide", ide),
     ]
+    if let soundCard { parts.append(BoardPart("ac97", soundCard)) }
     if let vga { parts.append(BoardPart("vga", vga)) }
     if let flash { parts.append(BoardPart("flash", flash)) }
     cdrom?.onTrayMove = { [control] in control.onTrayMove() }

@@ -7,12 +7,14 @@ struct HostLinks {
   let cables: [NetworkLink?]
   let channels: [ChannelSocket]
   let sockets: StreamSockets?
+  let sound: WaveFile?
 
   init(_ configuration: MachineConfiguration) throws {
     line = try SerialLine.open(configuration.serial)
     cables = try configuration.networks.map { try NetworkLink.open($0.backend) }
     channels = try configuration.channels.map { try ChannelSocket($0) }
     sockets = try configuration.vsock.map { try StreamSockets(path: $0.path) }
+    sound = try configuration.audio.wave.map { try WaveFile($0) }
   }
 
   func start(lock: Lock) throws(SystemError) {
@@ -28,5 +30,6 @@ struct HostLinks {
     for cable in cables { cable?.close() }
     for channel in channels { channel.close() }
     sockets?.close()
+    sound?.close()
   }
 }

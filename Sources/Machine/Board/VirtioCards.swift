@@ -70,8 +70,8 @@ final class VirtioCards {
 }
 
 /// A line for whoever runs the machine, who is not waited for.
-enum StandardError {
-  static func report(_ line: String) {
+package enum StandardError {
+  package static func report(_ line: String) {
     guard let output = (try? FileDescriptor.standard(2)).map({ ImpatientOutput($0) }) else {
       return
     }

@@ -255,7 +255,10 @@ public final class Machine: @unchecked Sendable {
     for processor in processors { processor.join() }
     for thread in threads { thread.join() }
     threads = []
-    board.lock.withLock { processors = [] }
+    board.lock.withLock {
+      processors = []
+      board.audio.finish()
+    }
     links.close()
     board.drives.close()
     board.lock.withLock { board.boot.variables?.synchronize() }

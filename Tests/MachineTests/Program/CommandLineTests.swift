@@ -66,6 +66,9 @@ struct CommandLineTests {
       ("--serial", "tcp:127.0.0.1:1", "give stdio, none, unix:PATH or a path"),
       ("--serial", "mon:stdio", "no such kind of serial port"),
       ("--serial", "pty", "no such kind of serial port"),
+      ("--audio", "sb16", "there is no sound card 'sb16'; give ac97, virtio or none"),
+      ("--audio", "ac97,mp3=a", "there is no sound option 'mp3=a'; there is wav=FILE"),
+      ("--audio", "none,wav=", "there is no sound option 'wav='"),
       ("--vga", "cirrus", "std"), ("--vnc", "5900", "<host:port>"),
       ("--keyboard-layout", "xx", "de"), ("--nonsense", "1", "--nonsense"),
     ])
@@ -77,6 +80,7 @@ struct CommandLineTests {
 
   private static let options = [
     "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "net", "channel", "vsock",
+    "audio",
     "cdrom",
     "boot",
     "vga",
