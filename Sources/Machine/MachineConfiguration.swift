@@ -204,6 +204,8 @@ public struct MachineConfiguration: Sendable {
   public var hasEntropy = true
   /// Whether there is a virtio memory balloon.
   public var hasBalloon = true
+  /// Whether there is a USB controller with a tablet and a keyboard.
+  public var hasUSB = false
   public var firmwareFiles: [FirmwareFile] = []
   /// Where SeaBIOS and the VGA BIOS are installed.
   public var firmwareDirectory = "/usr/share/seabios"

@@ -1,6 +1,6 @@
 import Devices
 
-/// What a guest, and partly a viewer, may do to input, storage, sound and virtio devices.
+/// What a guest, and partly a viewer, may do to input, storage, sound, USB and virtio devices.
 let inputAndStorageTargets: [String: FuzzTarget] = [
   "i8042": { bytes, count in InputFuzzing.run(input(bytes, count)) },
   "ac97": { bytes, count in
@@ -8,5 +8,8 @@ let inputAndStorageTargets: [String: FuzzTarget] = [
   },
   "ide": { bytes, count in StorageFuzzing.run(input(bytes, count)) },
   "virtio-cards": { bytes, count in VirtioCardsFuzzing.run(input(bytes, count)) },
+  "usb": { bytes, count in
+    precondition(XHCIFuzzing.run(input(bytes, count)), "the controller did not recover")
+  },
   "virtio-blk": { bytes, count in VirtioFuzzing.run(input(bytes, count)) },
 ]

@@ -195,6 +195,9 @@ struct Run: ParsableCommand {
   @Flag(name: .customLong("no-balloon"), help: "Leave out the virtio memory balloon.")
   var noBalloon = false
 
+  @Flag(help: "Add a USB controller with a tablet and a keyboard.")
+  var usb = false
+
   @Flag(help: "Copy the firmware's debug messages to standard error.")
   var debugConsole = false
 
@@ -269,6 +272,7 @@ struct Run: ParsableCommand {
     if let audio { configuration.audio = audio.audio }
     configuration.hasEntropy = !noEntropy
     configuration.hasBalloon = !noBalloon
+    configuration.hasUSB = usb
     if let boot { configuration.bootOrder = boot.devices }
     if let vga { configuration.display = vga.display }
     if let videoMemory { configuration.videoMemory = Int(clamping: videoMemory.bytes) }

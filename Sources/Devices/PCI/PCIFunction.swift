@@ -104,14 +104,20 @@ package final class PCIFunction {
 
   /// Adds base address register `index` (0 … 5). `size` is rounded up to a power of
   /// two, at least 4 bytes of I/O or 16 of memory.
+  ///
+  /// - Parameter is64Bit: memory may lie above 4 GiB; the register after it is its upper
+  ///   half.
   package func addBAR(
-    _ index: Int, size: UInt64, prefetchable: Bool = false, _ backing: PCIRegionBacking
+    _ index: Int, size: UInt64, prefetchable: Bool = false, is64Bit: Bool = false,
+    _ backing: PCIRegionBacking
   ) {
-    guard (0..<6).contains(index) else { return }
+    guard (0..<(is64Bit ? 5 : 6)).contains(index) else { return }
     let bar = BaseAddressRegister(
       name: "\(name) BAR\(index)", register: PCIRegister.baseAddress0 + index * 4,
       size: size, backing: backing)
-    add(bar, fixedBits: bar.isIO ? 1 : (prefetchable ? 8 : 0))
+    bar.is64Bit = is64Bit && !bar.isIO
+    add(bar, fixedBits: bar.isIO ? 1 : (prefetchable ? 8 : 0) | (bar.is64Bit ? 4 : 0))
+    if bar.is64Bit { describe { $0.allowWrites(bar.register + 4, width: 4, mask: .max) } }
   }
 
   /// Adds the expansion ROM base address register. The image is padded to a power
@@ -245,10 +251,16 @@ package final class PCIFunction {
       guard bar.isIO ? decodesIO : decodesMemory else { return nil }
       if bar.isROM && register & 1 == 0 { return nil }
     }
-    let address = UInt64(register & (bar.window?.mask ?? bar.addressMask))
-    let limit: UInt64 = bar.isIO ? 0xFFFF : 0xFFFF_FFFF
+    var address = UInt64(register & (bar.window?.mask ?? bar.addressMask))
+    var limit: UInt64 = bar.isIO ? 0xFFFF : 0xFFFF_FFFF
+    if bar.is64Bit {
+      address |= UInt64(configuration.read(bar.register + 4, width: 4)) << 32
+      limit = .max
+    }
     // Base 0 means unassigned; the top of the space is what sizing leaves behind.
-    guard address != 0, address + bar.size - 1 < limit else { return nil }
+    guard address != 0, address <= .max - (bar.size - 1), address + bar.size - 1 < limit else {
+      return nil
+    }
     return address
   }
 }
@@ -266,6 +278,7 @@ final class BaseAddressRegister {
   let register: Int
   let size: UInt64
   let isIO: Bool
+  var is64Bit = false
   var window: Window?
   var mapped: (region: PCIRegion, address: UInt64)?
 

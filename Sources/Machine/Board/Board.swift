@@ -33,6 +33,7 @@ final class Board {
   let virtio: VirtioCards
   let audio: AudioMixer
   private let soundCard: AC97?
+  let usb: USBController?
   let display: (any DisplayAdapter)?
   let graphics: VirtioGPU?
   let videoMemory: MappedMemory?
@@ -242,7 +243,12 @@ final class Board {
       display = vga
       if let vga { pci.insert(vga.function, at: Self.displaySlot) }
     }
-    input.sinks = virtio.inputSinks + [pointer, keyboardController]
+
+    // USB, for guests that have drivers for nothing else.
+    usb =
+      configuration.hasUSB
+      ? try USBController(memory, virtio.makeMessages(), clock, saved: saved) : nil
+    input.sinks = virtio.inputSinks + [pointer] + (usb?.inputSinks ?? []) + [keyboardController]
     addresses.onRegisters = { [unowned virtio] target, base in
       if let target = target as? any DoorbellTarget { virtio.doorbells.moved(target, to: base) }
     }
@@ -253,6 +259,7 @@ final class Board {
     pci.insert(ide.function, at: PCISlot(device: 1, function: 1))
     pci.insert(power.function, at: Self.powerManagementSlot)
     if let soundCard { pci.insert(soundCard.function, at: Self.soundSlot) }
+    if let usb { pci.insert(usb.controller.function, at: USBController.slot) }
     for (slot, card) in virtio.cards { pci.insert(card.function, at: slot) }
 
     parts = [
@@ -269,7 +276,7 @@ final class Board {
     if let vga { parts.append(BoardPart("vga", vga)) }
     if let flash { parts.append(BoardPart("flash", flash)) }
     cdrom?.onTrayMove = { [control] in control.onTrayMove() }
-    parts += virtio.parts
+    parts += virtio.parts + (usb?.parts ?? [])
     try coalesceWindowWrites(true)
   }
 

@@ -24,7 +24,7 @@ final class ToneRelay {
 
 /// Where input goes: the first that wants an event gets it.
 final class InputSinks {
-  /// Virtio devices before the absolute pointer, and that before the mouse.
+  /// Virtio devices before the VMware pointer, then USB, and PS/2 last.
   var sinks: [any InputSink] = []
 
   func deliver(_ event: InputEvent) {

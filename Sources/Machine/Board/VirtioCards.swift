@@ -65,6 +65,9 @@ final class VirtioCards {
     return card
   }
 
+  /// Vectors for another function that sends messages.
+  func makeMessages() -> MessageVectors { MessageVectors(kvm, routing) }
+
   /// A restored machine's memory is filled: what was under way goes on.
   func resume() { for (_, transport) in cards { transport.resume() } }
 }

@@ -46,9 +46,9 @@ public final class DisplayOutput: @unchecked Sendable {
     rest = try? RestingScreen(machine.board, adapter, video)
     for descriptor in rest?.descriptors ?? [] { try poller.add(descriptor, token: 2) }
     machine.board.lock.withLock {
-      machine.board.keyboardController.onLEDs = { [link] in link.publish(leds: $0) }
+      machine.board.setLEDObserver { [link] in link.publish(leds: $0) }
       machine.board.tone.onTone = { [link] in if $0 != nil { link.ringBell() } }
-      link.publish(leds: machine.board.keyboardController.leds)
+      link.publish(leds: machine.board.leds)
       if let graphics = machine.board.graphics {
         graphics.onCursor = { [link] in link.publish(cursor: $0) }
         link.publish(cursor: graphics.cursor)
@@ -71,7 +71,7 @@ public final class DisplayOutput: @unchecked Sendable {
     ending.signal()
     thread?.join()
     machine.board.lock.withLock {
-      machine.board.keyboardController.onLEDs = { _ in }
+      machine.board.setLEDObserver { _ in }
       machine.board.tone.onTone = { _ in }
       machine.board.graphics?.onCursor = nil
     }

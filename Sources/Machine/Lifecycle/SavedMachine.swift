@@ -87,5 +87,6 @@ extension Board {
     try kvm.restore(kernel.devices)
     for (cpu, state) in zip(cpus, kernel.cpus) { try cpu.restore(state) }
     virtio.resume()
+    usb?.controller.resume()
   }
 }

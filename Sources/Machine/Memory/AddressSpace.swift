@@ -30,6 +30,7 @@ final class AddressSpace: PCIAddressSpace {
       0..<max(layout.low, PhysicalMap.shadowEnd),
       // IOAPIC, LAPIC, KVM's own pages and the firmware ROM.
       PhysicalMap.pciEnd..<PhysicalMap.fourGiB,
+      PhysicalMap.fourGiB..<PhysicalMap.fourGiB + layout.high,
     ]
   }
 
