@@ -258,7 +258,7 @@ package final class PCIFunction {
       limit = .max
     }
     // Base 0 means unassigned; the top of the space is what sizing leaves behind.
-    guard address != 0, address <= .max - (bar.size - 1), address + bar.size - 1 < limit else {
+    guard address != 0, address <= .max - (bar.size - 1), address + (bar.size - 1) < limit else {
       return nil
     }
     return address

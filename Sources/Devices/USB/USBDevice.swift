@@ -75,7 +75,8 @@ protocol USBFunction: USBDevice {
 
 /// What a device is given by the controller.
 package protocol USBHost: AnyObject {
-  /// Whether the guest's driver runs this IN endpoint at present.
+  /// Whether the guest's driver asks this IN endpoint for packets, though perhaps not at
+  /// this moment.
   func polls(_ device: any USBDevice, endpoint: Int) -> Bool
   /// The device has a packet for an IN endpoint, which it may have answered NAK before.
   func deviceIsReady(_ device: any USBDevice)

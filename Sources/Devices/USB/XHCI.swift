@@ -241,7 +241,9 @@ extension XHCI: USBHost {
       state.ports[port].isActive
     else { return false }
     return state.slots.contains { slot in
-      slot?.port == port + 1 && slot?.endpoints[endpoint * 2 + 1]?.condition == .running
+      guard let slot, slot.port == port + 1, let inEndpoint = slot.endpoints[endpoint * 2 + 1]
+      else { return false }
+      return inEndpoint.condition == .running && inEndpoint.isPolled
     }
   }
 

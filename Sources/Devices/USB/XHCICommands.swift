@@ -231,6 +231,7 @@ extension XHCI {
     change(place) {
       $0.condition = .stopped
       $0.isScheduled = false
+      $0.isPolled = false
     }
     try writeEndpointContext(place)
     if endpoint.isScheduled { try reportStopped(place) }

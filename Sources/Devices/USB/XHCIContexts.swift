@@ -51,6 +51,8 @@ struct XHCIEndpoint: Codable, Sendable {
   var ring: XHCIRing
   /// The doorbell rang, and the ring was not found empty since.
   var isScheduled = false
+  /// The driver asked for something since the endpoint began or was stopped.
+  var isPolled = false
   /// Bytes of the present transfer that were moved.
   var transferred = 0
   /// Of a control endpoint, between the stages.

@@ -23,6 +23,7 @@ extension XHCI {
     change(place) {
       $0.condition = .running
       $0.isScheduled = true
+      $0.isPolled = true
     }
     if endpoint.condition == .stopped { try writeEndpointContext(place) }
   }

@@ -225,4 +225,25 @@ struct PCIHostTests {
     #expect(copyRouter.changes == ["2.0=1"])
     #expect(copyHost.read(offset: 4, width: 4) == host.read(offset: 4, width: 4))
   }
+
+  @Test("a 64-bit region has an upper half, and may lie above 4 GiB")
+  func wideRegion() {
+    let function = PCIFunction(
+      name: "wide",
+      identity: PCIIdentity(vendor: 0x1234, device: 0x1112, classCode: 0x0C0330))
+    function.addBAR(0, size: 0x4000, is64Bit: true, .memory(registers))
+    host.insert(function, at: PCISlot(device: 4))
+    write(4, 4, 2, width: 2)
+    #expect(read(4, 0x10) == 4 && space.mappings.isEmpty)
+    write(4, 0x10, 0xFFFF_FFFF)
+    write(4, 0x14, 0xFFFF_FFFF)
+    #expect(read(4, 0x10) == 0xFFFF_C004 && read(4, 0x14) == 0xFFFF_FFFF)
+    #expect(space.address(of: "wide BAR0") == nil, "sizing maps nothing")
+    write(4, 0x10, 0xC000_0000)
+    write(4, 0x14, 0x12)
+    #expect(space.address(of: "wide BAR0") == 0x12_C000_0000)
+    write(4, 0x14, 0)
+    #expect(space.address(of: "wide BAR0") == 0xC000_0000)
+    #expect(space.mappings.count == 1)
+  }
 }

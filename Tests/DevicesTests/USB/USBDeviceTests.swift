@@ -112,6 +112,23 @@ struct USBDeviceTests {
     #expect(!bench.tablet.accepts(.key(KeyCode(1), pressed: true)))
   }
 
+  @Test("a driver that did not ask for reports, or no longer does, gets none")
+  func unasked() {
+    let event = InputEvent.absolutePointer(x: 1, y: 1, buttons: [])
+    let slot = bench.address(port: 1)
+    #expect(bench.configure(slot: slot) == 1)
+    bench.doorbell(slot, 3)
+    #expect(!bench.tablet.accepts(event), "it has no configuration")
+    #expect(bench.request(slot, 0x00, 9, value: 1).code == 1)
+    #expect(bench.tablet.accepts(event))
+    #expect(bench.configure(slot: slot, drop: 1 << 3) == 1)
+    #expect(!bench.tablet.accepts(event))
+    bench.arm(slot)
+    #expect(bench.tablet.accepts(event))
+    #expect(bench.command(15, slot: slot, endpoint: 3).code == 1)
+    #expect(!bench.tablet.accepts(event))
+  }
+
   @Test("movement that nobody asked for is overtaken; presses keep their places")
   func overtaking() {
     let slot = bench.enumerate(port: 1)

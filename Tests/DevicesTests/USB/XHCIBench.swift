@@ -288,11 +288,13 @@ final class XHCIBench {
     return command(12, slot: slot, Self.input).code
   }
 
-  /// Addressed, configured and set to its configuration.
+  /// Addressed, configured, set to its configuration and asked for reports.
   func enumerate(port: Int) -> Int {
     let slot = address(port: port)
     #expect(configure(slot: slot) == 1)
     #expect(request(slot, 0x00, 9, value: 1).code == 1)
+    // Nothing is on the ring yet, but it will be.
+    doorbell(slot, 3)
     return slot
   }
 

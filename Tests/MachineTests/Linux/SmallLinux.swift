@@ -83,6 +83,7 @@ final class SmallLinux {
       .init(path: "\(directory)/desktop.img", isReadOnly: true, bus: .virtio),
     ]
     configuration.networks = [.init(.user)]
+    configuration.hasUSB = true
     configuration = try connected(configuration, files)
     let machine = try Machine(configuration)
     defer { machine.tearDown() }
