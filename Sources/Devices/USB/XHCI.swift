@@ -62,6 +62,7 @@ package final class XHCI: StatefulDevice, BusTarget {
   var state: Controller
   private let log: (String) -> Void
   private lazy var workTimer = clock.makeTimer { [weak self] in self?.goOn() }
+  private(set) lazy var wrapTimer = clock.makeTimer { [weak self] in self?.microframesWrapped() }
   /// TRBs that may still be looked at in this go.
   var budget = 0
   private var isServing = false
@@ -107,6 +108,7 @@ package final class XHCI: StatefulDevice, BusTarget {
       if range.overlaps(PCIRegister.command..<PCIRegister.command + 2) { self.serve() }
     }
     if let deadline = self.state.workDeadline { workTimer.arm(at: deadline) }
+    armWrapTimer()
   }
 
   private static let serialBusRelease = 0x60
@@ -125,6 +127,7 @@ package final class XHCI: StatefulDevice, BusTarget {
   /// HCRST (section 4.23.1): everything but PCI's own.
   func resetController() {
     workTimer.cancel()
+    wrapTimer.cancel()
     state = Controller()
     state.epoch = clock.now
     resetPorts()

@@ -19,6 +19,8 @@ extension XHCI {
     static let interruptEnable: UInt32 = 1 << 2
     static let saveState: UInt32 = 1 << 8
     static let restoreState: UInt32 = 1 << 9
+    /// EWE.
+    static let enableWrapEvent: UInt32 = 1 << 10
     /// What reads back: R/S, INTE, HSEE, EWE, EU3S.
     static let stored: UInt32 = 0x0C0D
   }
@@ -61,6 +63,8 @@ extension XHCI {
   }
 
   private static let microframe: UInt64 = 125_000
+  /// MFINDEX has 14 bits.
+  private static let microframeWrap: UInt64 = 0x4000 * microframe
 
   package func read(offset: UInt64, width: Int) -> UInt64 {
     let aligned = offset & ~3
@@ -183,7 +187,22 @@ extension XHCI {
       state.isCommandRingRunning = false
       state.hasCommands = false
     }
+    armWrapTimer()
     updateInterrupt()
+  }
+
+  /// For the next time that MFINDEX becomes 0, if the driver wants to know (section 4.14.2).
+  func armWrapTimer() {
+    guard isRunning, state.command & Command.enableWrapEvent != 0 else {
+      return wrapTimer.cancel()
+    }
+    let turns = (clock.now &- state.epoch) / Self.microframeWrap
+    wrapTimer.arm(at: state.epoch &+ (turns &+ 1) &* Self.microframeWrap)
+  }
+
+  func microframesWrapped() {
+    tell(XHCIEvent(TRB.Kind.microframeWrap, .success))
+    armWrapTimer()
   }
 
   private func writeCommandRing(_ value: UInt32) {
