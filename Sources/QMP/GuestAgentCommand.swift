@@ -59,7 +59,7 @@ package enum GuestAgentCommand: Hashable, Sendable {
 
   /// A shutdown that succeeds is not answered: the answer to the `ping` behind it says that
   /// it did not fail.
-  var isAnswered: Bool {
+  package var isAnswered: Bool {
     if case .shutdown = self { false } else { true }
   }
 

@@ -59,7 +59,10 @@ package struct AgentLink: Sendable {
       try poller.add(socket.descriptor, token: 0)
       while true {
         let rest = talk.limit.map { Int32(clamping: Int64($0 / 1_000_000) + 1) }
-        guard let rest else { throw talk.lateness }
+        guard let rest else {
+          if talk.isOver(command) { return [:] }
+          throw talk.lateness
+        }
         try poller.modify(
           socket.descriptor, talk.isSending ? [.readable, .writable] : .readable, token: 0)
         guard let event = try poller.wait(milliseconds: rest).first else { continue }
@@ -75,6 +78,7 @@ package struct AgentLink: Sendable {
     } catch let error as QMPError {
       throw .refused(error)
     } catch {
+      if talk.isOver(command) { return [:] }
       throw .broken(error)
     }
   }
@@ -86,7 +90,7 @@ private struct AgentTalk {
   private var output: [UInt8]
   private let limits: AgentLink.Limits
   private var deadline: UInt64
-  private(set) var lateness = AgentLink.Problem.silent
+  private(set) var isAsked = false
 
   init(_ command: GuestAgentCommand, _ limits: AgentLink.Limits) {
     client = GuestAgentClient(
@@ -97,6 +101,11 @@ private struct AgentTalk {
   }
 
   var isSending: Bool { !output.isEmpty }
+
+  var lateness: AgentLink.Problem { isAsked ? .slow : .silent }
+
+  /// A guest that goes down takes its agent along: that this said nothing more is no failure.
+  func isOver(_ command: GuestAgentCommand) -> Bool { isAsked && !command.isAnswered }
 
   /// Nanoseconds that are left; `nil` for none.
   var limit: UInt64? {
@@ -122,7 +131,7 @@ private struct AgentTalk {
       switch message {
       case .synchronised:
         deadline = MonotonicClock.now + limits.answer.nanoseconds
-        lateness = .slow
+        isAsked = true
         output += client.pendingOutput()
       case .answer(let answer): return answer
       case .protocolViolation(let text): throw AgentLink.Problem.protocolViolation(text)

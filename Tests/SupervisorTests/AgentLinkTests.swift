@@ -44,9 +44,9 @@ struct AgentLinkTests {
       let sent = try peer.command()?["arguments"]?["input-data"]?.text
       try peer.say("{\"return\": \(sent?.utf8.count ?? 0)}\n")
     }
-    let input = [UInt8](repeating: 7, count: 3 << 20)
+    let input = [UInt8](repeating: 7, count: 3 << 17)
     let count = try await ask(.execute(.init(path: "cat", arguments: [], input: input)))
-    #expect(count == .integer(4 << 20))
+    #expect(count == .integer(4 << 17))
     #expect(agent.asked == ["guest-exec"])
   }
 
@@ -91,6 +91,19 @@ struct AgentLinkTests {
       return
     }
     #expect(agent.asked == ["guest-ping", "guest-fsfreeze-thaw"])
+  }
+
+  @Test("has worked when it was for a shutdown and the guest went down over it")
+  func shutdown() async throws {
+    let agent = try FakeAgent(at: path, connections: 2) { peer in
+      try peer.synchronise()
+      // The first is gone at once, the second hangs.
+      let command = try peer.command()
+      if command?["arguments"]?["mode"] == "halt" { while try peer.command() != nil {} }
+    }
+    #expect(try await ask(.shutdown(.powerdown)) == [:])
+    #expect(try await ask(.shutdown(.halt), answer: .milliseconds(50)) == [:])
+    #expect(agent.asked.filter { $0 == "guest-shutdown" }.count == 2)
   }
 
   /// What a hostile guest says, before it is known to be there and then.

@@ -33,9 +33,15 @@ final class FakeAgent: Sendable {
   }
 
   /// Who asks.
-  struct Peer {
-    let socket: UnixSocket
-    fileprivate let commands: Guarded<[String]>
+  final class Peer {
+    private let socket: UnixSocket
+    private let commands: Guarded<[String]>
+    private var received: [UInt8] = []
+
+    fileprivate init(socket: UnixSocket, commands: Guarded<[String]>) {
+      self.socket = socket
+      self.commands = commands
+    }
 
     func say(_ text: String) throws { try say(Array(text.utf8)) }
 
@@ -46,13 +52,16 @@ final class FakeAgent: Sendable {
 
     /// The next command; `nil` when the peer has gone.
     func command() throws -> JSON? {
-      var line: [UInt8] = []
-      while line.last != 0x0A {
-        let message = try socket.receive(capacity: 1)
+      var looked = 0
+      while !received[looked...].contains(0x0A) {
+        looked = received.count
+        let message = try socket.receive()
         guard !message.isEnd else { return nil }
-        line += message.bytes.filter { $0 != 0xFF }
+        received += message.bytes
       }
-      let json = try JSON(parsing: line)
+      let line = received.prefix { $0 != 0x0A }
+      received.removeFirst(line.count + 1)
+      let json = try JSON(parsing: line.filter { $0 != 0xFF })
       if let name = json["execute"]?.text, name != "guest-sync-delimited" {
         commands.change { $0.append(name) }
       }

@@ -22,6 +22,13 @@ public struct AgentProgram: Hashable, Sendable {
   }
 }
 
+extension AgentProgram {
+  /// The command in one line, for people.
+  fileprivate var line: String {
+    String(command.joined(separator: " ").map { $0.isNewline ? " " : $0 })
+  }
+}
+
 /// What the agent answered. Texts have no control characters.
 public enum AgentAnswer: Hashable, Sendable {
   case done
@@ -96,10 +103,7 @@ extension AgentRequest {
     case .shutdown(let mode): (.agentShutdown, "its agent is asked for: \(mode.rawValue)")
     case .setPassword(let user, _): (.agentPassword, "'\(user)' gets a new password in it")
     case .execute(let program, _):
-      (
-        .agentExec,
-        "runs in it: " + program.command.joined(separator: " ").prefix(Self.longestRecorded)
-      )
+      (.agentExec, "runs in it: \(program.line.prefix(Self.longestRecorded))")
     }
   }
 }
