@@ -12,10 +12,13 @@ struct SmallLinuxTests {
     let drivers = try linux.run("ls /sys/bus/pci/drivers/*/ | grep -E '^[/0]'")
     for (driver, device) in [
       ("bochs-drm", "0000:00:02.0"), ("ata_piix", "0000:00:01.1"), ("virtio-pci", "0000:00:10.0"),
+      ("snd_intel8x0", "0000:00:04.0"),
     ] {
       let list = drivers.split(separator: "/sys/").first { $0.contains("/\(driver)/:") } ?? ""
       #expect(list.contains(device), "\(driver): \(drivers)")
     }
+    let codec = try linux.run("cat '/proc/asound/card0/codec97#0/ac97#0-0'")
+    #expect(codec.contains("STAC9700") && codec.contains("Extended status  : VRA"), "\(codec)")
     let inputs = try linux.run("grep Name /proc/bus/input/devices")
     for name in ["AT ", "VirtualPS/2 VMware VMMouse", "Power Button", "Sleep Button"] {
       #expect(inputs.contains(name), "\(inputs)")
