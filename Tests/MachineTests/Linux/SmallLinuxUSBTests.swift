@@ -12,18 +12,34 @@ struct SmallLinuxUSBTests {
     return try #require(parts.first { $0.hasPrefix("event") }.map(String.init))
   }
 
-  /// The events that a device told, each as type, code and value in hexadecimal digits.
+  private struct Event: Equatable {
+    var type: Int
+    var code: Int
+    var value: Int
+  }
+
+  /// The events that a device tells once `act` was done.
   private func events(_ count: Int, _ device: String, _ linux: SmallLinux, _ act: () -> Void)
-    throws -> [[String]]
+    throws -> [Event]
   {
-    // The reader says that it has opened the device, and then what it read.
+    // The reader says that it has opened the device, and then what it read: struct
+    // input_event, whose first half is the time.
     try linux.tell(
       "(echo OPEN >&2; head -c \(count * 24)) < /dev/input/\(device)"
-        + " | hexdump -v -e '16/1 \"\" 2/2 \"%x \" 1/4 \"%x\\n\"'; echo DONE")
+        + " | hexdump -v -e '24/1 \"%02x\" \"\\n\"'; echo DONE")
     _ = try linux.peer.read(until: "OPEN\n", seconds: 120)
     act()
     let text = try linux.peer.read(until: "DONE\n", seconds: 120)
-    return text.split(separator: "\n").map { $0.split(separator: " ").map(String.init) }
+    return text.split(separator: "\n").map { line in
+      let digits = Array(line)
+      func number(_ bytes: Range<Int>) -> Int {
+        bytes.reversed().reduce(0) { value, byte in
+          guard byte * 2 + 1 < digits.count else { return -1 }
+          return value << 8 | (Int(String(digits[byte * 2...byte * 2 + 1]), radix: 16) ?? 0)
+        }
+      }
+      return Event(type: number(16..<18), code: number(18..<20), value: number(20..<24))
+    }
   }
 
   @Test("xhci_hcd and usbhid drive the keyboard and the tablet, and hear of input")
@@ -41,12 +57,15 @@ struct SmallLinuxUSBTests {
       linux.machine.send(.key(KeyCode(0xE04B), pressed: true))
       linux.machine.send(.key(KeyCode(0xE04B), pressed: false))
     }
-    #expect(keys.filter { $0.first == "1" } == [["1", "69", "1"], ["1", "69", "0"]])
+    #expect(
+      keys.filter { $0.type == 1 }
+        == [Event(type: 1, code: 105, value: 1), Event(type: 1, code: 105, value: 0)])
     let moves = try events(5, tablet, linux) {
       linux.machine.send(.absolutePointer(x: 0x2000, y: 0x4002, buttons: .left))
     }
-    #expect(moves.contains(["3", "0", "1000"]) && moves.contains(["3", "1", "2001"]))
-    #expect(moves.contains(["1", "110", "1"]))
+    for event in [(3, 0, 0x1000), (3, 1, 0x2001), (1, 0x110, 1)] {
+      #expect(moves.contains(Event(type: event.0, code: event.1, value: event.2)), "\(moves)")
+    }
     let log = try linux.run("dmesg | grep -iE 'xhci|usb' ; true")
     #expect(!log.contains("error") && !log.contains("WARN"), "\(log)")
   }
