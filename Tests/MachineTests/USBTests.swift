@@ -1,4 +1,6 @@
 import DeviceModel
+import Display
+import DisplayLink
 import LinuxSystem
 import Machine
 import TestSupport
@@ -32,8 +34,8 @@ struct USBTests {
     }
   }
 
-  /// Waits for the tablet's report, says "r" once it may come, and sends five bytes of it.
-  private var tabletProgram: GuestProgram {
+  /// Brings the controller up, and the device on `port` to where it is asked for a report.
+  private func drive(port: UInt32) -> GuestProgram {
     var program = GuestProgram()
     // Device 14 of bus 0, whose registers the machine has assigned a place.
     program.outLong(0xCF8, 0x8000_7010)
@@ -46,13 +48,13 @@ struct USBTests {
     for (register, value) in [
       (0x78, 1), (0x70, Place.contextArray), (0x74, 0), (0x58, Place.commands | 1), (0x5C, 0),
       (0x1028, 1), (0x1030, Place.segments), (0x1034, 0), (0x1038, Place.events), (0x103C, 0),
-      (0x40, 1), (0x440, 0x210),
+      (0x40, 1), (0x430 + port * 16, 0x210),
     ] as [(UInt32, UInt32)] {
       set(&program, register, value)
     }
     // Enable Slot, Address Device, Configure Endpoint.
     put(&program, [0, 3], at: Place.input)
-    put(&program, [0x0830_0000, 1 << 16, 0, 0], at: Place.input + 0x20)
+    put(&program, [0x0830_0000, port << 16, 0, 0], at: Place.input + 0x20)
     put(&program, [0, 0x0040_0026, Place.control | 1, 0, 8], at: Place.input + 0x40)
     put(&program, [0, 0, 0, 9 << 10 | 1], at: Place.commands)
     put(&program, [Place.input, 0, 0, 1 << 24 | 11 << 10 | 1], at: Place.commands + 16)
@@ -69,6 +71,12 @@ struct USBTests {
     program.store(0, at: Place.report)
     put(&program, [Place.report, 0, 8, 1 << 10 | 0x25], at: Place.interrupt)
     set(&program, 0x2004, 3)
+    return program
+  }
+
+  /// Waits for the tablet's report, says "r" once it may come, and sends five bytes of it.
+  private var tabletProgram: GuestProgram {
+    var program = drive(port: 1)
     program.send("r")
     let start = program.bytes.count
     program.emit(0xA0)  // mov al, [report]
@@ -112,5 +120,33 @@ struct USBTests {
     copy.send(event)
     #expect(copy.waitForEnd() == .guestShutdown)
     #expect(guest.output == "\u{1}ABCD")
+  }
+
+  @Test("the lights of a keyboard that the guest drives are those that displays know")
+  func lights() throws {
+    var program = drive(port: 2)
+    // SET_REPORT of Caps Lock, in the TRB itself.
+    put(&program, [0x0200_0921, 0x0001_0000, 8, 2 << 10 | 0x41], at: Place.control + 32)
+    put(&program, [2, 0, 1, 3 << 10 | 0x41], at: Place.control + 48)
+    put(&program, [0, 0, 0, 4 << 10 | 0x1_0001], at: Place.control + 64)
+    set(&program, 0x2004, 1)
+    program.stop()
+    let guest = try TestGuest(program) { configuration, _ in
+      configuration.hasUSB = true
+      configuration.hasDisplay = true
+    }
+    let output = try DisplayOutput(of: guest.machine, path: nil)
+    let link = try DisplayLinkClient(connected: try output.connect())
+    let poller = try Poller()
+    try poller.add(link.descriptor, token: 0)
+    try guest.machine.resume()
+    var lights = KeyboardLEDs()
+    let deadline = MonotonicClock.now + 60_000_000_000
+    while lights != .capsLock {
+      try #require(MonotonicClock.now < deadline)
+      _ = try poller.wait(milliseconds: 2000)
+      for case .leds(let new) in link.process() { lights = new }
+    }
+    #expect(output.displayCount == 1)
   }
 }
