@@ -133,7 +133,7 @@ struct USBTests {
     program.stop()
     let guest = try TestGuest(program) { configuration, _ in
       configuration.hasUSB = true
-      configuration.hasDisplay = true
+      configuration.display = .standard
     }
     let output = try DisplayOutput(of: guest.machine, path: nil)
     let link = try DisplayLinkClient(connected: try output.connect())

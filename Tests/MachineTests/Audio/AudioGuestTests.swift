@@ -116,7 +116,7 @@ struct AudioGuestTests {
     let directory = try TemporaryDirectory()
     var configuration = MachineConfiguration()
     configuration.memory = 16 << 20
-    configuration.hasDisplay = false
+    configuration.display = .none
     configuration.audio = .init(.none, wave: directory.path("sound.wav"))
     configuration.boot = .rom(path: try directory.write(SpeakerTests.rom, to: "rom"))
     configuration.endsOnReset = true

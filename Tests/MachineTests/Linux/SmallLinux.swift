@@ -109,9 +109,9 @@ final class SmallLinux {
 
   static let diskContents = (0..<1 << 20).map { UInt8(truncatingIfNeeded: $0 &* 167 ^ $0 >> 9) }
 
-  /// What is on the virtio disk now.
-  static func virtioDisk() throws -> [UInt8] {
-    try shell.get().files.read("virtio")
+  /// What is on a disk now: "disk" on IDE, or "virtio".
+  static func disk(_ name: String) throws -> [UInt8] {
+    try shell.get().files.read(name)
   }
 
   /// What `command` writes; it must succeed.

@@ -46,7 +46,33 @@ struct SmallLinuxTests {
   func disks() throws {
     let linux = try SmallLinux()
     _ = try linux.run("dd if=/dev/sda of=/dev/vda bs=64k conv=fsync 2>&1")
-    #expect(try SmallLinux.virtioDisk() == SmallLinux.diskContents)
+    #expect(try SmallLinux.disk("virtio") == SmallLinux.diskContents)
+  }
+
+  @Test("writes and reads at random on IDE and virtio disks, and finds the same in both")
+  func randomAccess() throws {
+    let linux = try SmallLinux()
+    // Each piece goes to both disks, and comes back from one of them to the other.
+    let script = """
+      dd if=/dev/sda of=/dev/vda bs=64k 2>/dev/null; i=0; \
+      while [ $i -lt 40 ]; do \
+      n=$((RANDOM % 40 + 1)); at=$((RANDOM % 2000)); from=$((RANDOM % 2000)); \
+      dd if=/dev/urandom of=/tmp/part bs=512 count=$n 2>/dev/null; \
+      for d in sda vda; do dd if=/tmp/part of=/dev/$d bs=512 seek=$at conv=notrunc 2>/dev/null; done; \
+      [ $((i % 4)) = 0 ] && sync && echo 3 >/proc/sys/vm/drop_caches; \
+      dd if=/dev/vda of=/tmp/back bs=512 skip=$from count=$n 2>/dev/null; \
+      at=$((RANDOM % 2000)); \
+      for d in sda vda; do dd if=/tmp/back of=/dev/$d bs=512 seek=$at conv=notrunc 2>/dev/null; done; \
+      i=$((i + 1)); done; sync; echo 3 >/proc/sys/vm/drop_caches; md5sum </dev/sda; md5sum </dev/vda
+      """
+    let sums = try linux.run(script, seconds: 300).split(separator: "\n").map { $0.prefix(32) }
+    #expect(sums.count == 2 && sums.first == sums.last)
+    let files = try TemporaryDirectory()
+    for contents in [try SmallLinux.disk("disk"), try SmallLinux.disk("virtio")] {
+      let path = try files.write(contents, to: "copy")
+      let sum = try files.run("md5sum \(path) | cut -c1-32").output
+      #expect(sum.filter { !$0.isWhitespace } == sums.first ?? "")
+    }
   }
 
   @Test("gives memory up to its balloon, which the host has then, and takes it back")
@@ -102,9 +128,27 @@ struct SmallLinuxTests {
       "wget -q -O - http://$(cat /tmp/router):\(port)/file | md5sum | cut -c1-32")
     let expected = try files.run("md5sum \(files.path("file")) | cut -c1-32").output
     #expect(sum == expected)
+    let resolver = try LoggedProcess("/usr/bin/python3", ["-u", "-c", Self.resolver])
+    #expect(resolver.says("ready"))
+    let names = try #require(resolver.text.split(separator: " ").dropFirst().first)
+    let answer = try linux.run("nslookup desk.example $(cat /tmp/router):\(names) 2>&1; true")
+    #expect(answer.contains("192.0.2.42"), "\(answer)")
     #expect(linux.machine.setLink("net0", isUp: false))
     _ = try linux.run("cd /sys/class/net/eth0; while [ $(cat carrier) != 0 ]; do :; done")
   }
+
+  /// Answers every question for an address with 192.0.2.42.
+  private static let resolver = """
+    import socket
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("127.0.0.1", 0))
+    print(f"port {s.getsockname()[1]} ready")
+    while True:
+        d, a = s.recvfrom(512)
+        q = d[12:d.index(0, 12) + 5]
+        r = b"\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\x3c\\0\\4\\xc0\\0\\2\\x2a"
+        s.sendto(d[:2] + b"\\x81\\x80\\0\\1\\0\\1\\0\\0\\0\\0" + q + r, a)
+    """
 
   @Test("switches itself off when told to")
   func ends() throws {
