@@ -248,7 +248,7 @@ extension GuestProgram {
   static func passingOnScanCodes(_ count: Int) -> GuestProgram {
     var program = GuestProgram()
     program.waitForSerial()
-    program.outByte(0x64, 0xAE)
+    program.useRawKeyboard()
     program.readKeyboardController()
     program.sendAL()
     program.waitForSerial()
@@ -266,6 +266,12 @@ extension GuestProgram {
     emit(0xEC, 0xA8, 0x01, 0x74, 0xFB)  // in al,dx; test al,1; jz
     port(0x3F8)
     emit(0xEC)
+  }
+
+  /// Has the keyboard's codes as it sends them, without interrupts.
+  mutating func useRawKeyboard() {
+    outByte(0x64, 0x60)
+    outByte(0x60, 0x04)
   }
 
   /// Spins until the keyboard controller has a byte, and takes it into AL.

@@ -149,6 +149,13 @@ package final class I8042: StatefulDevice {
   /// Makes the mouse interrupt without moving; see `VMwareBackdoor`.
   package func nudgeMouse() { mouse.nudge() }
 
+  /// As firmware leaves it to a system: tested, with the keyboard enabled, its interrupt,
+  /// and its codes translated to set 1.
+  package func setUp() {
+    configuration.formUnion([.systemFlag, .keyboardInterrupt, .translate])
+    configuration.remove(.keyboardDisabled)
+  }
+
   // MARK: - Registers
 
   private var configuration: Configuration {

@@ -318,6 +318,7 @@ final class Board {
     PlatformSetup.run(
       pci, isaBridge: Self.isaBridgeSlot, powerManagement: Self.powerManagementSlot,
       io: PhysicalMap.pciPorts, memory: base..<UInt32(PhysicalMap.pciEnd))
+    keyboardController.setUp()
     try kernel.load(
       into: memory, cpu: cpu, tables: acpi, smbios: smbios, generation: generation)
   }

@@ -8,8 +8,7 @@ struct GuestInputTests {
   /// Sends on whatever the keyboard controller has, keyboard and mouse alike.
   private static var echo: GuestProgram {
     var program = GuestProgram()
-    program.outByte(0x64, 0xAE)
-    program.outByte(0x64, 0xA8)
+    program.useRawKeyboard()
     program.outByte(0x64, 0xD4)
     program.outByte(0x60, 0xF4)
     let loop = program.bytes.count
