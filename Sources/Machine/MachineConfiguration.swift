@@ -62,6 +62,9 @@ public struct MachineConfiguration: Sendable {
     public var address: MACAddress?
     /// Pairs of queues.
     public var queues: Int
+    /// Whether a guest of `user` reaches this host's own services, also those that listen
+    /// on its loopback, and whatever else is at its addresses.
+    public var reachesHost = true
 
     public init(_ backend: Backend, address: MACAddress? = nil, queues: Int = 1) {
       self.backend = backend

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Machine
 
-/// `user|tap:NAME|socket:PATH|none[,mac=ADDRESS][,queues=N]`.
+/// `user[,host=off]|tap:NAME|socket:PATH|none[,mac=ADDRESS][,queues=N]`.
 struct NetworkArgument {
   let network: MachineConfiguration.Network
 
@@ -23,9 +23,18 @@ struct NetworkArgument {
           throw ValidationError("queues=\(value) is no number.")
         }
         network.queues = queues
+      case "host":
+        guard network.backend == .user else {
+          throw ValidationError("host= says what user reaches; leave it out with other networks.")
+        }
+        guard value == "on" || value == "off" else {
+          throw ValidationError("host=\(value) does not exist; give on or off.")
+        }
+        network.reachesHost = value == "on"
       default:
         throw ValidationError(
-          "there is no network option '\(option)'; there are mac=ADDRESS and queues=N.")
+          "there is no network option '\(option)'; there are mac=ADDRESS, queues=N and host=on|off."
+        )
       }
     }
     self.network = network

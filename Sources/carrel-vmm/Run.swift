@@ -108,9 +108,10 @@ struct Run: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      A virtio network card, up to four: on this host's network through passt (user), a TAP \
-      interface, a socket that speaks passt's protocol, or without a cable (none).
-      """, valueName: "user|tap:name|socket:path|none[,mac=address][,queues=n]"),
+      A virtio network card, up to four: on this host's network through passt (user; with \
+      host=off this host itself is out of reach), a TAP interface, a socket that speaks \
+      passt's protocol, or without a cable (none).
+      """, valueName: "user[,host=on|off]|tap:name|socket:path|none[,mac=address][,queues=n]"),
     transform: NetworkArgument.init(parsing:))
   var net: [NetworkArgument] = []
 

@@ -121,6 +121,12 @@ int clinux_set_send_buffer(int fd, int bytes);
 
 /// A TAP interface's frames: attaches to the interface, which is made if there is none.
 int clinux_tap_open(const char *name);
+/// The addresses of this host's interfaces: an entry is the length in bytes, 4 or 16, and
+/// the address. How many there are, also beyond `capacity`; SIZE_MAX with errno set.
+#define CLINUX_ADDRESS_ENTRY 17
+size_t clinux_host_addresses(uint8_t *entries, size_t capacity);
+/// A descriptor that is readable after such addresses came or went.
+int clinux_address_changes(void);
 
 // Terminals.
 /// Puts a terminal into raw input; `saved` gets what it was. With `keep_interrupt` its

@@ -11,7 +11,7 @@ struct HostLinks {
 
   init(_ configuration: MachineConfiguration) throws {
     line = try SerialLine.open(configuration.serial)
-    cables = try configuration.networks.map { try NetworkLink.open($0.backend) }
+    cables = try configuration.networks.map { try NetworkLink.open($0) }
     channels = try configuration.channels.map { try ChannelSocket($0) }
     sockets = try configuration.vsock.map { try StreamSockets(path: $0.path) }
     sound = try configuration.audio.wave.map { try WaveFile($0) }

@@ -7,13 +7,13 @@ extension NetworkLink {
   /// without one.
   ///
   /// - Throws: `MachineError` of kind `host`, saying what is missing.
-  static func open(_ backend: MachineConfiguration.Network.Backend) throws(MachineError)
-    -> NetworkLink?
-  {
+  package static func open(
+    _ network: MachineConfiguration.Network
+  ) throws(MachineError) -> NetworkLink? {
     do {
-      switch backend {
+      switch network.backend {
       case .none: return nil
-      case .user: return try startPasst()
+      case .user: return try startPasst(reachesHost: network.reachesHost)
       case .socket(let path):
         return try NetworkLink(
           .stream(try UnixSocket.connect(to: path, kind: .stream)), name: path)
@@ -23,7 +23,7 @@ extension NetworkLink {
     } catch {
       throw MachineError(
         .host, "the network card's other end could not be opened",
-        remedy: remedy(backend), cause: error)
+        remedy: remedy(network.backend), cause: error)
     }
   }
 
@@ -38,14 +38,23 @@ extension NetworkLink {
 
   /// A network of the machine's own behind this host's addresses. It ends with the socket,
   /// and so with this process, however that ends.
-  private static func startPasst() throws(SystemError) -> NetworkLink {
+  private static func startPasst(reachesHost: Bool) throws(SystemError) -> NetworkLink {
     let (mine, theirs) = try UnixSocket.pair(kind: .stream)
     let (complaints, standardError) = try UnixSocket.pair(kind: .stream)
     // Without forwarded ports, which would be this host's; its frames fit the card's buffers.
-    var request = ChildProcess.Request(
-      passt, ["--foreground", "--quiet", "--stderr", "--mtu", "1500", "--fd", "3"])
+    var arguments = ["--foreground", "--quiet", "--stderr", "--mtu", "1500", "--fd", "3"]
+    if !reachesHost {
+      // Otherwise the router's address stands for this host's loopback, and for its resolver.
+      arguments.append("--no-map-gw")
+      for server in NameServers.toTell() { arguments += ["--dns", server] }
+    }
+    // Watched first: no change goes unseen.
+    let addresses = reachesHost ? nil : try HostAddresses()
+    let filter = reachesHost ? nil : HostFilter(own: try HostAddresses.current())
+    var request = ChildProcess.Request(passt, arguments)
     request.descriptors = [2: standardError.descriptor, 3: theirs.descriptor]
     _ = try ChildProcess(request)
-    return try NetworkLink(.stream(mine), name: "passt", complaints: complaints)
+    return try NetworkLink(
+      .stream(mine), name: "passt", complaints: complaints, addresses: addresses, filter: filter)
   }
 }

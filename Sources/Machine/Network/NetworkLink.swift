@@ -2,7 +2,7 @@ import DeviceModel
 import LinuxSystem
 
 /// What a network card's cable leads to on the host, and the thread that reads it.
-final class NetworkLink: NetworkBackend {
+package final class NetworkLink: NetworkBackend {
   /// Where the frames are.
   enum Medium {
     /// A stream of frames, each after its length in four bytes, big endian: the protocol
@@ -24,24 +24,33 @@ final class NetworkLink: NetworkBackend {
 
   // SAFETY (thread): the reader's thread uses what is thread-safe, and the rest with the
   // device lock held.
-  var onReceive: (([UInt8]) -> Bool)?
-  var onConnectionChange: (() -> Void)?
-  var isConnected = true
+  package var onReceive: (([UInt8]) -> Bool)?
+  package var onConnectionChange: (() -> Void)?
+  package var isConnected = true
   let medium: Medium
   /// For log lines ("passt").
   let name: String
   /// What the other end says of itself, when it is a process of ours.
   let complaints: UnixSocket?
+  /// Told when `filter` is out of date.
+  let addresses: HostAddresses?
+  /// What the guest may not send; `nil` lets everything pass.
+  private let filter: Guarded<HostFilter?>
   let ending: EventDescriptor
   let roomEvent: EventDescriptor
   let unsentEvent: EventDescriptor
   private let unsent = Guarded(UnsentBytes())
   private var thread: Thread?
 
-  init(_ medium: Medium, name: String, complaints: UnixSocket? = nil) throws(SystemError) {
+  init(
+    _ medium: Medium, name: String, complaints: UnixSocket? = nil,
+    addresses: HostAddresses? = nil, filter: HostFilter? = nil
+  ) throws(SystemError) {
     self.medium = medium
     self.name = name
     self.complaints = complaints
+    self.addresses = addresses
+    self.filter = Guarded(filter)
     ending = try EventDescriptor()
     roomEvent = try EventDescriptor()
     unsentEvent = try EventDescriptor()
@@ -50,19 +59,19 @@ final class NetworkLink: NetworkBackend {
   deinit { close() }
 
   /// Reads no more. Idempotent. Not under the device lock.
-  func close() {
+  package func close() {
     ending.signal()
     thread?.join()
     thread = nil
   }
 
-  func start(lock: Lock) throws(SystemError) {
+  package func start(lock: Lock) throws(SystemError) {
     let reader = Unsynchronized(try NetworkReader(of: self, lock: lock))
     thread = try Thread(name: "network") { reader.value.run() }
   }
 
-  func send(_ frame: [UInt8]) {
-    guard isConnected else { return }
+  package func send(_ frame: [UInt8]) {
+    guard isConnected, filter.withLock({ $0?.admits(frame) ?? true }) else { return }
     switch medium {
     case .tap(let descriptor):
       // A full queue loses frames, as a wire would.
@@ -87,7 +96,15 @@ final class NetworkLink: NetworkBackend {
     }
   }
 
-  func hasRoom() { roomEvent.signal() }
+  package func hasRoom() { roomEvent.signal() }
+
+  /// The host's addresses are others now. One too many keeps the guest from nothing but
+  /// this host.
+  func addressesChanged() {
+    addresses?.drain()
+    guard let current = try? HostAddresses.current() else { return }
+    filter.withLock { $0?.own = current }
+  }
 }
 
 /// Reads frames for the guest, as far as its card takes them. Lives on the network thread.
@@ -98,6 +115,7 @@ private final class NetworkReader {
     static let unsent: UInt64 = 2
     static let complaint: UInt64 = 3
     static let source: UInt64 = 4
+    static let addresses: UInt64 = 5
   }
 
   /// A whole frame of the protocol; what is longer is not Ethernet, and ends the link.
@@ -123,6 +141,9 @@ private final class NetworkReader {
     if let complaints = link.complaints {
       try poller.add(complaints.descriptor, token: Token.complaint)
     }
+    if let addresses = link.addresses {
+      try poller.add(addresses.descriptor, token: Token.addresses)
+    }
     try poller.add(link.medium.descriptor, token: Token.source)
   }
 
@@ -139,6 +160,7 @@ private final class NetworkReader {
           link.unsentEvent.drain()
           watch(link, isSending: true)
         case Token.complaint: listen(link)
+        case Token.addresses: link.addressesChanged()
         default:
           if isSending, link.flush() { watch(link, isSending: false) }
           if refused.isEmpty { read(link) }

@@ -69,6 +69,9 @@ struct CommandLineTests {
       ("--audio", "sb16", "there is no sound card 'sb16'; give ac97, virtio or none"),
       ("--audio", "ac97,mp3=a", "there is no sound option 'mp3=a'; there is wav=FILE"),
       ("--audio", "none,wav=", "there is no sound option 'wav='"),
+      ("--net", "user,host=maybe", "host=maybe does not exist; give on or off"),
+      ("--net", "none,host=off", "host= says what user reaches; leave it out"),
+      ("--net", "user,dns=1", "there are mac=ADDRESS, queues=N and host=on|off"),
       ("--vga", "cirrus", "std"), ("--vnc", "5900", "<host:port>"),
       ("--keyboard-layout", "xx", "de"), ("--nonsense", "1", "--nonsense"),
     ])
