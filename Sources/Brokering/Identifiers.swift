@@ -81,6 +81,9 @@ public struct DesktopID: Identifier {
   public init(pool: PoolName, number: UInt64) {
     rawValue = "\(pool.rawValue)-\(number)"
   }
+
+  /// The number, as it stands in the name.
+  public var number: Substring { rawValue.split(separator: "-").last ?? "" }
 }
 
 /// One stay of one user on one desktop, over any number of viewer connections.

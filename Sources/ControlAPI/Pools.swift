@@ -8,6 +8,7 @@ public struct PoolDocument: Codable, Hashable, Sendable {
   public var cpus: Int
   /// Of the empty disk that desktops of an ISO have; `nil`: none.
   public var diskMiB: Int?
+  public var hardware: HardwareDocument
   public var size: Int
   public var spares: Int
   public var policies: PolicyDocument
@@ -19,8 +20,8 @@ public struct PoolDocument: Codable, Hashable, Sendable {
 
   public init(
     name: String, kind: String, image: ImageDocument, memoryMiB: Int, cpus: Int, diskMiB: Int?,
-    size: Int, spares: Int, policies: PolicyDocument, draining: Bool, created: WireTime,
-    desktops: DesktopCounts, problem: String?
+    hardware: HardwareDocument, size: Int, spares: Int, policies: PolicyDocument, draining: Bool,
+    created: WireTime, desktops: DesktopCounts, problem: String?
   ) {
     self.name = name
     self.kind = kind
@@ -28,6 +29,7 @@ public struct PoolDocument: Codable, Hashable, Sendable {
     self.memoryMiB = memoryMiB
     self.cpus = cpus
     self.diskMiB = diskMiB
+    self.hardware = hardware
     self.size = size
     self.spares = spares
     self.policies = policies
@@ -79,6 +81,24 @@ public struct DesktopCounts: Codable, Hashable, Sendable {
   }
 }
 
+/// The parts of a pool's machines; what is left out keeps its value or default.
+public struct HardwareDocument: Codable, Hashable, Sendable {
+  /// `bios` or `uefi`.
+  public var firmware: String?
+  /// `std` or `virtio[,outputs=N]`.
+  public var video: String?
+  /// `none`, `user[,host=on|off]` or `tap:PREFIX`.
+  public var network: String?
+  /// `ac97`, `virtio` or `none`.
+  public var audio: String?
+  /// A USB controller with a tablet and a keyboard.
+  public var usb: Bool?
+  /// `ide` or `virtio`.
+  public var diskBus: String?
+
+  public init() {}
+}
+
 /// A pool's policies; what is left out keeps its value or default.
 public struct PolicyDocument: Codable, Hashable, Sendable {
   /// `keep`, `suspend` or `end`.
@@ -105,6 +125,7 @@ public struct PoolCreation: Codable, Hashable, Sendable {
   public var cpus: Int?
   /// An empty disk for an ISO to install to.
   public var diskMiB: Int?
+  public var hardware: HardwareDocument?
   public var size: Int?
   public var spares: Int?
   public var policies: PolicyDocument?
@@ -123,6 +144,7 @@ public struct PoolUpdate: Codable, Hashable, Sendable {
   public var cpus: Int?
   /// An empty disk for an ISO to install to.
   public var diskMiB: Int?
+  public var hardware: HardwareDocument?
   public var size: Int?
   public var spares: Int?
   public var policies: PolicyDocument?

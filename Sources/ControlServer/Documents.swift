@@ -14,8 +14,8 @@ extension Site {
       image: ImageDocument(
         kind: pool.image.kind.rawValue, path: pool.image.path,
         arguments: pool.image.arguments.isEmpty ? nil : pool.image.arguments),
-      memoryMiB: pool.memoryMiB, cpus: pool.cpus, diskMiB: pool.diskMiB, size: pool.size,
-      spares: pool.spares,
+      memoryMiB: pool.memoryMiB, cpus: pool.cpus, diskMiB: pool.diskMiB,
+      hardware: HardwareDocument(pool.hardware), size: pool.size, spares: pool.spares,
       policies: PolicyDocument(pool.policies), draining: pool.draining,
       created: WireTime(pool.created), desktops: DesktopCounts(desktops),
       problem: desktops.first { $0.failures > 0 || $0.phase == .failed }?.problem)
@@ -80,6 +80,40 @@ extension DecisionDocument {
     self.init(
       time: WireTime(decision.time), reason: decision.reason.rawValue,
       user: decision.user?.rawValue, desktop: decision.desktop?.rawValue, text: decision.text)
+  }
+}
+
+extension HardwareDocument {
+  init(_ hardware: Hardware) {
+    self.init()
+    firmware = hardware.firmware.rawValue
+    video = hardware.video.description
+    network = hardware.network.description
+    audio = hardware.audio.rawValue
+    usb = hardware.usb
+    diskBus = hardware.diskBus.rawValue
+  }
+
+  /// What it names of a pool's hardware.
+  func change(_ change: inout PoolChange) throws(BrokerError) {
+    change.firmware = try choice(firmware, "firmware")
+    change.video = try text(
+      video, "video", "std, virtio, virtio,outputs=1 to \(Hardware.Video.mostOutputs)")
+    change.network = try text(
+      network, "network",
+      "none, user, user,host=on, tap:PREFIX (at most \(Hardware.Network.longestPrefix) letters, "
+        + "digits, '-', '_' and '.'; the first a letter, the last no digit)")
+    change.audio = try choice(audio, "audio")
+    change.usb = usb
+    change.diskBus = try choice(diskBus, "diskBus")
+  }
+
+  private func text<Value: LosslessStringConvertible>(
+    _ text: String?, _ name: String, _ choices: String
+  ) throws(BrokerError) -> Value? {
+    guard let text else { return nil }
+    guard let value = Value(text) else { throw invalid(name, text, [choices]) }
+    return value
   }
 }
 

@@ -61,11 +61,14 @@ extension Pool {
     let size = creation.size ?? 4
     let memory = creation.memoryMiB ?? 512
     let policies = try (creation.policies ?? PolicyDocument()).applied(to: PoolPolicies())
+    var parts = PoolChange()
+    try creation.hardware?.change(&parts)
     self.init(
       name: try PoolName(checking: creation.name), kind: kind,
       image: try ImageInspector.inspect(creation.image, memoryMiB: memory),
-      memoryMiB: memory, cpus: creation.cpus ?? 1, diskMiB: creation.diskMiB, size: size,
-      spares: creation.spares ?? min(1, size), policies: policies, created: .now)
+      memoryMiB: memory, cpus: creation.cpus ?? 1, diskMiB: creation.diskMiB,
+      hardware: parts.applied(to: Hardware()), size: size, spares: creation.spares ?? min(1, size),
+      policies: policies, created: .now)
     try check()
   }
 }
@@ -82,6 +85,7 @@ extension PoolChange {
     memoryMiB = update.memoryMiB
     cpus = update.cpus
     diskMiB = update.diskMiB
+    try update.hardware?.change(&self)
     size = update.size
     spares = update.spares
     policies = try update.policies?.applied(to: pool.policies)

@@ -4,7 +4,7 @@ import LinuxSystem
 
 /// The two directories of one desktop, and the one owner of every file name in them:
 /// what lives as long as the VMM (sockets, records, log) and what outlives the host's
-/// power (the disk).
+/// power (the disk and the variables of UEFI).
 public struct DesktopDirectory: Hashable, Sendable {
   public let desktop: DesktopID
   /// Runtime files.
@@ -12,7 +12,7 @@ public struct DesktopDirectory: Hashable, Sendable {
   /// Kept files.
   public let state: String
 
-  init(desktop: DesktopID, runtimeRoot: String, stateRoot: String) {
+  package init(desktop: DesktopID, runtimeRoot: String, stateRoot: String) {
     self.desktop = desktop
     runtime = "\(runtimeRoot)/desktops/\(desktop.rawValue)"
     state = "\(stateRoot)/desktops/\(desktop.rawValue)"
@@ -46,6 +46,8 @@ public struct DesktopDirectory: Hashable, Sendable {
   public var desktopFile: String { runtime + "/desktop" }
   /// The desktop's own disk.
   public var disk: String { state + "/disk.raw" }
+  /// The variables of the desktop's UEFI, made by its VMM.
+  public var variables: String { state + "/variables.fd" }
   var diskDraft: String { state + "/disk.raw.new" }
 
   /// The longest path that fits in a Unix socket's address.

@@ -40,6 +40,7 @@ struct Launching: Sendable {
 
   private func prepareDisk() throws {
     let hasDisk = request.image.kind == .disk || request.diskMiB != nil
+    if request.disk == .fresh { try Files.remove(directory.variables) }
     if request.disk == .fresh || !hasDisk { try Files.remove(directory.disk) }
     guard hasDisk, !Files.exists(directory.disk) else { return }
     guard request.image.kind == .disk else { return try makeEmptyDisk() }

@@ -1,10 +1,10 @@
 import Brokering
 
 /// The command line of a desktop's VMM. Pure.
-struct VMMCommand: Hashable, Sendable {
-  let arguments: [String]
+package struct VMMCommand: Hashable, Sendable {
+  package let arguments: [String]
 
-  init(_ request: LaunchRequest, in directory: DesktopDirectory) {
+  package init(_ request: LaunchRequest, in directory: DesktopDirectory) {
     var arguments = [
       "run", "--name", request.desktop.rawValue,
       "--memory", "\(request.memoryMiB)M", "--cpus", "\(request.cpus)",
@@ -18,23 +18,42 @@ struct VMMCommand: Hashable, Sendable {
       "--fw-cfg", "name=opt/carrel/user,file=\(directory.userFile)",
       "--fw-cfg", "name=opt/carrel/keyboard,file=\(directory.keyboardFile)",
     ]
+    arguments += Self.cards(request)
+    let firmware =
+      ["--firmware", request.hardware.firmware.rawValue]
+      + (request.hardware.firmware == .uefi ? ["--nvram", directory.variables] : [])
+    let disk = [
+      "--disk", "\(directory.disk),format=raw,bus=\(request.hardware.diskBus.rawValue)",
+    ]
     switch request.image.kind {
     case .kernel:
       arguments += ["--kernel", request.image.path]
       if !request.image.arguments.isEmpty { arguments += ["--append", request.image.arguments] }
     case .iso:
-      arguments += ["--firmware", "bios", "--cdrom", request.image.path]
+      arguments += firmware + ["--cdrom", request.image.path]
       if request.diskMiB == nil {
         arguments += ["--boot", "d"]
       } else {
         // An empty disk does not boot: the installer does, until it has filled it.
-        arguments += ["--disk", "\(directory.disk),format=raw,bus=ide", "--boot", "c,d"]
+        arguments += disk + ["--boot", "c,d"]
       }
     case .disk:
-      arguments += [
-        "--firmware", "bios", "--disk", "\(directory.disk),format=raw,bus=ide", "--boot", "c",
-      ]
+      arguments += firmware + disk + ["--boot", "c"]
     }
     self.arguments = arguments
+  }
+
+  private static func cards(_ request: LaunchRequest) -> [String] {
+    let hardware = request.hardware
+    var arguments = [
+      "--vga", hardware.video.description, "--audio", hardware.audio.rawValue,
+    ]
+    switch hardware.network {
+    case .none: break
+    // The VMM starts passt, which has a user and namespaces of its own.
+    case .user(let host): arguments += ["--net", "user,host=\(host.rawValue)"]
+    case .tap(let prefix): arguments += ["--net", "tap:\(prefix)\(request.desktop.number)"]
+    }
+    return arguments + (hardware.usb ? ["--usb"] : [])
   }
 }

@@ -87,7 +87,12 @@ struct HostChecks {
     var checks = [
       package(
         "seabios", "/usr/share/seabios/bios-256k.bin", "/usr/share/seabios/vgabios-stdvga.bin",
-        missing: .warning, "only kernels can be booted, no ISO and no disk")
+        missing: .warning, "only kernels can be booted, no ISO and no disk"),
+      package(
+        "ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd",
+        missing: .warning, "pools with UEFI do not start"),
+      package(
+        "passt", "/usr/bin/passt", missing: .warning, "pools with the network 'user' do not start"),
     ]
     if !configuration.gateway.web.isEmpty {
       checks.append(

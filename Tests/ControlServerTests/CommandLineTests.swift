@@ -42,6 +42,38 @@ struct CommandLineTests {
     #expect(home.running.isEmpty)
   }
 
+  @Test("a pool's machines have the parts that are asked for, and show them")
+  func hardware() throws {
+    try prepareImages()
+    try home.done(
+      "pool", "create", "study", "--image", "even.raw", "--firmware", "uefi", "--video",
+      "virtio,outputs=2", "--network", "user", "--audio", "virtio", "--usb", "on", "--disk-bus",
+      "virtio")
+    var hardware = try home.done("pool", "show", "study", "--json").json(PoolDocument.self).hardware
+    #expect(hardware.firmware == "uefi" && hardware.video == "virtio,outputs=2")
+    #expect(hardware.network == "user" && hardware.audio == "virtio")
+    #expect(hardware.usb == true && hardware.diskBus == "virtio")
+    let shown = try home.done("pool", "show", "study").output
+    for line in [
+      "firmware: uefi", "video: virtio,outputs=2", "network: user", "audio: virtio", "usb: on",
+      "disk bus: virtio",
+    ] {
+      let words = line.split(separator: ":").map { $0.trimmingCharacters(in: .whitespaces) }
+      #expect(
+        shown.split(separator: "\n").contains {
+          $0.hasPrefix(words[0]) && $0.hasSuffix(" " + words[1])
+        }, "\(shown)")
+    }
+    hardware = try home.done(
+      "pool", "set", "study", "--usb", "off", "--network", "user,host=on", "--json"
+    ).json(PoolDocument.self).hardware
+    #expect(hardware.usb == false && hardware.network == "user,host=on")
+    #expect(hardware.firmware == "uefi" && hardware.video == "virtio,outputs=2")
+    try makeOffice()
+    hardware = try home.done("pool", "show", "office", "--json").json(PoolDocument.self).hardware
+    #expect(hardware.firmware == "bios" && hardware.network == "none" && hardware.usb == false)
+  }
+
   @Test("desktops are stopped, started, reset, deleted and photographed")
   func desktops() throws {
     try makeOffice()
@@ -198,6 +230,19 @@ struct CommandLineTests {
       ["pool", "create", "x", "--image", "even.raw", "--keyboard-layout", "xx"], 4, "en-us, de, fr"
     ),
     (["pool", "create", "x", "--image", "even.raw", "--memory", "much"], 64, "--memory"),
+    (["pool", "create", "x", "--image", "even.raw", "--firmware", "coreboot"], 4, "bios, uefi"),
+    (["pool", "create", "x", "--image", "even.raw", "--video", "cirrus"], 4, "outputs=1 to 4"),
+    (["pool", "create", "x", "--image", "even.raw", "--video", "virtio,outputs=5"], 4, "video"),
+    (["pool", "create", "x", "--image", "even.raw", "--network", "bridge"], 4, "tap:PREFIX"),
+    (["pool", "create", "x", "--image", "even.raw", "--network", "tap:lan7"], 4, "last no digit"),
+    (["pool", "create", "x", "--image", "even.raw", "--audio", "sb16"], 4, "ac97, virtio, none"),
+    (["pool", "create", "x", "--image", "even.raw", "--disk-bus", "scsi"], 4, "ide, virtio"),
+    (["pool", "create", "x", "--image", "even.raw", "--usb", "maybe"], 64, "--usb"),
+    (
+      ["pool", "create", "x", "--image", "/proc/self/exe", "--firmware", "uefi"], 4,
+      "is a kernel, which is started without firmware"
+    ),
+    (["pool", "create", "x", "--image", "/proc/self/exe", "--disk-bus", "virtio"], 4, "no disk"),
     (["pool", "create", "x"], 64, "--image"),
     (["user", "add", "alice"], 64, "--password-stdin"),
     (["user", "add", "alice", "--password", "secret"], 64, "--password"),

@@ -31,6 +31,11 @@ extension Site {
     }
   }
 
+  /// The command lines of the processes that one has started.
+  func children(of process: Int32) -> [[String]] {
+    Self.commandLines(mentioning: "").filter { Self.parent(of: $0.process) == process }.map(\.line)
+  }
+
   /// Names of the directories that desktops have.
   func desktopDirectories() -> [String] {
     [state, runtime].flatMap {
@@ -54,7 +59,7 @@ extension Site {
       guard let process = Int32(entry), let bytes = try? Files.read("/proc/\(entry)/cmdline")
       else { return nil }
       let line = bytes.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
-      return line.contains { $0.contains(text) } ? (process, line) : nil
+      return text.isEmpty || line.contains { $0.contains(text) } ? (process, line) : nil
     }
   }
 }

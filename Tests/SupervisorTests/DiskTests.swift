@@ -42,6 +42,37 @@ struct DiskTests {
     #expect(try FileDescriptor.open(image).read(upTo: 6) == Array("master".utf8))
   }
 
+  @Test("has UEFI's variables beside it, kept or made afresh as it is")
+  func variables() async throws {
+    let running = try RunningSupervisor()
+    let image = try running.directory.write([UInt8](repeating: 0, count: 1 << 20), to: "image.raw")
+    let office = DesktopID(rawValue: "office-1")
+    func start(_ generation: UInt64, _ disk: LaunchRequest.Disk) async throws {
+      try await running.supervisor.start(
+        LaunchRequest(
+          desktop: office, generation: generation, image: Image(kind: .disk, path: image),
+          memoryMiB: 64, cpus: 1, hardware: Hardware(firmware: .uefi, diskBus: .virtio),
+          disk: disk, user: nil, keyboardLayout: "en-us"))
+    }
+    let file = running.settings.stateDirectory + "/desktops/office-1/variables.fd"
+    /// The end of the flash is spare, for the firmware's housekeeping.
+    func mark() throws -> [UInt8] { try Files.read(file).suffix(8) }
+    try await start(1, .fresh)
+    try await running.supervisor.stop(office, graceSeconds: nil)
+    let fresh = try mark()
+    let marked = try Files.read(file).dropLast(8) + Array("alice's ".utf8)
+    try FileDescriptor.open(file, .writable).writeAll(marked)
+
+    try await start(2, .keep)
+    try await running.supervisor.stop(office, graceSeconds: nil)
+    #expect(try mark() == Array("alice's ".utf8))
+    try await start(3, .fresh)
+    try await running.supervisor.stop(office, graceSeconds: nil)
+    #expect(try mark() == fresh)
+    try await running.supervisor.discard(office)
+    #expect(!Files.exists(file))
+  }
+
   @Test(
     "that does not fit is refused as such and leaves nothing half-made",
     .needsRoot)

@@ -28,11 +28,26 @@ public struct PoolChange: Hashable, Sendable {
   public var memoryMiB: Int?
   public var cpus: Int?
   public var diskMiB: Int?
+  /// What is left out stays.
+  public var firmware: Hardware.Firmware?
+  public var video: Hardware.Video?
+  public var network: Hardware.Network?
+  public var audio: Hardware.Audio?
+  public var usb: Bool?
+  public var diskBus: Hardware.DiskBus?
   public var size: Int?
   public var spares: Int?
   public var policies: PoolPolicies?
 
   public init() {}
+
+  /// The hardware with what is new of it.
+  public func applied(to hardware: Hardware) -> Hardware {
+    Hardware(
+      firmware: firmware ?? hardware.firmware, video: video ?? hardware.video,
+      network: network ?? hardware.network, audio: audio ?? hardware.audio,
+      usb: usb ?? hardware.usb, diskBus: diskBus ?? hardware.diskBus)
+  }
 }
 
 extension Site {
@@ -73,6 +88,7 @@ extension Site {
           "there is a pool '\(pool.name)' already: choose another name, or change it "
             + "with 'carrel pool set \(pool.name)'")
       }
+      try checkInterfaces(of: pool)
       pools[pool.name] = pool
     case .updatePool(let name, let change): try update(find(name), change, now: now)
     case .deletePool(let name, let force):
@@ -97,16 +113,34 @@ extension Site {
     if change.image?.kind == .disk || change.image?.kind == .kernel, change.diskMiB == nil {
       updated.diskMiB = nil
     }
+    updated.hardware = change.applied(to: pool.hardware)
+    // The bus goes with the disk.
+    if !updated.hasDisks, change.diskBus == nil { updated.hardware.diskBus = .ide }
     updated.size = change.size ?? pool.size
     updated.spares = change.spares ?? pool.spares
     updated.policies = change.policies ?? pool.policies
     try updated.check()
+    try checkInterfaces(of: updated)
     pools[pool.name] = updated
     let remake =
       updated.image != pool.image || updated.memoryMiB != pool.memoryMiB
       || updated.cpus != pool.cpus || updated.diskMiB != pool.diskMiB
+      || updated.hardware != pool.hardware
     guard remake else { return }
     for record in desktops(of: pool.name) where record.countsAsSpare { drain(record, now: now) }
+  }
+
+  /// No two desktops may want one TAP interface.
+  private func checkInterfaces(of pool: Pool) throws(BrokerError) {
+    guard case .tap = pool.hardware.network else { return }
+    let other = pools.sorted.first {
+      $0.name != pool.name && $0.hardware.network == pool.hardware.network
+    }
+    guard let other else { return }
+    throw BrokerError(
+      .conflict,
+      "pool '\(other.name)' has the network \(pool.hardware.network), too: give pool "
+        + "'\(pool.name)' TAP interfaces of other names")
   }
 
   private mutating func deletePool(

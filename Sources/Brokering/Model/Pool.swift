@@ -1,5 +1,5 @@
 /// Desktops made from one image under one set of rules.
-public struct Pool: Hashable, Codable, Sendable {
+public struct Pool: Hashable, Sendable {
   public let name: PoolName
   public var kind: PoolKind
   public var image: Image
@@ -7,6 +7,8 @@ public struct Pool: Hashable, Codable, Sendable {
   public var cpus: Int
   /// Size of the empty disk beside an ISO, for an installer; `nil`: there is none.
   public var diskMiB: Int?
+  /// The other parts of the machine.
+  public var hardware: Hardware
   /// The most desktops that may exist at once.
   public var size: Int
   /// Clean, running, unassigned desktops to keep ready.
@@ -20,7 +22,8 @@ public struct Pool: Hashable, Codable, Sendable {
 
   public init(
     name: PoolName, kind: PoolKind, image: Image, memoryMiB: Int = 512, cpus: Int = 1,
-    diskMiB: Int? = nil, size: Int, spares: Int, policies: PoolPolicies, created: Timestamp
+    diskMiB: Int? = nil, hardware: Hardware = Hardware(), size: Int, spares: Int,
+    policies: PoolPolicies, created: Timestamp
   ) {
     self.name = name
     self.kind = kind
@@ -28,6 +31,7 @@ public struct Pool: Hashable, Codable, Sendable {
     self.memoryMiB = memoryMiB
     self.cpus = cpus
     self.diskMiB = diskMiB
+    self.hardware = hardware
     self.size = size
     self.spares = spares
     self.policies = policies
@@ -35,6 +39,9 @@ public struct Pool: Hashable, Codable, Sendable {
     nextNumber = 1
     self.created = created
   }
+
+  /// Whether each desktop has a disk of its own.
+  public var hasDisks: Bool { image.kind == .disk || diskMiB != nil }
 
   /// What is wrong with it, if anything.
   public func check() throws(BrokerError) {
@@ -51,11 +58,27 @@ public struct Pool: Hashable, Codable, Sendable {
             + "--disk-size")
       }
     }
+    try checkHardware()
     guard image.path.hasPrefix("/") else {
       throw BrokerError(
         .invalid,
         "pool '\(name)': image '\(image.path)' is not an absolute path: give the whole path"
       )
+    }
+  }
+
+  private func checkHardware() throws(BrokerError) {
+    if hardware.firmware == .uefi, image.kind == .kernel {
+      throw BrokerError(
+        .invalid,
+        "pool '\(name)': image '\(image.path)' is a kernel, which is started without firmware: "
+          + "give --firmware bios, or a disk or an ISO")
+    }
+    if hardware.diskBus != .ide, !hasDisks {
+      throw BrokerError(
+        .invalid,
+        "pool '\(name)': its desktops have no disk that could be \(hardware.diskBus.rawValue): "
+          + "give --disk-bus ide")
     }
   }
 
@@ -67,6 +90,32 @@ public struct Pool: Hashable, Codable, Sendable {
         .invalid,
         "pool '\(name)': \(what) is \(value): choose \(range.lowerBound) to \(range.upperBound)")
     }
+  }
+}
+
+/// Pools of earlier versions have the machine of then.
+extension Pool: Codable {
+  private enum CodingKeys: String, CodingKey {
+    case name, kind, image, memoryMiB, cpus, diskMiB, hardware, size, spares, policies, draining
+    case nextNumber, created
+  }
+
+  public init(from decoder: any Decoder) throws {
+    let record = try decoder.container(keyedBy: CodingKeys.self)
+    self.init(
+      name: try record.decode(PoolName.self, forKey: .name),
+      kind: try record.decode(PoolKind.self, forKey: .kind),
+      image: try record.decode(Image.self, forKey: .image),
+      memoryMiB: try record.decode(Int.self, forKey: .memoryMiB),
+      cpus: try record.decode(Int.self, forKey: .cpus),
+      diskMiB: try record.decodeIfPresent(Int.self, forKey: .diskMiB),
+      hardware: try record.decodeIfPresent(Hardware.self, forKey: .hardware) ?? Hardware(),
+      size: try record.decode(Int.self, forKey: .size),
+      spares: try record.decode(Int.self, forKey: .spares),
+      policies: try record.decode(PoolPolicies.self, forKey: .policies),
+      created: try record.decode(Timestamp.self, forKey: .created))
+    draining = try record.decode(Bool.self, forKey: .draining)
+    nextNumber = try record.decode(UInt64.self, forKey: .nextNumber)
   }
 }
 

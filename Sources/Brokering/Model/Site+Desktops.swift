@@ -172,7 +172,7 @@ extension Desktop {
   func launchRequest(in pool: Pool) -> LaunchRequest {
     LaunchRequest(
       desktop: id, generation: generation, image: pool.image, memoryMiB: pool.memoryMiB,
-      cpus: pool.cpus, diskMiB: pool.diskMiB, disk: disk, user: owner,
+      cpus: pool.cpus, diskMiB: pool.diskMiB, hardware: pool.hardware, disk: disk, user: owner,
       keyboardLayout: pool.policies.keyboardLayout)
   }
 }

@@ -96,9 +96,10 @@ public struct StartProgress: Hashable, Sendable {
 /// Everything a launcher must know to start one desktop.
 public struct LaunchRequest: Hashable, Sendable {
   public enum Disk: String, Hashable, Codable, Sendable {
-    /// As the image has it: an earlier disk of this desktop is thrown away.
+    /// As the image has it: an earlier disk of this desktop, and its UEFI variables, are
+    /// thrown away.
     case fresh
-    /// The desktop's own disk, if there is one; otherwise fresh.
+    /// The desktop's own disk and variables, if there are any; otherwise fresh.
     case keep
   }
 
@@ -109,6 +110,7 @@ public struct LaunchRequest: Hashable, Sendable {
   public let cpus: Int
   /// An empty disk of that size beside an ISO.
   public let diskMiB: Int?
+  public let hardware: Hardware
   public let disk: Disk
   /// Known when the desktop is started for somebody: shown by the guest.
   public let user: UserName?
@@ -117,7 +119,8 @@ public struct LaunchRequest: Hashable, Sendable {
 
   public init(
     desktop: DesktopID, generation: UInt64, image: Image, memoryMiB: Int, cpus: Int,
-    diskMiB: Int? = nil, disk: Disk, user: UserName?, keyboardLayout: String
+    diskMiB: Int? = nil, hardware: Hardware = Hardware(), disk: Disk, user: UserName?,
+    keyboardLayout: String
   ) {
     self.desktop = desktop
     self.generation = generation
@@ -125,6 +128,7 @@ public struct LaunchRequest: Hashable, Sendable {
     self.memoryMiB = memoryMiB
     self.cpus = cpus
     self.diskMiB = diskMiB
+    self.hardware = hardware
     self.disk = disk
     self.user = user
     self.keyboardLayout = keyboardLayout

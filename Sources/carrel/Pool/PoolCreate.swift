@@ -38,6 +38,7 @@ struct PoolCreate: Verb {
     creation.memoryMiB = pool.memory?.mebibytes
     creation.cpus = pool.cpus
     creation.diskMiB = pool.diskSize?.mebibytes
+    creation.hardware = pool.hardware
     creation.policies = pool.policies
     let created: PoolDocument = try await client.send(.POST, APIPath("pools"), creation)
     return noWait ? created : try await waitForSpares(client, terminal)

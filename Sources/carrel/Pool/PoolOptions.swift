@@ -20,6 +20,37 @@ struct PoolOptions: ParsableArguments {
   var diskSize: MemorySize?
 
   @Option(
+    help: "Firmware of a desktop that is no kernel: bios or uefi.",
+    completion: .list(["bios", "uefi"]))
+  var firmware: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Graphics card: std (a VGA), or virtio, with one to four outputs.",
+      valueName: "std|virtio[,outputs=n]"))
+  var video: String?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Network card: none; on the host's network (user; the host itself is out of reach but \
+      with host=on); or on the TAP interface prefix1 for the desktop of number 1, and so on.
+      """, valueName: "none|user[,host=on]|tap:prefix"))
+  var network: String?
+
+  @Option(
+    help: "Sound card: ac97, virtio or none.", completion: .list(["ac97", "virtio", "none"]))
+  var audio: String?
+
+  @Option(
+    help: "A USB controller with a tablet and a keyboard: on or off.",
+    completion: .list(["on", "off"]))
+  var usb: Switch?
+
+  @Option(help: "How disks are attached: ide or virtio.", completion: .list(["ide", "virtio"]))
+  var diskBus: String?
+
+  @Option(
     help: ArgumentHelp("Command line of a kernel image.", valueName: "text"))
   var append: String?
 
@@ -50,6 +81,17 @@ struct PoolOptions: ParsableArguments {
   @Option(help: "Seconds a guest may take to shut down before it is killed.")
   var stopGrace: Int?
 
+  var hardware: HardwareDocument {
+    var hardware = HardwareDocument()
+    hardware.firmware = firmware
+    hardware.video = video
+    hardware.network = network
+    hardware.audio = audio
+    hardware.usb = usb.map { $0 == .on }
+    hardware.diskBus = diskBus
+    return hardware
+  }
+
   var policies: PolicyDocument {
     var policies = PolicyDocument()
     policies.onDisconnect = onDisconnect
@@ -75,6 +117,11 @@ func absolute(_ path: String) -> String {
   return FileManager.default.currentDirectoryPath + "/" + path
 }
 
+/// `on`, `off`.
+enum Switch: String, ExpressibleByArgument {
+  case on, off
+}
+
 /// `512M`, `2G`; a bare number is MiB.
 struct MemorySize: ExpressibleByArgument {
   let mebibytes: Int
@@ -91,6 +138,10 @@ struct MemorySize: ExpressibleByArgument {
   }
 }
 
+extension PoolDocument {
+  fileprivate var hasDisks: Bool { image.kind == "disk" || diskMiB != nil }
+}
+
 func render(_ pool: PoolDocument) -> String {
   let counts = pool.desktops
   return renderFields([
@@ -99,6 +150,10 @@ func render(_ pool: PoolDocument) -> String {
     ("arguments", pool.image.arguments), ("memory", "\(pool.memoryMiB) MiB"),
     ("cpus", "\(pool.cpus)"),
     ("disk", pool.diskMiB.map { "\($0) MiB, empty at first" }),
+    ("disk bus", pool.hasDisks ? pool.hardware.diskBus : nil),
+    ("firmware", pool.image.kind == "kernel" ? nil : pool.hardware.firmware),
+    ("video", pool.hardware.video), ("network", pool.hardware.network),
+    ("audio", pool.hardware.audio), ("usb", pool.hardware.usb.map { $0 ? "on" : "off" }),
     ("size", "\(pool.size)"), ("spares", "\(pool.spares)"),
     (
       "desktops",

@@ -6,8 +6,8 @@ struct PoolSet: Verb {
   static let configuration = CommandConfiguration(
     commandName: "set", abstract: "Changes a pool.",
     discussion: """
-      What is not named stays. A new image, memory or number of processors replaces the spares \
-      at once; desktops in use get them when they are next started.
+      What is not named stays. A new image, memory, number of processors or part of the machine \
+      replaces the spares at once; desktops in use get them when they are next started.
       """)
 
   @Argument(help: "Name of the pool.", completion: .custom(Completions.pools))
@@ -35,6 +35,7 @@ struct PoolSet: Verb {
     update.memoryMiB = pool.memory?.mebibytes
     update.cpus = pool.cpus
     update.diskMiB = pool.diskSize?.mebibytes
+    update.hardware = pool.hardware
     update.policies = pool.policies
     return try await client.send(.PATCH, APIPath("pools", name), update)
   }

@@ -1,0 +1,70 @@
+import Brokering
+import Supervisor
+import Testing
+
+@Suite("The command line of a desktop's VMM")
+struct VMMCommandTests {
+  private func arguments(
+    _ kind: Image.Kind, diskMiB: Int? = nil, _ hardware: Hardware = Hardware()
+  ) -> [String] {
+    let desktop = DesktopID(rawValue: "my-office-12")
+    let request = LaunchRequest(
+      desktop: desktop, generation: 1, image: Image(kind: kind, path: "/image"), memoryMiB: 64,
+      cpus: 2, diskMiB: diskMiB, hardware: hardware, disk: .keep, user: nil,
+      keyboardLayout: "en-us")
+    return VMMCommand(
+      request, in: DesktopDirectory(desktop: desktop, runtimeRoot: "/run", stateRoot: "/state")
+    ).arguments
+  }
+
+  /// The values of an option, in order.
+  private func values(_ option: String, _ arguments: [String]) -> [String] {
+    zip(arguments, arguments.dropFirst()).filter { $0.0 == option }.map(\.1)
+  }
+
+  private static let disk = "/state/desktops/my-office-12/disk.raw"
+
+  @Test("has SeaBIOS, a VGA, AC'97 and an IDE disk where the pool says nothing")
+  func defaults() {
+    let line = arguments(.disk)
+    #expect(values("--firmware", line) == ["bios"])
+    #expect(values("--disk", line) == ["\(Self.disk),format=raw,bus=ide"])
+    #expect(values("--boot", line) == ["c"])
+    #expect(values("--vga", line) == ["std"])
+    #expect(values("--audio", line) == ["ac97"])
+    #expect(!line.contains("--net") && !line.contains("--usb") && !line.contains("--nvram"))
+  }
+
+  @Test("has what the pool says, and the desktop's own UEFI variables")
+  func everything() {
+    let hardware = Hardware(
+      firmware: .uefi, video: .virtio(outputs: 2), network: .user(.off), audio: .virtio,
+      usb: true, diskBus: .virtio)
+    for line in [arguments(.disk, hardware), arguments(.iso, diskMiB: 10, hardware)] {
+      #expect(values("--firmware", line) == ["uefi"])
+      #expect(values("--nvram", line) == ["/state/desktops/my-office-12/variables.fd"])
+      #expect(values("--disk", line) == ["\(Self.disk),format=raw,bus=virtio"])
+      #expect(values("--vga", line) == ["virtio,outputs=2"])
+      #expect(values("--net", line) == ["user,host=off"])
+      #expect(values("--audio", line) == ["virtio"])
+      #expect(line.contains("--usb"))
+    }
+    #expect(values("--boot", arguments(.iso, hardware)) == ["d"])
+    #expect(values("--boot", arguments(.iso, diskMiB: 10, hardware)) == ["c,d"])
+  }
+
+  @Test("starts a kernel without firmware, with the cards")
+  func kernel() {
+    let line = arguments(.kernel, Hardware(network: .user(.on), audio: .none))
+    #expect(values("--kernel", line) == ["/image"])
+    #expect(!line.contains("--firmware") && !line.contains("--nvram") && !line.contains("--disk"))
+    #expect(values("--net", line) == ["user,host=on"])
+    #expect(values("--audio", line) == ["none"])
+  }
+
+  @Test("names a TAP interface by the pool's prefix and the desktop's number")
+  func interface() {
+    let line = arguments(.disk, Hardware(network: .tap(prefix: "lan")))
+    #expect(values("--net", line) == ["tap:lan12"])
+  }
+}
