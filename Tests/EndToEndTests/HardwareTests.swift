@@ -53,6 +53,21 @@ extension EndToEnd {
       }
     }
 
+    @Test("is not made where the host lacks what they want, and says what that is", .needsRoot)
+    func missing() async throws {
+      let settings = Site.Settings(before: "mount --bind /dev/null /usr/bin/passt")
+      try await Site.open(settings) { site in
+        let outcome = try await site.carrel(
+          "pool", "create", "lounge", "--image", try DemoDesktop.path(), "--memory", "64M",
+          "--network", "user")
+        #expect(outcome.exit == .exited(6))
+        #expect(outcome.complaint.contains("pool 'lounge' was not made"), "\(outcome.complaint)")
+        #expect(outcome.complaint.contains("install the package passt"))
+        #expect(try await site.ask([PoolAnswer].self, "pool", "list").isEmpty)
+        #expect(site.machines.isEmpty)
+      }
+    }
+
     @Test("of kernels has no firmware to choose, and is refused before there is anything")
     func kernels() async throws {
       try await Site.open { site in
