@@ -80,10 +80,11 @@ struct InMidFlightTests {
     }
   }
 
-  /// Runs a guest, which waits for a byte first, until it said `before`, saves it, and returns what it says when it
-  /// goes on in another machine, told to by a byte, until it switches itself off.
+  /// Runs a guest, which waits for a byte first, until it is `ready` for what happens
+  /// `meanwhile` and said `before`, saves it, and returns what it says when it goes on in
+  /// another machine, told to by a byte, until it switches itself off.
   private func carry(
-    _ program: GuestProgram, saying before: [UInt8], then count: Int,
+    _ program: GuestProgram, ready: [UInt8] = [], saying before: [UInt8], then count: Int,
     _ change: (inout MachineConfiguration, TemporaryDirectory) throws -> Void = { _, _ in },
     meanwhile: (Machine) -> Void = { _ in }
   ) throws -> [UInt8] {
@@ -95,6 +96,7 @@ struct InMidFlightTests {
     // A guest that writes before its peer was accepted writes to nobody.
     try peer.socket.send([1])
     try guest.machine.resume()
+    #expect(try peer.read(ready.count) == ready)
     meanwhile(guest.machine)
     #expect(try peer.read(before.count) == before)
     let saved = try guest.machine.save()
@@ -113,7 +115,7 @@ struct InMidFlightTests {
   @Test("a scan code half sent is sent to its end by the restored machine")
   func scanCode() throws {
     let rest = try carry(
-      .passingOnScanCodes(4), saying: [0xE0], then: 4,
+      .passingOnScanCodes(4), ready: Array("r".utf8), saying: [0xE0], then: 4,
       meanwhile: { machine in
         machine.send(.key(KeyCode(0xE04B), pressed: true))
         machine.send(.key(KeyCode(0xE04B), pressed: false))
@@ -124,7 +126,7 @@ struct InMidFlightTests {
   @Test("a key that send-key holds down is released by the restored machine")
   func heldKey() throws {
     let rest = try carry(
-      .passingOnScanCodes(5), saying: [0x1C], then: 5,
+      .passingOnScanCodes(5), ready: Array("r".utf8), saying: [0x1C], then: 5,
       meanwhile: { machine in
         machine.press([KeyCode(0x1E)], milliseconds: 400)
         machine.press([KeyCode(0x30)], milliseconds: 1)
@@ -249,6 +251,7 @@ extension GuestProgram {
     var program = GuestProgram()
     program.waitForSerial()
     program.useRawKeyboard()
+    program.send("r")
     program.readKeyboardController()
     program.sendAL()
     program.waitForSerial()

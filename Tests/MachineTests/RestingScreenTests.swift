@@ -29,7 +29,7 @@ struct RestingScreenTests {
       program.outWord(0x1CF, value)
     }
     program.outByte(0x3C0, 0x20)  // the attribute controller: show the picture
-    program.outByte(0x64, 0xAE)  // enable the keyboard
+    program.useRawKeyboard()
     program.send("r")
     for change in changes {
       // Set 2: one byte for the press, two for the release.

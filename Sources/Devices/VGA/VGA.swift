@@ -70,8 +70,8 @@ package final class VGA: DisplayAdapter, StatefulDevice {
         classCode: 0x03_0000))
     self.videoMemory = videoMemory
     self.optionROM = optionROM
-    function.addBAR(2, size: 4096, .memory(registerBlock))
     addMemory(to: function)
+    function.addBAR(2, size: 4096, .memory(registerBlock))
     function.restore(state?.pci)
   }
 

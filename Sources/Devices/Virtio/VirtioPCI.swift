@@ -110,13 +110,14 @@ package final class VirtioPCI: StatefulDevice, VirtioTransport, DoorbellTarget {
     let fresh = device.queueSizes.prefix(Self.maximumQueues).map { Virtqueue(maximumSize: $0) }
     let saved = state?.queues ?? []
     queues = saved.count == fresh.count ? saved : fresh
+    // Base addresses are given out in this order, and what moves is not cheap to move.
+    extend(function)
     msix = MSIX(
       function, vectors: fresh.count + 1, bar: UInt8(Layout.bar),
       tableOffset: UInt32(Layout.messageTable), pendingOffset: UInt32(Layout.pendingBits),
       delivery: messages, state: state?.msix)
     function.addBAR(Layout.bar, size: Layout.size, .memory(self))
     addCapabilities()
-    extend(function)
     function.restore(state?.function)
     for index in queues.indices
     where queues[index].problem(features: registers.driverFeatures, memory) != nil {
