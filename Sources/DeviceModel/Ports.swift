@@ -11,11 +11,13 @@ public protocol InterruptLine: AnyObject {
 /// Called under the device lock. Each access is checked as a whole: one that
 /// leaves RAM, or crosses the hole below 4 GiB, moves nothing.
 public protocol GuestMemory: AnyObject {
-  /// Copies guest RAM at `address` into `buffer`.
+  /// Copies guest RAM at `address` into `buffer`. An aligned number of 2, 4 or 8 bytes is
+  /// read in one access, as processors may change it meanwhile.
   func read(at address: UInt64, into buffer: UnsafeMutableRawBufferPointer)
     throws(GuestMemoryError)
 
-  /// Copies `buffer` to guest RAM at `address`, and marks those pages dirty.
+  /// Copies `buffer` to guest RAM at `address`, and marks those pages dirty. An aligned
+  /// number of 2, 4 or 8 bytes is written in one access.
   func write(at address: UInt64, from buffer: UnsafeRawBufferPointer) throws(GuestMemoryError)
 
   /// Gives RAM in whole pages of 4 KiB, whose contents nobody needs, back to the host: it
@@ -24,6 +26,20 @@ public protocol GuestMemory: AnyObject {
 
   /// Whether an access of `count` bytes at `address` would succeed.
   func contains(_ address: UInt64, count: Int) -> Bool
+}
+
+extension UnsafeMutableRawBufferPointer {
+  /// Copies as many bytes from `source`, those of an aligned number in one access. `memmove`
+  /// makes no such promise: glibc's reads two bytes as one and then both.
+  public func copyWhole(from source: UnsafeRawBufferPointer) {
+    let isAligned = Int(bitPattern: source.baseAddress) & (source.count - 1) == 0
+    switch source.count {
+    case 2 where isAligned: storeBytes(of: source.load(as: UInt16.self), as: UInt16.self)
+    case 4 where isAligned: storeBytes(of: source.load(as: UInt32.self), as: UInt32.self)
+    case 8 where isAligned: storeBytes(of: source.load(as: UInt64.self), as: UInt64.self)
+    default: copyMemory(from: source)
+    }
+  }
 }
 
 extension GuestMemory {

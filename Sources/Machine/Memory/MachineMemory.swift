@@ -117,14 +117,14 @@ final class MachineMemory: GuestMemory {
     guard let source = bytes(at: address, count: buffer.count) else {
       throw GuestMemoryError(address: address, count: buffer.count)
     }
-    buffer.copyMemory(from: UnsafeRawBufferPointer(source))
+    buffer.copyWhole(from: UnsafeRawBufferPointer(source))
   }
 
   func write(at address: UInt64, from buffer: UnsafeRawBufferPointer) throws(GuestMemoryError) {
     guard let target = bytes(at: address, count: buffer.count) else {
       throw GuestMemoryError(address: address, count: buffer.count)
     }
-    target.copyMemory(from: buffer)
+    target.copyWhole(from: buffer)
   }
 
   func release(at address: UInt64, count: Int) throws(GuestMemoryError) {
