@@ -22,11 +22,16 @@ extension Virtqueue {
   }
 
   mutating func nextPacked(_ memory: any GuestMemory) throws(VirtqueueError) -> VirtqueueChain? {
-    let first = descriptors &+ UInt64(packed.nextAvailable) &* 16
-    guard let flags = memory.number(at: first &+ 14, UInt16.self) else { throw .notMemory }
-    let isAvailable = flags & PackedFlag.available != 0
-    let isUsed = flags & PackedFlag.used != 0
-    guard isAvailable == packed.availableWrap, isUsed != packed.availableWrap else { return nil }
+    if try !isNextAvailable(memory) {
+      guard usesEventIndex else { return nil }
+      // The driver notifies again when it adds the next; it may have done so already.
+      let offset = UInt32(packed.nextAvailable) | (packed.availableWrap ? 0x8000 : 0)
+      guard memory.put(UInt32(Event.descriptor) << 16 | offset, at: deviceArea) else {
+        throw .notMemory
+      }
+      Self.fence()
+      guard try isNextAvailable(memory) else { return nil }
+    }
     var chain = VirtqueueChain(identifier: 0, descriptorCount: 0)
     for count in 1...max(size, 1) {
       let descriptor = try Self.descriptor(
@@ -48,6 +53,14 @@ extension Virtqueue {
       }
     }
     throw VirtqueueError("a chain is longer than its ring of \(size)")
+  }
+
+  private func isNextAvailable(_ memory: any GuestMemory) throws(VirtqueueError) -> Bool {
+    let next = descriptors &+ UInt64(packed.nextAvailable) &* 16
+    guard let flags = memory.number(at: next &+ 14, UInt16.self) else { throw .notMemory }
+    let isAvailable = flags & PackedFlag.available != 0
+    return isAvailable == packed.availableWrap
+      && (flags & PackedFlag.used != 0) != packed.availableWrap
   }
 
   /// The entries of a table follow each other; of their flags only WRITE counts.

@@ -95,9 +95,25 @@ import Testing
       setting.queue.kick()
       #expect(setting.bench.messages.sent.count == (count >= 3 ? 1 : 0), "after \(count)")
     }
-    if !packed {
+    // The device, too, says which buffer it waits for; in a packed ring by its place and
+    // the round's wrap counter.
+    if packed {
+      #expect(setting.queue.get(setting.queue.device, UInt32.self) == 0x0002_8005)
+      for _ in 6...9 { setting.queue.add([.writable(0x3_0000, 5)]) }
+      setting.queue.kick()
+      #expect(setting.queue.get(setting.queue.device, UInt32.self) == 0x0002_0001)
+    } else {
       #expect(setting.queue.get(setting.queue.device + 4 + 64, UInt16.self) == 5)
     }
+  }
+
+  @Test("without the event index a packed ring's device is told of every buffer")
+  func noEventIndex() {
+    let setting = Setting(packed: true)
+    setting.queue.add([.writable(0x3_0000, 5)])
+    setting.queue.kick()
+    #expect(setting.queue.takeUsed() != nil)
+    #expect(setting.queue.get(setting.queue.device, UInt32.self) == 0)
   }
 
   // MARK: Malformed chains
