@@ -51,14 +51,6 @@ int clinux_memfd_cannot_shrink(int fd) {
 
 int clinux_ftruncate(int fd, int64_t size) { RESULT(ftruncate(fd, size)); }
 
-int clinux_fallocate(int fd, int mode, int64_t offset, int64_t count) {
-  int result;
-  do {
-    result = fallocate(fd, mode, offset, count);
-  } while (result < 0 && errno == EINTR);
-  return result < 0 ? -errno : result;
-}
-
 ssize_t clinux_random(void *buffer, size_t count) {
   ssize_t got;
   do {

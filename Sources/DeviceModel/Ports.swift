@@ -20,6 +20,11 @@ public protocol GuestMemory: AnyObject {
   /// number of 2, 4 or 8 bytes is written in one access.
   func write(at address: UInt64, from buffer: UnsafeRawBufferPointer) throws(GuestMemoryError)
 
+  /// Lets `body` at guest RAM itself, which it overwrites; valid within the call only.
+  func overwrite<Result>(
+    at address: UInt64, count: Int, _ body: (UnsafeMutableRawBufferPointer) -> Result
+  ) throws(GuestMemoryError) -> Result
+
   /// Gives RAM in whole pages of 4 KiB, whose contents nobody needs, back to the host: it
   /// costs nothing until it is touched again. Parts of pages at either end are kept.
   func release(at address: UInt64, count: Int) throws(GuestMemoryError)
@@ -43,6 +48,25 @@ extension UnsafeMutableRawBufferPointer {
 }
 
 extension GuestMemory {
+  /// For memory that is not mapped: by a copy.
+  public func overwrite<Result>(
+    at address: UInt64, count: Int, _ body: (UnsafeMutableRawBufferPointer) -> Result
+  ) throws(GuestMemoryError) -> Result {
+    var bytes = [UInt8](repeating: 0, count: count)
+    // SAFETY: the buffer is used only within the call.
+    let result = bytes.withUnsafeMutableBytes(body)
+    let failure = bytes.withUnsafeBytes { buffer -> GuestMemoryError? in
+      do throws(GuestMemoryError) {
+        try write(at: address, from: buffer)
+        return nil
+      } catch {
+        return error
+      }
+    }
+    if let failure { throw failure }
+    return result
+  }
+
   /// For memory that cannot be given back: it is zeroed only.
   public func release(at address: UInt64, count: Int) throws(GuestMemoryError) {
     guard contains(address, count: count) else {
@@ -139,8 +163,28 @@ public protocol BlockBackend: AnyObject {
 
   func read(
     offset: UInt64, count: Int, completion: @escaping (Result<[UInt8], BlockError>) -> Void)
+
+  /// Reads to where the bytes are wanted, without a copy in between, when the image has them
+  /// at hand.
+  ///
+  /// - Parameter take: called, device lock held, at most once with what reads a part of the
+  ///   request, from so many bytes after its start, and tells whether it could without
+  ///   waiting. It returns whether it has all; `completion` does not run then.
+  func read(
+    offset: UInt64, count: Int,
+    take: @escaping (_ part: (Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool,
+    completion: @escaping (Result<[UInt8], BlockError>) -> Void)
   func write(
     offset: UInt64, bytes: [UInt8], completion: @escaping (Result<Void, BlockError>) -> Void)
+  /// Writes bytes that are fetched when their turn comes, which needs no memory for those
+  /// that wait.
+  ///
+  /// - Parameter source: fills the buffer of `count` bytes, device lock held; not called for
+  ///   a request that is refused. `false` takes the request back: nothing is written and
+  ///   `completion` does not run.
+  func write(
+    offset: UInt64, count: Int, source: @escaping (UnsafeMutableRawBufferPointer) -> Bool,
+    completion: @escaping (Result<Void, BlockError>) -> Void)
   func flush(completion: @escaping (Result<Void, BlockError>) -> Void)
 
   /// Lets go of what is stored in a range, whose contents are undefined then.
@@ -152,6 +196,28 @@ public protocol BlockBackend: AnyObject {
   func writeZeroes(
     offset: UInt64, count: UInt64, mayDiscard: Bool,
     completion: @escaping (Result<Void, BlockError>) -> Void)
+}
+
+extension BlockBackend {
+  /// For images that have nothing at hand.
+  public func read(
+    offset: UInt64, count: Int,
+    take: @escaping (_ part: (Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool,
+    completion: @escaping (Result<[UInt8], BlockError>) -> Void
+  ) {
+    read(offset: offset, count: count, completion: completion)
+  }
+
+  /// Fetches the bytes at once.
+  public func write(
+    offset: UInt64, count: Int, source: @escaping (UnsafeMutableRawBufferPointer) -> Bool,
+    completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    var bytes = [UInt8](repeating: 0, count: count)
+    // SAFETY: the buffer is used only within the call.
+    guard bytes.withUnsafeMutableBytes(source) else { return }
+    write(offset: offset, bytes: bytes, completion: completion)
+  }
 }
 
 /// Why a block request failed.

@@ -69,17 +69,30 @@ public final class RawImage: BlockBackend {
     worker.add(.read(offset: offset, count: count, completion))
   }
 
+  public func read(
+    offset: UInt64, count: Int,
+    take: @escaping (_ part: (Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool,
+    completion: @escaping (Result<[UInt8], BlockError>) -> Void
+  ) {
+    guard count >= 0, isWithin(offset, count) else {
+      return worker.add(.refuse(outOfRange(offset, count)) { completion(.failure($0)) })
+    }
+    worker.add(.take(offset: offset, count: count, take, completion))
+  }
+
   public func write(
     offset: UInt64, bytes: [UInt8], completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
-    guard !isReadOnly else {
-      let error = BlockError(kind: .readOnly, context: "image \(path) is attached read-only")
-      return worker.add(.refuse(error) { completion(.failure($0)) })
-    }
-    guard isWithin(offset, bytes.count) else {
-      return worker.add(.refuse(outOfRange(offset, bytes.count)) { completion(.failure($0)) })
-    }
+    guard mayWrite(offset, bytes.count, completion) else { return }
     worker.add(.write(offset: offset, bytes: bytes, completion))
+  }
+
+  public func write(
+    offset: UInt64, count: Int, source: @escaping (UnsafeMutableRawBufferPointer) -> Bool,
+    completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    guard mayWrite(offset, count, completion) else { return }
+    worker.add(.fetchAndWrite(offset: offset, count: count, source, completion))
   }
 
   public func flush(completion: @escaping (Result<Void, BlockError>) -> Void) {
@@ -103,15 +116,25 @@ public final class RawImage: BlockBackend {
     _ offset: UInt64, _ count: UInt64, _ way: RangeClearing,
     _ completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
-    guard !isReadOnly else {
-      let error = BlockError(kind: .readOnly, context: "image \(path) is attached read-only")
-      return worker.add(.refuse(error) { completion(.failure($0)) })
-    }
     let length = Int(clamping: count)
-    guard isWithin(offset, length) else {
-      return worker.add(.refuse(outOfRange(offset, length)) { completion(.failure($0)) })
-    }
+    guard mayWrite(offset, length, completion) else { return }
     worker.add(.clear(offset: offset, count: UInt64(length), way, completion))
+  }
+
+  /// Has what may not be refused.
+  private func mayWrite(
+    _ offset: UInt64, _ count: Int, _ completion: @escaping (Result<Void, BlockError>) -> Void
+  ) -> Bool {
+    let error: BlockError
+    if isReadOnly {
+      error = BlockError(kind: .readOnly, context: "image \(path) is attached read-only")
+    } else if count < 0 || !isWithin(offset, count) {
+      error = outOfRange(offset, count)
+    } else {
+      return true
+    }
+    worker.add(.refuse(error) { completion(.failure($0)) })
+    return false
   }
 
   private func isWithin(_ offset: UInt64, _ count: Int) -> Bool {
@@ -128,7 +151,13 @@ public final class RawImage: BlockBackend {
 /// A request on its way to the I/O thread.
 private enum Request {
   case read(offset: UInt64, count: Int, (Result<[UInt8], BlockError>) -> Void)
+  case take(
+    offset: UInt64, count: Int, ((Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool,
+    (Result<[UInt8], BlockError>) -> Void)
   case write(offset: UInt64, bytes: [UInt8], (Result<Void, BlockError>) -> Void)
+  case fetchAndWrite(
+    offset: UInt64, count: Int, (UnsafeMutableRawBufferPointer) -> Bool,
+    (Result<Void, BlockError>) -> Void)
   case flush((Result<Void, BlockError>) -> Void)
   case clear(
     offset: UInt64, count: UInt64, RangeClearing, (Result<Void, BlockError>) -> Void)
@@ -143,6 +172,10 @@ private final class Worker: @unchecked Sendable {
   private let lock = Lock()
   private var queue: [Request] = []
   private var isStopping = false
+  /// The I/O thread's, for the bytes of one request after the other: fresh memory for each
+  /// would cost more than the copy.
+  private var buffer: [UInt8] = []
+  private static let largestKeptBuffer = 512 << 10
 
   init(file: ImageFile, deviceLock: @escaping RawImage.DeviceLock) {
     self.file = file
@@ -184,12 +217,19 @@ private final class Worker: @unchecked Sendable {
 
   private func carryOut(_ request: Request) {
     switch request {
+    case .take(let offset, let count, let take, let completion):
+      guard !takeNow(offset, take) else { return }
+      carryOut(.read(offset: offset, count: count, completion))
     case .read(let offset, let count, let completion):
       let result = read(offset, count)
       deviceLock { completion(result) }
+      dropLargeBuffer()
     case .write(let offset, let bytes, let completion):
       let result = result("write") { () throws(SystemError) in try write(offset, bytes) }
       deviceLock { completion(result) }
+    case .fetchAndWrite(let offset, let count, let source, let completion):
+      fetchAndWrite(offset, count, source, completion)
+      dropLargeBuffer()
     case .flush(let completion):
       let result = result("flush") { () throws(SystemError) in try file.descriptor.synchronize() }
       deviceLock { completion(result) }
@@ -203,19 +243,58 @@ private final class Worker: @unchecked Sendable {
     }
   }
 
+  /// Has the page cache's bytes copied to their place. That is under the device lock, like
+  /// the copy that it saves, because the device may take the place back at any other time.
+  private func takeNow(
+    _ offset: UInt64, _ take: ((Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool
+  ) -> Bool {
+    var isDone = false
+    deviceLock {
+      isDone = take { [file] in file.descriptor.readNow(into: $1, offset: offset + UInt64($0)) }
+    }
+    return isDone
+  }
+
   /// What lies beyond the end of a file that shrank reads as zeros.
   private func read(_ offset: UInt64, _ count: Int) -> Result<[UInt8], BlockError> {
     var failure: SystemError?
-    var bytes = [UInt8](repeating: 0, count: count)
+    resizeBuffer(to: count)
     // SAFETY: the buffer is used only within the call.
-    bytes.withUnsafeMutableBytes { buffer in
+    buffer.withUnsafeMutableBytes { bytes in
       do throws(SystemError) {
-        _ = try file.descriptor.read(into: buffer, offset: offset)
+        let stored = try file.descriptor.read(into: bytes, offset: offset)
+        UnsafeMutableRawBufferPointer(rebasing: bytes[stored...]).initializeMemory(
+          as: UInt8.self, repeating: 0)
       } catch {
         failure = error
       }
     }
-    return failure.map { .failure(blockError("read", $0)) } ?? .success(bytes)
+    return failure.map { .failure(blockError("read", $0)) } ?? .success(buffer)
+  }
+
+  private func fetchAndWrite(
+    _ offset: UInt64, _ count: Int, _ source: (UnsafeMutableRawBufferPointer) -> Bool,
+    _ completion: (Result<Void, BlockError>) -> Void
+  ) {
+    resizeBuffer(to: count)
+    var isWanted = false
+    // SAFETY: the buffer is used only within the call.
+    buffer.withUnsafeMutableBytes { bytes in deviceLock { isWanted = source(bytes) } }
+    guard isWanted else { return }
+    let result = result("write") { () throws(SystemError) in try write(offset, buffer) }
+    deviceLock { completion(result) }
+  }
+
+  private func resizeBuffer(to count: Int) {
+    if count < buffer.count {
+      buffer.removeLast(buffer.count - count)
+    } else if count > buffer.count {
+      buffer.append(contentsOf: repeatElement(0, count: count - buffer.count))
+    }
+  }
+
+  private func dropLargeBuffer() {
+    if buffer.capacity > Self.largestKeptBuffer + 4096 { buffer = [] }
   }
 
   private func write(_ offset: UInt64, _ bytes: [UInt8]) throws(SystemError) {

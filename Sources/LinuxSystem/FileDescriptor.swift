@@ -132,6 +132,13 @@ public final class FileDescriptor: Sendable {
     return done
   }
 
+  /// Fills `buffer` from `offset` when that takes no waiting for storage; `false` when it
+  /// does, or cannot be known, and `buffer` has any contents.
+  public func readNow(into buffer: UnsafeMutableRawBufferPointer, offset: UInt64) -> Bool {
+    clinux_read_now(raw, buffer.baseAddress, buffer.count, Int64(clamping: offset))
+      == buffer.count
+  }
+
   /// Writes all of `buffer` at `offset`.
   public func write(_ buffer: UnsafeRawBufferPointer, offset: UInt64) throws(SystemError) {
     var done = 0

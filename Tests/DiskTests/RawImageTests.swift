@@ -94,6 +94,98 @@ extension Result where Failure == BlockError {
     #expect(try bench.read(image, 99 * 512, 512)?.get() == [UInt8](repeating: 99, count: 512))
   }
 
+  @Test("bytes in the page cache are taken to their places under the device lock")
+  func takes() throws {
+    let bench = try Bench()
+    let image = try bench.open(try bench.file((0..<4096).map { UInt8(truncatingIfNeeded: $0) }))
+    var (first, second) = ([UInt8](repeating: 0, count: 3), [UInt8](repeating: 0, count: 5))
+    let wasTaken: Bool? = bench.answer { done in
+      image.read(
+        offset: 500, count: 8,
+        take: { part in
+          let isTaken =
+            first.withUnsafeMutableBytes { part(0, $0) }
+            && second.withUnsafeMutableBytes { part(3, $0) }
+          done(isTaken)
+          return isTaken
+        }, completion: { _ in done(false) })
+    }
+    #expect(wasTaken == true)
+    #expect(first == [244, 245, 246] && second == [247, 248, 249, 250, 251])
+  }
+
+  @Test("what cannot be taken is read in the other way")
+  func doesNotTake() throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 7, count: 4096))
+    let image = try bench.open(path)
+    // Beyond the end of what the file is now, nothing can be taken.
+    #expect(truncate(path, 512) == 0)
+    var couldTake = true
+    let bytes = bench.answer { done in
+      image.read(
+        offset: 0, count: 1024,
+        take: { part in
+          var bytes = [UInt8](repeating: 0, count: 1024)
+          couldTake = bytes.withUnsafeMutableBytes { part(0, $0) }
+          return couldTake
+        }, completion: done)
+    }
+    #expect(!couldTake)
+    let expected = [UInt8](repeating: 7, count: 512) + [UInt8](repeating: 0, count: 512)
+    #expect(try bytes?.get() == expected)
+    // Nor does anything shine through from one request to the next.
+    #expect(try bench.read(image, 512, 1024)?.get() == [UInt8](repeating: 0, count: 1024))
+  }
+
+  @Test("bytes to write are fetched when their turn comes, or not written")
+  func fetches() throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 7, count: 4096))
+    let image = try bench.open(path)
+    var memory: UInt8 = 1
+    var completed: [Int] = []
+    bench.deviceLock.withLock {
+      for (index, isWanted) in [true, false, true].enumerated() {
+        image.write(
+          offset: UInt64(index) * 512, count: 512,
+          source: { buffer in
+            for place in buffer.indices { buffer[place] = memory }
+            return isWanted
+          }, completion: { _ in completed.append(index) })
+      }
+      memory = 2
+      while completed.count < 2 { bench.deviceLock.wait() }
+    }
+    image.close()
+    #expect(completed == [0, 2])
+    let bytes = try Files.read(path)
+    #expect([0, 511, 512, 1023, 1024, 1535, 1536].map { bytes[$0] } == [2, 2, 7, 7, 2, 2, 7])
+  }
+
+  @Test("a write that is refused fetches nothing")
+  func refusedFetch() throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 7, count: 4096))
+    var fetched = 0
+    for (isReadOnly, offset, kind) in [
+      (true, 0, BlockError.Kind.readOnly), (false, 4096, .outOfRange),
+    ] {
+      let image = try bench.open(path, isReadOnly: isReadOnly)
+      let answer: Result<Void, BlockError>? = bench.answer { done in
+        image.write(
+          offset: UInt64(offset), count: 512,
+          source: { _ in
+            fetched += 1
+            return true
+          }, completion: done)
+      }
+      #expect(answer?.errorKind == kind)
+      image.close()
+    }
+    #expect(fetched == 0)
+  }
+
   @Test("closing carries out what was asked for first")
   func close() throws {
     let bench = try Bench()

@@ -15,6 +15,8 @@ int clinux_memfd_seal_size(int fd);
 /// 1 for a memfd sealed against shrinking; 0 for anything else.
 int clinux_memfd_cannot_shrink(int fd);
 int clinux_ftruncate(int fd, int64_t size);
+/* What of a range is in the page cache, up to the first byte that is not. */
+int64_t clinux_read_now(int fd, void *buffer, size_t count, int64_t offset);
 /// Lets go of, or zeroes, a part of a file, by FALLOC_FL_* of `mode`.
 int clinux_fallocate(int fd, int mode, int64_t offset, int64_t count);
 /// getrandom(2): how many bytes it filled in.

@@ -261,17 +261,37 @@ package final class VirtioBlock: VirtioDevice, StatefulDevice {
     } else if part == 0 {
       moved(key)
     } else if request.type == RequestType.read {
-      backend.read(offset: offset, count: part) { [weak self] in self?.wasRead(key, $0) }
+      backend.read(
+        offset: offset, count: part, take: { [weak self] in self?.take(key, part, $0) ?? true }
+      ) { [weak self] in self?.wasRead(key, $0) }
     } else {
-      let from = Self.headerSize + request.moved
-      guard let bytes = transport?.read(request.chain, from: from, count: part) else {
-        requests[key] = nil
-        return
-      }
-      backend.write(offset: offset, bytes: bytes) { [weak self] in
-        self?.wasWritten(key, part, $0)
-      }
+      backend.write(
+        offset: offset, count: part, source: { [weak self] in self?.gather(key, $0) ?? false }
+      ) { [weak self] in self?.wasWritten(key, part, $0) }
     }
+  }
+
+  /// Has a request's next part read to where the driver wants it. What a reset took back
+  /// needs nothing more.
+  private func take(
+    _ key: UInt64, _ count: Int, _ read: (Int, UnsafeMutableRawBufferPointer) -> Bool
+  ) -> Bool {
+    guard let request = requests[key], let transport else { return true }
+    guard request.chain.fill(at: request.moved, count: count, transport.memory, read) else {
+      return false
+    }
+    proceed(key, count)
+    return true
+  }
+
+  /// What a request writes next; `false` for one that a reset took back.
+  private func gather(_ key: UInt64, _ buffer: UnsafeMutableRawBufferPointer) -> Bool {
+    guard let request = requests[key], let transport else { return false }
+    let from = Self.headerSize + request.moved
+    if request.chain.read(from: from, into: buffer, transport.memory) { return true }
+    requests[key] = nil
+    transport.fail("a buffer is too short or not in RAM")
+    return false
   }
 
   /// All data is where it belongs. Without FLUSH the driver relies on that (5.2.6.2).

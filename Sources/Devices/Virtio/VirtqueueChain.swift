@@ -20,61 +20,92 @@ package struct VirtqueueChain: Codable, Sendable, Equatable {
 
   /// Bytes of the readable part; `nil` when it ends before or is not RAM.
   package func read(from offset: Int, count: Int, _ memory: any GuestMemory) -> [UInt8]? {
-    guard let pieces = Self.pieces(readable, offset, count) else { return nil }
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(count)
-    for piece in pieces {
-      guard let part = memory.bytes(at: piece.address, count: Int(piece.count)) else { return nil }
-      bytes += part
+    guard count >= 0 else { return nil }
+    var isThere = false
+    // SAFETY: the bytes count as initialized once all of them were read.
+    let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+      isThere = read(
+        from: offset,
+        into: UnsafeMutableRawBufferPointer(start: buffer.baseAddress, count: count), memory)
+      initialized = isThere ? count : 0
     }
-    return bytes
+    return isThere ? bytes : nil
+  }
+
+  /// Fills `buffer` from the readable part; `false` when it ends before or is not RAM.
+  package func read(
+    from offset: Int, into buffer: UnsafeMutableRawBufferPointer, _ memory: any GuestMemory
+  ) -> Bool {
+    Self.eachPiece(readable, offset, buffer.count) { (address, range) throws(GuestMemoryError) in
+      try memory.read(at: address, into: UnsafeMutableRawBufferPointer(rebasing: buffer[range]))
+    }
   }
 
   /// Puts bytes into the writable part; `false` when it ends before or is not RAM.
   package func write(_ bytes: [UInt8], at offset: Int, _ memory: any GuestMemory) -> Bool {
-    guard let pieces = Self.pieces(writable, offset, bytes.count) else { return false }
-    var rest = bytes[...]
-    for piece in pieces {
-      guard memory.put(rest.prefix(Int(piece.count)), at: piece.address) else { return false }
-      rest = rest.dropFirst(Int(piece.count))
+    // SAFETY: the buffer is used only within the call.
+    bytes.withUnsafeBytes { buffer in
+      Self.eachPiece(writable, offset, buffer.count) { (address, range) throws(GuestMemoryError) in
+        try memory.write(at: address, from: UnsafeRawBufferPointer(rebasing: buffer[range]))
+      }
     }
-    return true
   }
 
-  private static func pieces(_ segments: [Segment], _ offset: Int, _ count: Int) -> [Segment]? {
-    guard offset >= 0, count >= 0 else { return nil }
+  /// Has `body` fill the writable part itself, piece by piece, told where in it each is;
+  /// `false` when it ends before, is not RAM, or `body` said so.
+  package func fill(
+    at offset: Int, count: Int, _ memory: any GuestMemory,
+    _ body: (Int, UnsafeMutableRawBufferPointer) -> Bool
+  ) -> Bool {
+    var isFilled = true
+    let isThere = Self.eachPiece(writable, offset, count) {
+      (address, range) throws(GuestMemoryError) in
+      guard isFilled else { return }
+      isFilled = try memory.overwrite(at: address, count: range.count) {
+        body(range.lowerBound, $0)
+      }
+    }
+    return isThere && isFilled
+  }
+
+  /// Calls `body` with the address of each piece of a part of `segments`, and its place in
+  /// the part; `false` when they end before, or it threw.
+  private static func eachPiece(
+    _ segments: [Segment], _ offset: Int, _ count: Int,
+    _ body: (UInt64, Range<Int>) throws(GuestMemoryError) -> Void
+  ) -> Bool {
+    let total = segments.reduce(0) { $0 &+ Int($1.count) }
+    guard offset >= 0, count >= 0, offset <= total, count <= total - offset else { return false }
     var skipped = offset
-    var left = count
-    var pieces: [Segment] = []
-    for segment in segments where left > 0 {
+    var done = 0
+    for segment in segments where done < count {
       let length = Int(segment.count)
       guard skipped < length else {
         skipped -= length
         continue
       }
-      let part = min(left, length - skipped)
-      pieces.append(
-        Segment(
-          address: segment.address &+ UInt64(skipped), count: UInt32(truncatingIfNeeded: part)))
-      left -= part
+      let part = min(count - done, length - skipped)
+      do {
+        try body(segment.address &+ UInt64(skipped), done..<done + part)
+      } catch {
+        return false
+      }
+      done += part
       skipped = 0
     }
-    return left == 0 ? pieces : nil
+    return true
   }
 }
 
 extension GuestMemory {
   /// A copy of guest memory; `nil` when it is not RAM.
   func bytes(at address: UInt64, count: Int) -> [UInt8]? {
-    var bytes = [UInt8](repeating: 0, count: count)
-    // SAFETY: the buffer is used only within the call.
-    let isMemory = bytes.withUnsafeMutableBytes { buffer in
-      do {
-        try read(at: address, into: buffer)
-        return true
-      } catch {
-        return false
-      }
+    var isMemory = false
+    // SAFETY: the bytes count as initialized once all of them were read.
+    let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+      let whole = UnsafeMutableRawBufferPointer(start: buffer.baseAddress, count: count)
+      isMemory = (try? read(at: address, into: whole)) != nil
+      initialized = isMemory ? count : 0
     }
     return isMemory ? bytes : nil
   }

@@ -127,6 +127,15 @@ final class MachineMemory: GuestMemory {
     target.copyWhole(from: buffer)
   }
 
+  func overwrite<Result>(
+    at address: UInt64, count: Int, _ body: (UnsafeMutableRawBufferPointer) -> Result
+  ) throws(GuestMemoryError) -> Result {
+    guard let target = bytes(at: address, count: count) else {
+      throw GuestMemoryError(address: address, count: count)
+    }
+    return body(target)
+  }
+
   func release(at address: UInt64, count: Int) throws(GuestMemoryError) {
     guard let offset = layout.offset(of: address, count: count) else {
       throw GuestMemoryError(address: address, count: count)

@@ -53,6 +53,40 @@ final class FakeImage: BlockBackend {
     }
   }
 
+  /// How many parts of a request can be taken without waiting.
+  var partsAtHand = 0
+
+  func read(
+    offset: UInt64, count: Int,
+    take: @escaping (_ part: (Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool,
+    completion: @escaping (Result<[UInt8], BlockError>) -> Void
+  ) {
+    pending.append { [self] in
+      var left = partsAtHand
+      let isDone =
+        left > 0
+        && take { place, buffer in
+          left -= 1
+          let start = Int(offset) + place
+          guard left >= 0 else { return false }
+          buffer.copyBytes(from: bytes[start..<start + buffer.count])
+          return true
+        }
+      if !isDone { read(offset: offset, count: count, completion: completion) }
+    }
+  }
+
+  func write(
+    offset: UInt64, count: Int, source: @escaping (UnsafeMutableRawBufferPointer) -> Bool,
+    completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    pending.append { [self] in
+      var new = [UInt8](repeating: 0, count: count)
+      guard new.withUnsafeMutableBytes(source) else { return }
+      write(offset: offset, bytes: new, completion: completion)
+    }
+  }
+
   func write(
     offset: UInt64, bytes new: [UInt8], completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
