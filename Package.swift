@@ -143,7 +143,7 @@ if wholeProject {
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ]
   targets += [
-    program("carrel-bench", ["CVNCClient"])
+    program("carrel-bench", ["CVNCClient", "Devices", "Disk", "Display", "LinuxSystem"])
   ]
   let nio: [Target.Dependency] = [
     .product(name: "NIOCore", package: "swift-nio"),

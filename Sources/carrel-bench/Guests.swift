@@ -72,6 +72,10 @@ struct Settings {
   var rounds = 3
   var secondsPerRound = 5.0
 
+  /// Ways that are measured in turns, because the host's load changes, get this many.
+  var turns: Int { rounds * 5 }
+  var secondsPerTurn: Double { secondsPerRound / 5 }
+
   var vmm: String { "\(programs)/carrel-vmm" }
 }
 
@@ -96,23 +100,44 @@ func freePort() throws -> Int {
 }
 
 extension Subject {
-  /// Reads the process's standard output until it has held `text`; returns when.
+  /// Reads the process's standard output until it has held `text`; returns when. Throws
+  /// when it held `failure` first.
   @discardableResult
-  func awaitOutput(containing text: String, seconds: Double) throws -> Double {
-    let descriptor = output.fileHandleForReading.fileDescriptor
-    let deadline = Clock.seconds + seconds
+  func awaitOutput(containing text: String, seconds: Double, failure: String? = nil) throws
+    -> Double
+  {
+    let (start, deadline) = (Clock.seconds, Clock.seconds + seconds)
     let wanted = Array(text.utf8)
-    if collected.firstRange(of: wanted) != nil { return Clock.seconds }
+    if collected.firstRange(of: wanted) != nil { return start }
     while Clock.seconds < deadline {
-      var poller = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-      guard poll(&poller, 1, 200) > 0 else { continue }
-      var chunk = [UInt8](repeating: 0, count: 4096)
-      let count = read(descriptor, &chunk, chunk.count)
-      let now = Clock.seconds
-      guard count > 0 else { throw BenchError("\(name) ended before it wrote \"\(text)\"") }
-      collected += chunk[..<count]
+      guard let now = try readOutput() else { continue }
       if collected.firstRange(of: wanted) != nil { return now }
+      if let failure, collected.firstRange(of: Array(failure.utf8)) != nil {
+        throw BenchError("\(failure) after \(String(format: "%.1f", now - start)) s")
+      }
     }
     throw BenchError("\(name) did not write \"\(text)\" within \(Int(seconds)) s")
+  }
+
+  /// Reads what the process wrote meanwhile, or will write next; returns when.
+  func awaitMoreOutput(seconds: Double) throws -> Double {
+    let deadline = Clock.seconds + seconds
+    while Clock.seconds < deadline {
+      if let now = try readOutput() { return now }
+    }
+    throw BenchError("\(name) wrote nothing for \(Int(seconds)) s")
+  }
+
+  /// `nil` when nothing came for a moment.
+  private func readOutput() throws -> Double? {
+    let descriptor = output.fileHandleForReading.fileDescriptor
+    var poller = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    guard poll(&poller, 1, 200) > 0 else { return nil }
+    var chunk = [UInt8](repeating: 0, count: 4096)
+    let count = read(descriptor, &chunk, chunk.count)
+    let now = Clock.seconds
+    guard count > 0 else { throw BenchError("\(name) ended") }
+    collected += chunk[..<count]
+    return now
   }
 }

@@ -20,6 +20,13 @@ enum Clock {
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now)
     return Double(now.tv_sec) + Double(now.tv_nsec) / 1e9
   }
+
+  /// CPU seconds that all threads of this process have used.
+  static var processCPU: Double {
+    var now = timespec()
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now)
+    return Double(now.tv_sec) + Double(now.tv_nsec) / 1e9
+  }
 }
 
 /// A set of measurements.
@@ -48,10 +55,12 @@ struct Comparison: Codable {
   /// What the ratio (or, without a peer, the value) must not pass.
   let bound: Double?
   let higherIsBetter: Bool
+  /// Why there is no peer.
+  let note: String?
 
   init(
     _ name: String, unit: String, ours: Double, peer: Double? = nil, bound: Double? = nil,
-    higherIsBetter: Bool = false
+    higherIsBetter: Bool = false, note: String? = nil
   ) {
     self.name = name
     self.unit = unit
@@ -60,6 +69,7 @@ struct Comparison: Codable {
     ratio = peer.flatMap { $0 > 0 ? ours / $0 : nil }
     self.bound = bound
     self.higherIsBetter = higherIsBetter
+    self.note = note
   }
 
   var met: Bool? {
@@ -78,6 +88,7 @@ struct Comparison: Codable {
       text += "   (\(higherIsBetter ? "at least" : "at most") \(number(bound)): "
       text += met ? "met)" : "NOT met)"
     }
+    if let note { text += "   (\(note))" }
     return text
   }
 }

@@ -68,20 +68,12 @@ func measureStart(_ settings: Settings) throws -> [Comparison] {
     "carrel-bench-\(getpid()).rom")
   try resetVectorROM().write(to: rom)
   defer { try? FileManager.default.removeItem(at: rom) }
-  let romCommands: [Server: [String]] = [
-    .carrel: [
-      settings.vmm, "run", "--memory", "64M", "--firmware", rom.path, "--serial", "stdio",
-    ],
-    .qemu: [
-      "qemu-system-x86_64", "-machine", "pc,accel=kvm", "-m", "64", "-bios", rom.path,
-      "-nodefaults", "-display", "none", "-vga", "std", "-serial", "stdio",
-    ],
-  ]
   var first: [Server: Samples] = [.carrel: Samples(), .qemu: Samples()]
   for _ in 0..<settings.rounds * 5 {
-    for (server, command) in romCommands {
+    for server in [Server.carrel, .qemu] {
       let start = Clock.seconds
-      let subject = try Subject(name: server.rawValue, command)
+      let subject = try Subject(
+        name: server.rawValue, server.command(settings, firmware: rom.path))
       defer { subject.stop() }
       first[server]?.add((try subject.awaitOutput(containing: "!", seconds: 10) - start) * 1000)
     }
@@ -139,7 +131,11 @@ func measureMemory(_ settings: Settings) throws -> [Comparison] {
   let frame = 1024 * 768 * 4
   let memory = Subject.proportionalSetSize(of: vmm).own
   let displayMemory = Subject.proportionalSetSize(of: display).own - frame
+  let (alone, peer) = (try idleMemory(.carrel, settings), try idleMemory(.qemu, settings))
   return [
+    Comparison(
+      "one process with VNC, beyond guest RAM and VRAM, PSS", unit: "MiB", ours: alone,
+      peer: peer, bound: 0.5),
     Comparison(
       "carrel-vmm beyond guest RAM and VRAM, PSS", unit: "MiB",
       ours: Double(memory) / 1_048_576, bound: 24),
@@ -147,4 +143,13 @@ func measureMemory(_ settings: Settings) throws -> [Comparison] {
       "carrel-display beyond surface and a frame, PSS", unit: "MiB",
       ours: Double(displayMemory) / 1_048_576, bound: 16),
   ]
+}
+
+/// MiB of a server with its guest and a viewer standing still, beyond RAM and VRAM.
+private func idleMemory(_ server: Server, _ settings: Settings) throws -> Double {
+  try server.withScene("idle", settings, encoding: .zrle) { subject, viewer in
+    try idle(viewer, seconds: 3)
+    let memory = Subject.proportionalSetSize(of: subject.process.processIdentifier)
+    return Double(memory.own) / 1_048_576
+  }
 }

@@ -6,19 +6,23 @@ final class Subject {
   let name: String
   let process: Process
   let output: Pipe
+  private let input: Pipe?
   /// What was read of it so far.
   var collected: [UInt8] = []
 
   /// Starts `arguments[0]`, found on PATH unless it is a path.
-  init(name: String, _ arguments: [String]) throws {
+  ///
+  /// - Parameter isSpokenTo: whether `tell` is used; `output` has its complaints too then.
+  init(name: String, _ arguments: [String], isSpokenTo: Bool = false) throws {
     self.name = name
     process = Process()
     output = Pipe()
+    input = isSpokenTo ? Pipe() : nil
     process.executableURL = URL(fileURLWithPath: try Self.locate(arguments[0]))
     process.arguments = Array(arguments.dropFirst())
-    process.standardInput = FileHandle.nullDevice
+    process.standardInput = input ?? FileHandle.nullDevice
     process.standardOutput = output
-    process.standardError = FileHandle.standardError
+    process.standardError = isSpokenTo ? output : FileHandle.standardError
     try process.run()
   }
 
@@ -28,6 +32,11 @@ final class Subject {
     guard process.isRunning else { return }
     kill(process.processIdentifier, SIGKILL)
     process.waitUntilExit()
+  }
+
+  /// Writes to its standard input.
+  func tell(_ text: String) throws {
+    try input?.fileHandleForWriting.write(contentsOf: Data(text.utf8))
   }
 
   private static func locate(_ name: String) throws -> String {
@@ -47,6 +56,18 @@ final class Subject {
     return Double(used.tv_sec) + Double(used.tv_nsec) / 1e9
   }
 
+  /// CPU seconds outside of kernel and guest so far, from /proc/PID/stat (proc(5)).
+  static func userSeconds(of pid: Int32) -> Double {
+    let text = (try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)) ?? ""
+    // After the name, which may hold spaces, comes field 3; 14 is utime, which has
+    // guest_time, 43, in it.
+    let fields = text.split(separator: ")").last?.split(separator: " ") ?? []
+    guard fields.count > 40, let user = Double(fields[11]), let guest = Double(fields[40]) else {
+      return 0
+    }
+    return (user - guest) / Double(sysconf(Int32(_SC_CLK_TCK)))
+  }
+
   /// `pid` and its descendants, whichever of its threads started them.
   static func family(of pid: Int32) -> [Int32] {
     let tasks = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task")) ?? []
@@ -58,21 +79,32 @@ final class Subject {
     return [pid] + children.flatMap(family)
   }
 
-  /// Proportional set size in bytes, split into memfd-backed (guest RAM, VRAM and
-  /// surfaces) and everything else, from /proc/PID/smaps.
+  /// Proportional set size in bytes from /proc/PID/smaps, split into what the guest sees
+  /// and everything else. The former is memfds (RAM, VRAM and surfaces) and anonymous
+  /// mappings of just the size of RAM or VRAM, which is what QEMU has.
   static func proportionalSetSize(of pid: Int32) -> (shared: Int, own: Int) {
     let text = (try? String(contentsOfFile: "/proc/\(pid)/smaps", encoding: .utf8)) ?? ""
     var shared = 0
     var own = 0
-    var isMemfd = false
+    var isShared = false
+    var isAnonymous = false
+    func kilobytes(_ line: Substring) -> Int {
+      Int(line.split(separator: " ").dropFirst().first ?? "0") ?? 0
+    }
     for line in text.split(separator: "\n") {
       if line.first?.isHexDigit == true, line.contains("-"), !line.hasPrefix("Pss") {
-        isMemfd = line.contains("memfd:") && !line.contains("perms=r-xp")
+        isShared = line.contains("memfd:") && !line.contains("perms=r-xp")
+        // Address, permissions, offset, device, inode, and no path.
+        isAnonymous = line.split(separator: " ").count == 5
+      } else if line.hasPrefix("Size:") {
+        if isAnonymous && guestSizes.contains(kilobytes(line) << 10) { isShared = true }
       } else if line.hasPrefix("Pss:") {
-        let kilobytes = Int(line.split(separator: " ").dropFirst().first ?? "0") ?? 0
-        if isMemfd { shared += kilobytes << 10 } else { own += kilobytes << 10 }
+        if isShared { shared += kilobytes(line) << 10 } else { own += kilobytes(line) << 10 }
       }
     }
     return (shared, own)
   }
+
+  /// Of the guests here: RAM and, by default, VRAM.
+  private static let guestSizes = [256 << 20, 16 << 20]
 }

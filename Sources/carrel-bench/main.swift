@@ -3,14 +3,20 @@ import Foundation
 
 let usage = """
   usage: carrel-bench [--quick] [--json] [--check] [latency] [frames] [idle] [start] [memory]
+    [disk] [network] [graphics] [exits] [linux] [linux-memory]
   Measures carrel-vmm, and a desktop of a pool behind carreld ("site"), beside
-  qemu-system-x86_64 with the same guest and viewer. Exits with 1 when something could
+  qemu-system-x86_64 with the same guest and viewer; virtio devices beside
+  qemu-storage-daemon or the least that the same bytes cost; and the small Linux of
+  `make guest-linux`, where that was built. Exits with 1 when something could
   not be measured and, with --check, when a bound is not met.
   """
 
 let groups: [(name: String, run: (Settings) throws -> [Comparison])] = [
   ("latency", measureLatency), ("frames", measureFrames), ("idle", measureIdle),
   ("start", measureStart), ("memory", measureMemory),
+  ("disk", measureDisks), ("network", measureNetwork), ("graphics", measureGraphics),
+  ("exits", measurePortExits), ("linux", measureLinuxBoot),
+  ("linux-memory", measureLinuxMemory),
 ]
 
 var settings = Settings()

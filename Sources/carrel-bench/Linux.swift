@@ -1,0 +1,117 @@
+import Foundation
+
+/// The small Linux that `make guest-linux` builds, from process start to its prompt. Once,
+/// as that takes minutes where kernels are interpreted.
+func measureLinuxBoot(_ settings: Settings) throws -> [Comparison] {
+  guard let linux = LinuxFiles() else { return [] }
+  let ours = try LinuxRun(linux, .carrel, settings)
+  let boot = try ours.awaitPrompt(seconds: 900)
+  ours.subject.stop()
+  return [
+    try compareLinux("process start to the small Linux's prompt", unit: "s", ours: boot) {
+      let peer = try LinuxRun(linux, .qemu, settings)
+      defer { peer.subject.stop() }
+      return try peer.awaitPrompt(seconds: max(60, 3 * boot))
+    }
+  ]
+}
+
+/// Memory of the small Linux with X standing still before a viewer.
+func measureLinuxMemory(_ settings: Settings) throws -> [Comparison] {
+  guard let linux = LinuxFiles() else { return [] }
+  func memory(_ server: Server, seconds: Double) throws -> Double {
+    let run = try LinuxRun(linux, server, settings)
+    defer { run.subject.stop() }
+    _ = try run.awaitPrompt(seconds: seconds)
+    return try run.desktopMemory()
+  }
+  let start = Clock.seconds
+  let ours = try memory(.carrel, seconds: 900)
+  let limit = max(60, Clock.seconds - start)
+  return [
+    try compareLinux(
+      "small Linux with X, beyond guest RAM and VRAM, PSS", unit: "MiB", ours: ours, bound: 0.5
+    ) { try memory(.qemu, seconds: limit) }
+  ]
+}
+
+/// A row that says so where QEMU cannot run this guest.
+private func compareLinux(
+  _ name: String, unit: String, ours: Double, bound: Double? = nil, peer: () throws -> Double
+) throws -> Comparison {
+  do {
+    return Comparison(name, unit: unit, ours: ours, peer: try peer(), bound: bound)
+  } catch let failure as BenchError {
+    return Comparison(
+      name, unit: unit, ours: ours, note: "QEMU does not boot it on this host: \(failure)")
+  }
+}
+
+/// What the build made.
+private struct LinuxFiles {
+  let directory = "build/guest-linux/current"
+  let commandLine: String
+
+  /// `nil`, and a word about it, when it is not built.
+  init?() {
+    guard let text = try? String(contentsOfFile: "\(directory)/append", encoding: .utf8) else {
+      FileHandle.standardError.write(
+        Data("carrel-bench: the small Linux is left out; 'make guest-linux' builds it\n".utf8))
+      return nil
+    }
+    commandLine = text
+  }
+
+  /// The same machine from either, as far as they have the same parts.
+  func command(_ server: Server, _ settings: Settings, port: Int) -> [String] {
+    let (kernel, disk) = ("\(directory)/vmlinux", "\(directory)/initramfs")
+    let desktop = "\(directory)/desktop.img"
+    switch server {
+    case .carrel, .site:
+      return [
+        settings.vmm, "run", "--memory", "256M", "--kernel", kernel, "--initrd", disk, "--append",
+        commandLine, "--disk", "\(desktop),bus=virtio,readonly=on", "--vnc", "127.0.0.1:\(port)",
+        "--serial", "stdio",
+      ]
+    case .qemu:
+      return [
+        "qemu-system-x86_64", "-machine", "pc,accel=kvm", "-m", "256", "-kernel", kernel,
+        "-initrd", disk, "-append", commandLine, "-drive",
+        "file=\(desktop),if=virtio,format=raw,readonly=on",
+        "-nodefaults", "-vga", "std", "-display", "none", "-vnc", "127.0.0.1:\(port - 5900)",
+        "-serial", "stdio",
+      ]
+    }
+  }
+}
+
+private struct LinuxRun {
+  let subject: Subject
+  private let start: Double
+  private let port: Int
+
+  init(_ linux: LinuxFiles, _ server: Server, _ settings: Settings) throws {
+    port = try freePort()
+    start = Clock.seconds
+    subject = try Subject(
+      name: server.title, linux.command(server, settings, port: port), isSpokenTo: true)
+  }
+
+  /// Seconds from the process's start to the shell's line.
+  func awaitPrompt(seconds: Double) throws -> Double {
+    // QEMU stays there with a stopped guest.
+    try subject.awaitOutput(
+      containing: "guest: ready", seconds: seconds, failure: "KVM internal error") - start
+  }
+
+  /// MiB of the process beyond RAM and VRAM, once X stands still before a viewer.
+  func desktopMemory() throws -> Double {
+    try subject.tell("desktop; echo END:$?\n")
+    try subject.awaitOutput(containing: "END:0", seconds: 900)
+    let viewer = try VNCPeer(host: "127.0.0.1", port: port, encoding: .zrle)
+    try viewer.pump(until: "a picture of X") { viewer.updates > 0 }
+    try idle(viewer, seconds: 3)
+    let memory = Subject.proportionalSetSize(of: subject.process.processIdentifier)
+    return Double(memory.own) / 1_048_576
+  }
+}

@@ -1,0 +1,105 @@
+import Foundation
+
+/// Port accesses a second of one ROM's real-mode loop under both, which is to say how soon
+/// a processor that left the guest is back in it. On hosts whose KVM interprets that loop,
+/// most of the time is the interpreter's.
+func measurePortExits(_ settings: Settings) throws -> [Comparison] {
+  // out 0x80, al is firmware's progress code; in al, dx with DX = 0x2E8 reads a port that
+  // nothing answers.
+  let accesses: [(name: String, code: [UInt8])] = [
+    ("OUT to port 0x80", [0xE6, 0x80]), ("IN from an unassigned port", [0xEC]),
+  ]
+  return try accesses.flatMap { access in
+    let rom = FileManager.default.temporaryDirectory.appendingPathComponent(
+      "carrel-bench-\(getpid()).rom")
+    try PortLoop.rom(access.code).write(to: rom)
+    defer { try? FileManager.default.removeItem(at: rom) }
+    var rates: [Server: Samples] = [:]
+    // The kernel counts in hundredths of a second: together, not for each turn.
+    var totals: [Server: (exits: Double, user: Double)] = [:]
+    for _ in 0..<settings.turns {
+      for server in [Server.carrel, .qemu] {
+        let subject = try Subject(
+          name: server.title, server.command(settings, firmware: rom.path))
+        defer { subject.stop() }
+        let turn = try PortLoop.measure(subject, seconds: settings.secondsPerTurn)
+        rates[server, default: Samples()].add(turn.exits / turn.seconds)
+        totals[server, default: (0, 0)].exits += turn.exits
+        totals[server, default: (0, 0)].user += turn.user
+      }
+    }
+    return [
+      Comparison(
+        "exits, \(access.name)", unit: "/s", ours: rates[.carrel]?.median ?? 0,
+        peer: rates[.qemu]?.median ?? 0, bound: 1.2, higherIsBetter: true),
+      Comparison(
+        "  CPU for each outside of KVM", unit: "us",
+        ours: totals[.carrel].map { $0.user / $0.exits * 1e6 } ?? 0,
+        peer: totals[.qemu].map { $0.user / $0.exits * 1e6 } ?? 0),
+    ]
+  }
+}
+
+extension Server {
+  /// The command line for a ROM without anything else, COM1 on standard output.
+  func command(_ settings: Settings, firmware: String) -> [String] {
+    switch self {
+    case .carrel, .site:
+      [settings.vmm, "run", "--memory", "64M", "--firmware", firmware, "--serial", "stdio"]
+    case .qemu:
+      [
+        "qemu-system-x86_64", "-machine", "pc,accel=kvm", "-m", "64", "-bios", firmware,
+        "-nodefaults", "-display", "none", "-vga", "std", "-serial", "stdio",
+      ]
+    }
+  }
+}
+
+/// A program that writes a byte to COM1 after every so many port accesses.
+private enum PortLoop {
+  private static let turns: UInt16 = 500
+  private static let unrolled = 16
+
+  /// 64 KiB that end at 4 GiB, entered at the reset vector.
+  static func rom(_ access: [UInt8]) -> Data {
+    var rom = [UInt8](repeating: 0xF4, count: 65536)
+    // mov cx, turns
+    var code: [UInt8] = [0xB9, UInt8(turns & 0xFF), UInt8(turns >> 8)]
+    // mov dx, 0x2e8; the accesses; dec cx; jnz to the mov dx
+    var body: [UInt8] = [0xBA, 0xE8, 0x02]
+    for _ in 0..<unrolled { body += access }
+    body += [0x49, 0x75]
+    body.append(UInt8(truncatingIfNeeded: -(body.count + 1)))
+    code += body
+    // mov dx, 0x3f8; mov al, '+'; out dx, al; jmp to the start
+    code += [0xBA, 0xF8, 0x03, 0xB0, 0x2B, 0xEE, 0xEB]
+    code.append(UInt8(truncatingIfNeeded: -(code.count + 1)))
+    rom.replaceSubrange(0..<code.count, with: code)
+    // jmp 0, in the segment that ends at 4 GiB.
+    rom.replaceSubrange(0xFFF0..<0xFFF3, with: [0xE9, 0x0D, 0x00])
+    return Data(rom)
+  }
+
+  /// Accesses over `seconds`, after the program's first byte, and the CPU seconds that the
+  /// process itself used for them.
+  static func measure(_ subject: Subject, seconds: Double) throws -> (
+    exits: Double, seconds: Double, user: Double
+  ) {
+    let pid = subject.process.processIdentifier
+    _ = try subject.awaitOutput(containing: "+", seconds: 20)
+    // What was written in the meantime counts for nothing.
+    let start = try subject.awaitMoreOutput(seconds: 20)
+    let (first, user) = (subject.collected.count, Subject.userSeconds(of: pid))
+    var end = start
+    while end < start + seconds {
+      let count = subject.collected.count
+      end = try subject.awaitMoreOutput(seconds: 20)
+      guard subject.collected[count...].allSatisfy({ $0 == 0x2B }) else {
+        throw BenchError("\(subject.name) wrote something else than the program")
+      }
+    }
+    // The byte costs an exit, too.
+    let exits = Double((subject.collected.count - first) * (Int(turns) * unrolled + 1))
+    return (exits, end - start, Subject.userSeconds(of: pid) - user)
+  }
+}
