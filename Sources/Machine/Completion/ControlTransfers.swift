@@ -124,11 +124,37 @@ extension InstructionCompletion {
     return (0..<count).map { UInt64(littleEndian: bytes[$0 * width..<($0 + 1) * width]) }
   }
 
+  /// kvm_pvm, for which IRET is completed, delivers interrupts of 32-bit code with the frame
+  /// at ESP, where it should be ESP from the stack segment's base on (iPXE has such stacks).
+  /// What cannot be a frame where it belongs, but can there, is one that it left.
+  private static func returnFrame(
+    _ context: CompletionContext, _ width: Int
+  ) throws(CompletionStop) -> [UInt64] {
+    let frame = try pop(context, width, count: 3)
+    let state = context.state
+    guard state.special.ss.base != 0, width == 4, !state.isLong, state.privilegeLevel == 0,
+      !canBeFrame(frame, context)
+    else { return frame }
+    let pointer = state.general.rsp.low(state.stackBits)
+    guard let bytes = try? context.memory.read(pointer, count: 12) else { return frame }
+    let other = (0..<3).map { UInt64(littleEndian: bytes[$0 * 4..<($0 + 1) * 4]) }
+    return other[1] & 3 == 0 && canBeFrame(other, context) ? other : frame
+  }
+
+  /// Whether these can be EIP, CS and EFLAGS.
+  private static func canBeFrame(_ frame: [UInt64], _ context: CompletionContext) -> Bool {
+    // Bit 1 is always set; 3, 5, 15 and from 22 on never, nor VM, which is not covered.
+    guard frame[1] <= 0xFFFF, frame[2] & 0xFFC2_802A == 2,
+      let code = try? checkedCode(UInt16(truncatingIfNeeded: frame[1]), context)
+    else { return false }
+    return frame[0] <= UInt64(code.limit)
+  }
+
   private static func returnInProtectedMode(
     _ context: CompletionContext, _ width: Int
   ) throws(CompletionStop) {
     let state = context.state
-    var frame = try pop(context, width, count: 3)
+    var frame = try returnFrame(context, width)
     let level = state.privilegeLevel
     if frame[2] & Flags.virtual8086.rawValue != 0, width == 4, level == 0, !state.isLong {
       throw .notCovered

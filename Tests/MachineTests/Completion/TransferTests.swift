@@ -94,6 +94,40 @@ struct TransferTests {
     #expect(outer.port.readPhysical(Tables.base + 7 * 8 + 5, count: 1) == [0xF3])
   }
 
+  @Test("IRETD takes a frame that kvm_pvm left without the stack segment's base")
+  func strayFrame() throws {
+    func returned(at place: UInt64, _ words: [UInt64], stray: [UInt64]) throws -> UInt64 {
+      var based = processor(bits: 32)
+      based.state.special.ss.base = place
+      push(stray, width: 4, in: &based)
+      let bytes = words.flatMap { $0.bytes(4) }
+      based.port.writePhysical(place + TestProcessor.stack, bytes)
+      try based.run(Self.iret)
+      #expect(based.state.general.rsp == TestProcessor.stack + 12)
+      #expect(based.state.special.cs.selector == 0x30)
+      return based.state.general.rip
+    }
+    let (based, stray): ([UInt64], [UInt64]) = ([0x1111, 0x30, 0x246], [0x2222, 0x30, 0x202])
+    #expect(try returned(at: 0x1_0000, based, stray: stray) == 0x1111)
+    // No code segment, no flags, flags of virtual-8086 mode.
+    for words: [UInt64] in [
+      [0x3333, 0x800, 0x246], [0x3333, 0x30, 0x248], [0x3333, 0x30, 0x2_0246],
+    ] {
+      #expect(try returned(at: 0x1_0000, words, stray: stray) == 0x2222)
+    }
+    // Neither is one: the fault is that of the frame where it belongs.
+    var neither = processor(bits: 32)
+    neither.state.special.ss.base = 0x1_0000
+    push([0x2222, 0x10, 0x202], width: 4, in: &neither)
+    neither.port.writePhysical(
+      0x1_0000 + TestProcessor.stack, ([0x3333, 0x100, 0x246] as [UInt64]).flatMap { $0.bytes(4) })
+    guard case .exception(let exception) = neither.complete(Self.iret) else {
+      Issue.record("no fault")
+      return
+    }
+    #expect(exception == .generalProtection(0x100))
+  }
+
   @Test("IRET in real mode and with 16-bit words in protected mode")
   func sixteenBits() throws {
     var real = TestProcessor(bits: 16)
