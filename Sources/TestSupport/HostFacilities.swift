@@ -13,6 +13,9 @@ public enum HostFacilities {
     return true
   }()
 
+  /// Whether `CARREL_SLOW_TESTS=1` asks for tests that take more than ten minutes.
+  public static let wantsSlowTests = environment("CARREL_SLOW_TESTS") == "1"
+
   /// Whether Debian's QEMU is installed, the peer of many comparisons.
   public static let qemu = executable("qemu-system-x86_64") != nil
 

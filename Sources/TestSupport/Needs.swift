@@ -21,6 +21,13 @@ extension Trait where Self == ConditionTrait {
       if: Programs.guestAgent != nil, "needs qemu-ga: 'make deps' installs qemu-guest-agent")
   }
 
+  /// For tests that take more than ten minutes where kernels are interpreted.
+  public static var isSlow: Self {
+    .enabled(
+      if: HostFacilities.wantsSlowTests,
+      "takes more than ten minutes where kernels are interpreted: CARREL_SLOW_TESTS=1 runs it")
+  }
+
   /// The Python libraries of `make deps`.
   public static var needsPython: Self {
     .enabled(if: Programs.python != nil, "needs build/venv: 'make deps' makes it")

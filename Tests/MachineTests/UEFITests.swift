@@ -75,6 +75,27 @@ struct UEFITests {
     second.quit()
   }
 
+  @Test(
+    "Debian's firmware comes to its shell, which does what it is told", .isSlow,
+    .enabled(if: Files.exists("/usr/share/OVMF/\(code)"), "needs ovmf: 'make deps' installs it"))
+  func shell() throws {
+    let directory = try TemporaryDirectory()
+    var configuration = MachineConfiguration()
+    configuration.memory = 256 << 20
+    configuration.display = .none
+    configuration.boot = .uefi(variables: directory.path("nvram"))
+    configuration.serial = .socket(directory.path("serial"))
+    let machine = try Machine(configuration)
+    defer { machine.tearDown() }
+    let peer = try SerialPeer(configuration)
+    try machine.resume()
+    _ = try peer.read(until: "Shell> ", seconds: 3600)
+    try peer.socket.descriptor.writeAll(Array("map\r".utf8))
+    _ = try peer.read(until: "Shell> ", seconds: 600)
+    try peer.socket.descriptor.writeAll(Array("reset -s\r".utf8))
+    #expect(machine.waitForEnd() == .guestShutdown)
+  }
+
   @Test("files that cannot hold the variables are refused, with what to do")
   func refused() throws {
     let directory = try TemporaryDirectory()
