@@ -12,32 +12,44 @@ final class SmallLinux {
   /// Where a test begins.
   enum Start: CaseIterable {
     case shell
+    /// With virtio's graphics and sound cards in place of bochs-drm's and AC'97.
+    case virtioShell
     /// X on the standard VGA, which bochs-drm drives.
     case desktop
     case virtioDesktop
   }
 
-  private static let directory = "build/guest-linux/current"
-  static let isBuilt = (try? Files.read("\(directory)/append")) != nil
+  private static let built = "build/guest-linux/current"
+  private static let builtToDebug = "build/guest-linux/debug"
+  static let isBuilt = Files.exists("\(built)/append")
+  static let isBuiltToDebug = Files.exists("\(builtToDebug)/append")
 
   let machine: Machine
   let peer: SerialPeer
   let events = Guarded<[MachineEvent]>([])
   private let files: TemporaryDirectory
 
-  convenience init(_ start: Start = .shell) throws {
+  /// - Parameter wave: a file that its sound is written to.
+  convenience init(_ start: Start = .shell, wave: String? = nil) throws {
     let from =
       switch start {
       case .shell: Self.shell
+      case .virtioShell: Self.virtioShell
       case .desktop: Self.desktop
       case .virtioDesktop: Self.virtioDesktop
       }
-    try self.init(goingOnFrom: try from.get())
+    try self.init(goingOnFrom: try from.get(), wave: wave)
   }
 
-  private init(goingOnFrom booted: Booted) throws {
+  /// One whose kernel checks its drivers, booted anew.
+  static func debugging() throws -> SmallLinux {
+    try SmallLinux(goingOnFrom: try boot(builtToDebug, .virtio(outputs: 1), .virtio))
+  }
+
+  private init(goingOnFrom booted: Booted, wave: String? = nil) throws {
     files = try TemporaryDirectory()
-    let configuration = try Self.connected(booted.configuration, files)
+    var configuration = try Self.connected(booted.configuration, files)
+    configuration.audio.wave = wave
     machine = try Machine(configuration, from: booted.state)
     machine.onEvent { [events] event in events.change { $0.append(event) } }
     peer = try SerialPeer(configuration)
@@ -52,9 +64,10 @@ final class SmallLinux {
     let files: TemporaryDirectory
   }
 
-  private static let shell = Result { try boot(.standard) }
+  private static let shell = Result { try boot(built, .standard, .ac97) }
   private static let desktop = Result { try startX(try shell.get()) }
-  private static let virtioDesktop = Result { try startX(try boot(.virtio(outputs: 1))) }
+  private static let virtioShell = Result { try boot(built, .virtio(outputs: 1), .virtio) }
+  private static let virtioDesktop = Result { try startX(try virtioShell.get()) }
 
   /// Sockets in a directory of the test's own.
   private static func connected(_ configuration: MachineConfiguration, _ files: TemporaryDirectory)
@@ -68,11 +81,15 @@ final class SmallLinux {
   }
 
   /// Disks of 1 MiB: "disk" on IDE with known contents, "virtio" empty; and the desktop's.
-  private static func boot(_ display: MachineConfiguration.Display) throws -> Booted {
+  private static func boot(
+    _ directory: String, _ display: MachineConfiguration.Display,
+    _ sound: MachineConfiguration.Audio.Card
+  ) throws -> Booted {
     let files = try TemporaryDirectory()
     var configuration = MachineConfiguration()
     configuration.memory = 256 << 20
     configuration.display = display
+    configuration.audio = .init(sound)
     configuration.boot = .kernel(
       path: "\(directory)/vmlinux", initialRAMDisk: "\(directory)/initramfs",
       commandLine: String(decoding: try Files.read("\(directory)/append"), as: UTF8.self))
@@ -89,7 +106,7 @@ final class SmallLinux {
     defer { machine.tearDown() }
     let peer = try SerialPeer(configuration)
     try machine.resume()
-    _ = try peer.read(until: "guest: ready\n", seconds: 900)
+    _ = try peer.read(until: "guest: ready\n", seconds: directory == builtToDebug ? 7200 : 900)
     return Booted(configuration: configuration, state: try machine.save(), files: files)
   }
 
@@ -105,6 +122,27 @@ final class SmallLinux {
   /// The host's end of its channel.
   func channel() throws -> UnixSocket {
     try UnixSocket.connect(to: files.path("channel"), kind: .stream)
+  }
+
+  /// The guest's end of its channel, below /dev.
+  func channelDevice() throws -> String {
+    let path = try run("cd /sys/class/virtio-ports; grep -l '\(Self.channel)' */name")
+    guard let name = path.split(separator: "/").first else {
+      throw CommandFailed(command: Self.channel, status: "none", output: path)
+    }
+    return String(name)
+  }
+
+  /// Gives the guest a file, through its channel.
+  func put(_ bytes: [UInt8], in file: String) throws {
+    let device = try channelDevice()
+    let host = try channel()
+    // Until the guest has heard that the host is there, it reads an end.
+    try tell(
+      ": >\(file); while s=$(stat -c %s \(file)); [ $s -lt \(bytes.count) ];"
+        + " do head -c $((\(bytes.count) - s)) /dev/\(device) >>\(file); done; echo END")
+    try host.descriptor.writeAll(bytes)
+    _ = try peer.read(until: "END\n", seconds: 120)
   }
 
   static let diskContents = (0..<1 << 20).map { UInt8(truncatingIfNeeded: $0 &* 167 ^ $0 >> 9) }

@@ -25,21 +25,10 @@ struct SmallLinuxTests {
     }
   }
 
-  /// Lines of the kernel's log that are not as they should be, and why they may be there.
-  private static let tolerated: [(text: String, reason: String)] = [
-    ("TSC doesn't count with P0 frequency", "KVM's HWCR of AMD processors has no TscFreqSel"),
-    ("Processor Platform Limit event detected", "said at start of a kernel without CPUfreq"),
-    ("Consider compiling CPUfreq support", "the same"),
-  ]
-
   @Test("its kernel warns of nothing but what is known")
   func warnings() throws {
     let linux = try SmallLinux()
-    let log = try linux.run("dmesg -r | grep -E '^<[0-4]>'; true")
-    for line in log.split(separator: "\n") {
-      let isKnown = Self.tolerated.contains { line.contains($0.text) }
-      #expect(isKnown, "\(line)")
-    }
+    for line in try linux.warnings() { Issue.record("\(line)") }
   }
 
   @Test("copies a disk from IDE to virtio, and the host finds it there")
@@ -93,10 +82,7 @@ struct SmallLinuxTests {
   @Test("talks with the host through a channel that it finds by its name")
   func channel() throws {
     let linux = try SmallLinux()
-    let port = try linux.run(
-      "cd /sys/class/virtio-ports; grep -l '\(SmallLinux.channel)' */name"
-    ).split(separator: "/")
-    let name = try #require(port.first)
+    let name = try linux.channelDevice()
     let host = try linux.channel()
     try host.descriptor.writeAll(Array("to the guest\n".utf8))
     #expect(try linux.run("head -n 1 /dev/\(name)") == "to the guest\n")
