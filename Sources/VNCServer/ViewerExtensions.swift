@@ -53,6 +53,11 @@ package struct ViewerExtensions {
     where isNew(encoding) {
       pending.insert(encoding)
     }
+    // TigerVNC asks for the size of its window after its first update, or never: that one
+    // has to say already that it may.
+    if !pending.isEmpty, isNew(RFBNumbers.Encoding.extendedDesktopSize) {
+      pending.insert(RFBNumbers.Encoding.extendedDesktopSize)
+    }
     pending.formIntersection(supported)
     nameChanged(name)
     return bytes
@@ -75,16 +80,21 @@ package struct ViewerExtensions {
     }
   }
 
-  /// An update of pseudo-rectangles with all that is pending.
-  package mutating func pendingRects(leds: KeyboardLEDs) -> [UInt8] {
+  /// An update of pseudo-rectangles with all that is pending, for a frame of that size.
+  package mutating func pendingRects(leds: KeyboardLEDs, width: Int, height: Int) -> [UInt8] {
     let items = pending.sorted()
     pending = []
     guard !items.isEmpty else { return [] }
     var bytes = [RFBNumbers.ServerMessage.framebufferUpdate, 0]
     bytes += Self.big(UInt16(items.count))
+    let size = Self.big(UInt16(clamping: width)) + Self.big(UInt16(clamping: height))
     for item in items {
-      bytes += [UInt8](repeating: 0, count: 8) + Self.big(item)
+      let isSize = item == RFBNumbers.Encoding.extendedDesktopSize
+      bytes += [0, 0, 0, 0] + (isSize ? size : [0, 0, 0, 0]) + Self.big(item)
       switch item {
+      case RFBNumbers.Encoding.extendedDesktopSize:
+        // One screen, number 1 as libvncserver has it, without flags.
+        bytes += [1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0] + size + [0, 0, 0, 0]
       case RFBNumbers.Encoding.ledState: bytes.append(leds.rawValue)
       case RFBNumbers.Encoding.desktopName:
         toldName = name

@@ -56,7 +56,7 @@ package enum ViewerFuzzing {
       case .encodings(let encodings):
         _ = ViewerExtensions.setEncodings(for: encodings)
         _ = extensions.take(encodings)
-        _ = extensions.pendingRects(leds: .capsLock)
+        _ = extensions.pendingRects(leds: .capsLock, width: 640, height: 480)
         if !extensions.answersFences { pacer.forget() }
       case .fence(let flags, let payload):
         _ = ViewerExtensions.fenceAnswer(flags, payload)

@@ -416,7 +416,9 @@ final class ViewerOutput {
     guard let client, client.isInitialised, heldInit == nil else { return }
     if needsStatusScreen { drawStatusScreen() }
     if extensions.hasPending {
-      _ = viewer.write(extensions.pendingRects(leds: leds))
+      _ = viewer.write(
+        extensions.pendingRects(
+          leds: leds, width: frame.width, height: frame.height))
     }
     let isWanted = mayStart(client)
     while !isFinished && mayStart(client) && update(client) {}

@@ -66,12 +66,26 @@ final class SmallDesktop {
     return text.split(separator: " ").dropFirst().first.map(String.init) ?? text
   }
 
-  /// Where X has the pointer.
-  func pointer() throws -> [Int] {
-    let text = try linux.run("desktop xinput query-state 'Virtual core pointer'")
-    return text.split(separator: "\n").compactMap { line in
-      line.contains("valuator[0]") || line.contains("valuator[1]")
-        ? line.split(separator: "=").last.flatMap { Double($0) }.map { Int($0) } : nil
+  /// Has X write down where the pointer goes.
+  func watchPointer() throws {
+    try linux.run("(desktop xinput test-xi2 --root >/tmp/pointer 2>&1 &)")
+    try eventually("X to watch the pointer") {
+      try linux.run("wc -c </tmp/pointer").trimmed != "0"
     }
+  }
+
+  /// Where X saw the pointer last.
+  func pointer() throws -> [Int] {
+    let line = try linux.run("grep root: /tmp/pointer | tail -n 1")
+    return line.split(separator: " ").last?.split(separator: "/").compactMap {
+      Double($0.trimmed).map { Int($0) }
+    } ?? []
+  }
+}
+
+extension StringProtocol {
+  /// Without space around it.
+  fileprivate var trimmed: String {
+    String(drop { $0.isWhitespace }.reversed().drop { $0.isWhitespace }.reversed())
   }
 }

@@ -49,7 +49,7 @@ struct SmallDesktopTests {
     try desktop.linux.run("desktop xsetroot -solid '#2040c0'")
     let screen = try VirtualScreen()
     let viewer = try screen.start(
-      "vncviewer", ["-geometry", "1000x700", "-RemoteResize=1", "127.0.0.1::\(desktop.port)"])
+      "vncviewer", ["-DesktopSize=1000x700", "127.0.0.1::\(desktop.port)"])
     defer {
       try? viewer.handle.send(.terminate)
       _ = try? viewer.wait()
@@ -99,7 +99,8 @@ struct SmallDesktopTests {
     // X's key codes are evdev's and 8.
     let wanted = keys.flatMap { ["\($0.x - 8) 1", "\($0.x - 8) 0"] }
     var got: [String] = []
-    try eventually("all keys") {
+    // What lacks is told below.
+    try? eventually("all keys") {
       let text = try desktop.linux.run("od -An -v -tu2 -w24 /tmp/keys")
       got = text.split(separator: "\n").compactMap { line in
         let words = line.split(whereSeparator: \.isWhitespace)
@@ -109,7 +110,9 @@ struct SmallDesktopTests {
       return got.count >= wanted.count
     }
     let common = zip(got, wanted).prefix { $0 == $1 }.count
-    #expect(got == wanted, "they part after \(common): \(got.dropFirst(common).prefix(4))")
+    #expect(
+      got == wanted,
+      "\(got.count) came; they part after \(common): \(got.dropFirst(common).prefix(4))")
   }
 
   @Test(
@@ -118,6 +121,7 @@ struct SmallDesktopTests {
   func pointer(device: String) throws {
     let desktop = try SmallDesktop(.desktop)
     if device == "VMMouse" { try desktop.unbind("virtio tablet") }
+    try desktop.watchPointer()
     for (x, y) in [(0, 0), (1023, 767), (512, 384), (1, 766), (700, 3), (333, 555)] {
       try desktop.view("move \(x) \(y) pause 0.2")
       var at: [Int] = []
