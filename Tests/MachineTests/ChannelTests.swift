@@ -95,15 +95,16 @@ struct ChannelTests {
     }
     var received: [UInt8] = []
     while received.count < bytes.count {
-      received += try peer.receive().bytes
+      if received.count < sent { received += try peer.receive().bytes }
+      // Once all has arrived, there is room, if that was not told yet.
+      if received.count == sent, sent < bytes.count {
+        setting.writable.wait(until: { $0 > 0 }) { _ in }
+      }
       setting.lock.withLock {
         if setting.writable.withLock({ $0 }) > 0, sent < bytes.count {
           setting.writable.change { $0 = 0 }
           sent += setting.channel.write(Array(bytes[sent...]))
         }
-      }
-      if received.count == sent, sent < bytes.count {
-        setting.writable.wait(until: { $0 > 0 }) { _ in }
       }
     }
     #expect(received == bytes)

@@ -28,6 +28,8 @@ struct UEFITests {
     configuration.uefiDirectory = directory.path("")
     configuration.serial = .file(directory.path("serial"))
     let machine = try Machine(configuration)
+    // Its last thread may outlive this, and with it the lock on the variables.
+    defer { machine.tearDown() }
     try machine.resume()
     #expect(machine.waitForEnd().word == "guest-reset")
     return String(decoding: try directory.read("serial"), as: UTF8.self)
