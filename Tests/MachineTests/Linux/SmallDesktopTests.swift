@@ -54,9 +54,12 @@ struct SmallDesktopTests {
       try? viewer.handle.send(.terminate)
       _ = try? viewer.wait()
     }
-    try eventually("the guest to have the window's size") {
+    // The kernel tells of it, and X's screen follows in some seconds.
+    try? eventually("the guest to have the window's size") {
       try desktop.screenSize() == "1000x700"
     }
+    let modes = try desktop.linux.run("desktop xrandr | head -n 3; cat /tmp/hotplug.out; true")
+    #expect(try desktop.screenSize() == "1000x700", "\(modes)")
     let picture = try desktop.capture("resized")
     #expect(try picture.size == "1000x700")
     #expect(try picture.color(990, 690) == "2040c0")
@@ -79,7 +82,13 @@ struct SmallDesktopTests {
     arguments: ["virtio keyboard", "AT "])
   func keyboard(name: String) throws {
     let desktop = try SmallDesktop(.shell)
-    if name == "AT " { try desktop.unbind("virtio keyboard") }
+    // Those that the machine would give input to before this one.
+    if name == "AT " {
+      try desktop.unbind("virtio keyboard")
+      try desktop.linux.run(
+        "for d in /sys/bus/usb/drivers/usbhid/*:*; do"
+          + " echo ${d##*/} >/sys/bus/usb/drivers/usbhid/unbind; done")
+    }
     let device = try desktop.linux.inputDevice(name)
     // struct input_event: a time of 16 bytes, type, code, value.
     try desktop.linux.run("(cat /dev/input/\(device) >/tmp/keys &)")
