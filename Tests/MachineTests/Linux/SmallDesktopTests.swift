@@ -131,7 +131,7 @@ struct SmallDesktopTests {
     let desktop = try SmallDesktop(.desktop)
     if device == "VMMouse" { try desktop.unbind("virtio tablet") }
     try desktop.watchPointer()
-    for (x, y) in [(0, 0), (1023, 767), (512, 384), (1, 766), (700, 3), (333, 555)] {
+    for (x, y) in [(512, 384), (0, 0), (1023, 767), (1, 766), (700, 3), (333, 555)] {
       try desktop.view("move \(x) \(y) pause 0.2")
       var at: [Int] = []
       try eventually("the pointer to be at \(x), \(y); it is at \(at)") {
