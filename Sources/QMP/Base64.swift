@@ -1,4 +1,5 @@
-/// RFC 4648, section 4.
+/// RFC 4648, section 4. By hand, because Foundation's would come into every VMM with this
+/// target, and starting one costs enough.
 package enum Base64 {
   private static let alphabet = Array(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)

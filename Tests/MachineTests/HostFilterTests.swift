@@ -120,7 +120,7 @@ struct HostFilterTests {
     #expect(addresses.allSatisfy { $0.count == 4 || $0.count == 16 })
   }
 
-  @Test("changes of the host's addresses are noticed", .needsRoot)
+  @Test("changes of the host's addresses are noticed", .needsRoot, .timeLimit(.minutes(1)))
   func changes() throws {
     let watch = try HostAddresses()
     let poller = try Poller()

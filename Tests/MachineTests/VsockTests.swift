@@ -117,6 +117,30 @@ struct VsockTests {
     try eventually("what waited") { device.events.withLock { $0.contains("waits") } }
   }
 
+  @Test("a guest that sent all it had and left is heard to its end, however slowly")
+  func lastWords() throws {
+    let device = try Device()
+    let program = try UnixSocket.connect(to: device.files.path("vsock"), kind: .stream)
+    try program.descriptor.writeAll(Array("CONNECT 1\n".utf8))
+    try device.await(["connect 1"])
+    let stream = try device.stream
+    let bytes = (0..<4 << 20).map { UInt8(truncatingIfNeeded: $0 >> 8 ^ $0) }
+    // More than the socket takes: the rest waits in the stream when it is closed.
+    let sent = device.lock.withLock { () -> Int in
+      var sent = 0
+      var taken = 1
+      while taken > 0 {
+        taken = stream.write(Array(bytes[sent...]))
+        sent += taken
+      }
+      stream.close()
+      return sent
+    }
+    var got: [UInt8] = []
+    while let part = try? program.receive(), !part.isEnd { got += part.bytes }
+    #expect(got.count == sent && got == Array(bytes.prefix(sent)))
+  }
+
   @Test(
     "what is no request is hung up on",
     arguments: ["GET / HTTP/1.1\n", "CONNECT\n", "CONNECT x\n", "CONNECT 1 2\n", "CONNECT -1\n"])

@@ -2,6 +2,9 @@
 /// drifts: each count follows from all the time that has passed.
 package struct SampleClock: Codable, Sendable, Equatable {
   private static let second: UInt64 = 1_000_000_000
+  /// Seconds that are made up for at once. Devices are looked at fifty times a second; one
+  /// that was not for longer was in a process that stood still, and so did its sound.
+  private static let longestAbsence: UInt64 = 10
 
   package let rate: Int
   private let start: UInt64
@@ -12,7 +15,7 @@ package struct SampleClock: Codable, Sendable, Equatable {
     start = now
   }
 
-  /// Frames that have passed since the last call.
+  /// Frames that have passed since the last call, but for those of a long absence.
   package mutating func count(until now: UInt64) -> Int {
     let elapsed = now > start ? now - start : 0
     let rate = UInt64(self.rate)
@@ -20,7 +23,7 @@ package struct SampleClock: Codable, Sendable, Equatable {
       elapsed / Self.second &* rate &+ elapsed % Self.second * rate / Self.second
     guard passed > counted else { return 0 }
     defer { counted = passed }
-    return Int(clamping: passed - counted)
+    return Int(clamping: min(passed - counted, Self.longestAbsence &* rate))
   }
 
   /// The first nanosecond at which `frames` more will have passed.

@@ -16,12 +16,14 @@ package final class VirtioVsock: VirtioDevice, StatefulDevice {
     var guest: UInt32
   }
 
-  private enum Receive { static let queue = 0 }
-  private enum Transmit { static let queue = 1 }
-  private enum Event {
-    static let queue = 2
-    static let transportReset: UInt32 = 0
+  private enum Queue {
+    static let receive = 0
+    static let transmit = 1
+    static let event = 2
   }
+
+  /// VIRTIO_VSOCK_EVENT_TRANSPORT_RESET (section 5.10.6.7).
+  private static let transportReset: UInt32 = 0
 
   /// VMADDR_CID_HOST.
   package static let hostIdentifier: UInt64 = 2
@@ -83,24 +85,23 @@ package final class VirtioVsock: VirtioDevice, StatefulDevice {
 
   package func notify(queue: Int) {
     switch queue {
-    case Receive.queue:
+    case Queue.receive:
       deliver()
       take()
-    case Transmit.queue: take()
-    case Event.queue: tellReset()
+    case Queue.transmit: take()
+    case Queue.event: tellReset()
     default: break
     }
   }
 
-  /// VIRTIO_VSOCK_EVENT_TRANSPORT_RESET (section 5.10.6.7).
   private func tellReset() {
-    guard state.mustReset, let transport, let chain = transport.nextChain(Event.queue) else {
+    guard state.mustReset, let transport, let chain = transport.nextChain(Queue.event) else {
       return
     }
-    let event = LittleEndian.bytes(Event.transportReset)
+    let event = LittleEndian.bytes(Self.transportReset)
     guard transport.write(event, to: chain, at: 0) else { return }
     state.mustReset = false
-    transport.complete(chain, written: event.count, on: Event.queue)
+    transport.complete(chain, written: event.count, on: Queue.event)
   }
 
   // MARK: From the driver
@@ -108,14 +109,14 @@ package final class VirtioVsock: VirtioDevice, StatefulDevice {
   /// Packets, as long as there is room for what they may be answered with.
   private func take() {
     guard let transport else { return }
-    for _ in 0..<queueSizes[Transmit.queue] {
+    for _ in 0..<queueSizes[Queue.transmit] {
       guard answers.count < Self.mostAnswers else { return }
-      guard let chain = transport.nextChain(Transmit.queue) else { return }
+      guard let chain = transport.nextChain(Queue.transmit) else { return }
       guard take(chain, transport) else { return }
-      transport.complete(chain, written: 0, on: Transmit.queue)
+      transport.complete(chain, written: 0, on: Queue.transmit)
       deliver()
     }
-    transport.notifyAgain(Transmit.queue)
+    transport.notifyAgain(Queue.transmit)
   }
 
   private func take(_ chain: VirtqueueChain, _ transport: any VirtioTransport) -> Bool {
@@ -299,7 +300,7 @@ package final class VirtioVsock: VirtioDevice, StatefulDevice {
     guard let transport, transport.isRunning else { return }
     while !answers.isEmpty || !sending.isEmpty {
       if let answer = answers.first {
-        guard send(answer, [], transport) else { return }
+        guard send(answer, [], transport) != nil else { return }
         answers.removeFirst()
         continue
       }
@@ -330,24 +331,18 @@ package final class VirtioVsock: VirtioDevice, StatefulDevice {
       .data, from: (Self.hostIdentifier, ports.host), to: (identifier, ports.guest))
     let part = Array(connection.outgoing.prefix(Self.partSize))
     connection.fill(&packet)
-    guard let sent = sendData(packet, part, transport) else { return false }
+    guard let sent = send(packet, part, transport) else { return false }
     connection.outgoing.removeFirst(sent)
     connection.sent &+= UInt32(truncatingIfNeeded: sent)
     return true
   }
 
-  private func send(_ packet: VsockPacket, _ data: [UInt8], _ transport: any VirtioTransport)
-    -> Bool
-  {
-    sendData(packet, data, transport) != nil
-  }
-
   /// - Returns: how much of the data fitted into the driver's buffer; `nil` when it has to
   ///   wait, or the device is broken now.
-  private func sendData(
+  private func send(
     _ packet: VsockPacket, _ data: [UInt8], _ transport: any VirtioTransport
   ) -> Int? {
-    guard let chain = transport.nextChain(Receive.queue) else { return nil }
+    guard let chain = transport.nextChain(Queue.receive) else { return nil }
     let room = chain.writableCount - VsockPacket.headerSize
     guard room >= 0, room > 0 || data.isEmpty else {
       transport.fail("a receive buffer of \(chain.writableCount) bytes")
@@ -357,7 +352,7 @@ package final class VirtioVsock: VirtioDevice, StatefulDevice {
     var packet = packet
     packet.length = UInt32(part.count)
     guard transport.write(packet.bytes + part, to: chain, at: 0) else { return nil }
-    transport.complete(chain, written: VsockPacket.headerSize + part.count, on: Receive.queue)
+    transport.complete(chain, written: VsockPacket.headerSize + part.count, on: Queue.receive)
     return part.count
   }
 }

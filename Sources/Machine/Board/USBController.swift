@@ -4,8 +4,6 @@ import Devices
 /// The USB controller of a board, with the tablet and the keyboard on its ports.
 final class USBController {
   static let slot = PCISlot(device: 14)
-  /// A guest that breaks the controller again and again fills no log.
-  private static let mostLines = 16
 
   let controller: XHCI
   let keyboard: USBKeyboard
@@ -17,14 +15,9 @@ final class USBController {
   ) throws {
     tablet = USBTablet(state: try saved.state("usb-tablet"))
     keyboard = USBKeyboard(clock: clock, state: try saved.state("usb-keyboard"))
-    var linesLeft = Self.mostLines
     controller = XHCI(
       devices: [tablet, keyboard], memory: memory, messages: messages, clock: clock,
-      log: { line in
-        guard linesLeft > 0 else { return }
-        linesLeft -= 1
-        StandardError.report(line)
-      }, state: try saved.state("xhci"))
+      log: StandardError.limited(), state: try saved.state("xhci"))
   }
 
   /// While the guest has drivers for them.

@@ -6,9 +6,6 @@ import LinuxSystem
 /// The virtio devices of a board, each a PCI card of its own: their transports,
 /// message vectors and doorbells.
 final class VirtioCards {
-  /// A guest that breaks a device again and again fills no log.
-  private static let mostLines = 16
-
   let doorbells: Doorbells
   /// In the order of insertion.
   private(set) var cards: [(slot: PCISlot, transport: VirtioPCI)] = []
@@ -43,14 +40,10 @@ final class VirtioCards {
   ) throws -> Device {
     let part = "virtio-\(name)"
     let card = try make(try saved.state("\(part)-device"))
-    var linesLeft = Self.mostLines
     let transport = VirtioPCI(
       card, memory: memory, messages: MessageVectors(kvm, routing),
-      log: { line in
-        guard linesLeft > 0 else { return }
-        linesLeft -= 1
-        StandardError.report("\(line) (\(name))")
-      }, extend: extend, state: try saved.state(part))
+      log: StandardError.limited(suffix: " (\(name))"), extend: extend, state: try saved.state(part)
+    )
     transport.onNotifyAgain = { [weak transport, unowned doorbells] index in
       if let transport { doorbells.ring(transport, index) }
     }
@@ -74,6 +67,19 @@ final class VirtioCards {
 
 /// A line for whoever runs the machine, who is not waited for.
 package enum StandardError {
+  /// A guest that breaks a device again and again fills no log.
+  private static let mostLines = 16
+
+  /// For the lines of one device, as many as are worth reading. Device lock held.
+  static func limited(suffix: String = "") -> (String) -> Void {
+    var left = mostLines
+    return { line in
+      guard left > 0 else { return }
+      left -= 1
+      report(line + suffix)
+    }
+  }
+
   package static func report(_ line: String) {
     guard let output = (try? FileDescriptor.standard(2)).map({ ImpatientOutput($0) }) else {
       return

@@ -71,8 +71,6 @@ package final class StreamSockets: StreamBackend {
 /// The host's end of one connection. The device lock guards the callbacks, `state` the rest.
 final class SocketStream: HostStream {
   static let mostUnsent = 64 << 10
-  /// `CONNECT` and a number.
-  private static let longestLine = 32
 
   struct State {
     var socket: UnixSocket?
@@ -151,9 +149,12 @@ private final class StreamServer {
     var isFull = false
     /// The guest's end was passed on.
     var isShut = false
+    /// Both ends are over for the device; what the guest sent before still has to arrive.
+    var isLeaving = false
   }
 
   private static let partSize = 16 << 10
+  /// `CONNECT` and a number.
   private static let longestLine = 32
 
   private weak var sockets: StreamSockets?
@@ -234,9 +235,8 @@ private final class StreamServer {
     if let path, !isClosed { connect(stream, to: path) }
     guard let token = tokens[ObjectIdentifier(stream)] else { return }
     if isClosed {
-      // What the guest sent before still arrives, unless the program does not read.
-      _ = flush(token)
-      return remove(token)
+      served[token]?.isLeaving = true
+      return leave(token)
     }
     served[token]?.isFull = false
     finishIfDone(token)
@@ -261,6 +261,14 @@ private final class StreamServer {
     }
   }
 
+  /// Ends the connection once all that the guest sent is on its way.
+  private func leave(_ token: UInt64) {
+    guard let one = served[token] else { return }
+    _ = flush(token)
+    guard one.stream.state.withLock({ $0.unsent.isEmpty }) else { return watch(token) }
+    remove(token)
+  }
+
   private func remove(_ token: UInt64) {
     guard let gone = served.removeValue(forKey: token) else { return }
     poller.remove(gone.socket.descriptor)
@@ -275,7 +283,7 @@ private final class StreamServer {
   private func watch(_ token: UInt64) {
     guard let one = served[token] else { return }
     var interest: Poller.Interest = []
-    if !one.isFull && !one.hasEnded { interest.insert(.readable) }
+    if !one.isFull && !one.hasEnded && !one.isLeaving { interest.insert(.readable) }
     if one.stream.state.withLock({ !$0.unsent.isEmpty }) { interest.insert(.writable) }
     guard interest != one.interest else { return }
     served[token]?.interest = interest
@@ -284,6 +292,9 @@ private final class StreamServer {
 
   private func serve(_ token: UInt64, _ events: Poller.Interest, _ sockets: StreamSockets) {
     guard let one = served[token] else { return }
+    guard !one.isLeaving else {
+      return events.isDisjoint(with: [.hungUp, .failed]) ? leave(token) : remove(token)
+    }
     if flush(token) { lock.withLock { one.stream.onWritable?() } }
     finishIfDone(token)
     if one.line != nil {

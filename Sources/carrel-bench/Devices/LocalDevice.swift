@@ -26,7 +26,8 @@ struct Doorway {
 
 /// One of our virtio devices on its PCI transport as a machine has it: the device lock,
 /// a thread that answers doorbells, interrupts as events. Only the processor is missing.
-// SAFETY: the transport and its device are used with `lock` held only.
+// SAFETY: the transport and its device are used with `lock` held only, `thread` by whoever
+// made this object; all else is immutable or guarded.
 final class LocalDevice: @unchecked Sendable {
   let lock: Lock
   let doorway: Doorway
