@@ -28,6 +28,9 @@ package struct GuestAgentClient {
   private var phase = Phase.seeking
   private var skipped = 0
   private var output: [UInt8]
+  /// Why a command that has no answer when it works was refused. What was asked behind it is
+  /// answered before it is delivered: an agent on a socket ends when its words are not read.
+  package private(set) var refusal: QMPError?
 
   /// - Parameters:
   ///   - token: not used before on this channel.
@@ -73,7 +76,7 @@ package struct GuestAgentClient {
     for piece in pieces {
       switch phase {
       case .synchronising: if let message = synchronise(piece) { messages.append(message) }
-      case .asking: messages.append(answer(piece))
+      case .asking: if let message = answer(piece) { messages.append(message) }
       case .seeking, .finished: break
       }
     }
@@ -93,7 +96,7 @@ package struct GuestAgentClient {
     return .synchronised
   }
 
-  private mutating func answer(_ piece: JSONSplitter.Piece) -> Message {
+  private mutating func answer(_ piece: JSONSplitter.Piece) -> Message? {
     guard case .object(let object) = piece else {
       return violation(
         piece == .tooLong ? "more than \(limit >> 10) KiB in one answer" : "bytes that are no JSON")
@@ -104,12 +107,24 @@ package struct GuestAgentClient {
     } catch {
       return violation("an answer that is no JSON: \(error)")
     }
-    phase = .finished
-    if let result = json["return"] { return .answer(.success(result)) }
+    if let refusal {
+      phase = .finished
+      return .answer(.failure(refusal))
+    }
+    if let result = json["return"] {
+      phase = .finished
+      return .answer(.success(result))
+    }
     guard let problem = json["error"] else { return violation("neither a result nor an error") }
     let kind = problem["class"]?.text.flatMap(QMPError.Kind.init(rawValue:)) ?? .generic
     let text = problem["desc"]?.text.map { GuestText.clean($0) } ?? "no reason was given"
-    return .answer(.failure(QMPError(kind, text)))
+    let error = QMPError(kind, text)
+    guard command.isAnswered else {
+      refusal = error
+      return nil
+    }
+    phase = .finished
+    return .answer(.failure(error))
   }
 
   private mutating func violation(_ what: String) -> Message {

@@ -60,7 +60,7 @@ package struct AgentLink: Sendable {
       while true {
         let rest = talk.limit.map { Int32(clamping: Int64($0 / 1_000_000) + 1) }
         guard let rest else {
-          if talk.isOver(command) { return [:] }
+          if try talk.isOver(command) { return [:] }
           throw talk.lateness
         }
         try poller.modify(
@@ -78,7 +78,7 @@ package struct AgentLink: Sendable {
     } catch let error as QMPError {
       throw .refused(error)
     } catch {
-      if talk.isOver(command) { return [:] }
+      if try talk.isOver(command) { return [:] }
       throw .broken(error)
     }
   }
@@ -105,7 +105,10 @@ private struct AgentTalk {
   var lateness: AgentLink.Problem { isAsked ? .slow : .silent }
 
   /// A guest that goes down takes its agent along: that this said nothing more is no failure.
-  func isOver(_ command: GuestAgentCommand) -> Bool { isAsked && !command.isAnswered }
+  func isOver(_ command: GuestAgentCommand) throws(AgentLink.Problem) -> Bool {
+    if let refusal = client.refusal { throw .refused(refusal) }
+    return isAsked && !command.isAnswered
+  }
 
   /// Nanoseconds that are left; `nil` for none.
   var limit: UInt64? {
