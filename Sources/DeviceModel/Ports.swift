@@ -25,6 +25,9 @@ public protocol GuestMemory: AnyObject {
     at address: UInt64, count: Int, _ body: (UnsafeMutableRawBufferPointer) -> Result
   ) throws(GuestMemoryError) -> Result
 
+  /// RAM in place, in pieces that follow each other.
+  func inPlace(_ ranges: [(address: UInt64, count: Int)]) throws(GuestMemoryError) -> GuestBytes
+
   /// Gives RAM in whole pages of 4 KiB, whose contents nobody needs, back to the host: it
   /// costs nothing until it is touched again. Parts of pages at either end are kept.
   func release(at address: UInt64, count: Int) throws(GuestMemoryError)
@@ -65,6 +68,22 @@ extension GuestMemory {
     }
     if let failure { throw failure }
     return result
+  }
+
+  /// For memory that is not mapped: a copy.
+  public func inPlace(
+    _ ranges: [(address: UInt64, count: Int)]
+  ) throws(GuestMemoryError) -> GuestBytes {
+    let copy = GuestBytes.Copy(size: ranges.reduce(0) { $0 + $1.count })
+    var done = 0
+    for range in ranges {
+      // SAFETY: the ranges' sizes add up to the copy's.
+      let part = UnsafeMutableRawBufferPointer(
+        rebasing: copy.bytes[done..<done + range.count])
+      try read(at: range.address, into: part)
+      done += range.count
+    }
+    return GuestBytes(pieces: [UnsafeRawBufferPointer(copy.bytes)], owner: copy)
   }
 
   /// For memory that cannot be given back: it is zeroed only.
@@ -176,15 +195,16 @@ public protocol BlockBackend: AnyObject {
     completion: @escaping (Result<[UInt8], BlockError>) -> Void)
   func write(
     offset: UInt64, bytes: [UInt8], completion: @escaping (Result<Void, BlockError>) -> Void)
-  /// Writes bytes that are fetched when their turn comes, which needs no memory for those
-  /// that wait.
+  /// Writes bytes from where they are in guest memory, without a copy in between.
   ///
-  /// - Parameter source: fills the buffer of `count` bytes, device lock held; not called for
-  ///   a request that is refused. `false` takes the request back: nothing is written and
-  ///   `completion` does not run.
+  /// - Parameter source: called, device lock held, at most once, when the request's turn has
+  ///   come, for its `count` bytes; not for a request that is refused. `nil` takes the request
+  ///   back: nothing is written and `completion` does not run.
   func write(
-    offset: UInt64, count: Int, source: @escaping (UnsafeMutableRawBufferPointer) -> Bool,
+    offset: UInt64, count: Int, source: @escaping () -> GuestBytes?,
     completion: @escaping (Result<Void, BlockError>) -> Void)
+  /// Waits until the write under way, if any, needs guest memory no more. Device lock held.
+  func settle()
   func flush(completion: @escaping (Result<Void, BlockError>) -> Void)
 
   /// Lets go of what is stored in a range, whose contents are undefined then.
@@ -208,16 +228,17 @@ extension BlockBackend {
     read(offset: offset, count: count, completion: completion)
   }
 
-  /// Fetches the bytes at once.
+  /// Copies the bytes at once.
   public func write(
-    offset: UInt64, count: Int, source: @escaping (UnsafeMutableRawBufferPointer) -> Bool,
+    offset: UInt64, count: Int, source: @escaping () -> GuestBytes?,
     completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
-    var bytes = [UInt8](repeating: 0, count: count)
-    // SAFETY: the buffer is used only within the call.
-    guard bytes.withUnsafeMutableBytes(source) else { return }
+    guard let bytes = source()?.copy() else { return }
     write(offset: offset, bytes: bytes, completion: completion)
   }
+
+  /// For images that keep nothing of guest memory.
+  public func settle() {}
 }
 
 /// Why a block request failed.

@@ -88,12 +88,14 @@ public final class RawImage: BlockBackend {
   }
 
   public func write(
-    offset: UInt64, count: Int, source: @escaping (UnsafeMutableRawBufferPointer) -> Bool,
+    offset: UInt64, count: Int, source: @escaping () -> GuestBytes?,
     completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
     guard mayWrite(offset, count, completion) else { return }
-    worker.add(.fetchAndWrite(offset: offset, count: count, source, completion))
+    worker.add(.writeInPlace(offset: offset, source, completion))
   }
+
+  public func settle() { worker.settle() }
 
   public func flush(completion: @escaping (Result<Void, BlockError>) -> Void) {
     worker.add(.flush(completion))
@@ -155,23 +157,27 @@ private enum Request {
     offset: UInt64, count: Int, ((Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool,
     (Result<[UInt8], BlockError>) -> Void)
   case write(offset: UInt64, bytes: [UInt8], (Result<Void, BlockError>) -> Void)
-  case fetchAndWrite(
-    offset: UInt64, count: Int, (UnsafeMutableRawBufferPointer) -> Bool,
-    (Result<Void, BlockError>) -> Void)
+  case writeInPlace(
+    offset: UInt64, () -> GuestBytes?, (Result<Void, BlockError>) -> Void)
   case flush((Result<Void, BlockError>) -> Void)
   case clear(
     offset: UInt64, count: UInt64, RangeClearing, (Result<Void, BlockError>) -> Void)
   case refuse(BlockError, (BlockError) -> Void)
 }
 
-// SAFETY: the queue is touched under `lock` only; completions, which belong to
-// devices, are called under the device lock only.
+// SAFETY: the queue and its flags are touched under `lock` only; `buffer` and `finished` by the
+// I/O thread only; completions, which belong to devices, are called under the device lock only.
 private final class Worker: @unchecked Sendable {
   private let file: ImageFile
   private let deviceLock: RawImage.DeviceLock
   private let lock = Lock()
   private var queue: [Request] = []
   private var isStopping = false
+  /// A write is reading guest memory.
+  private var isReadingGuest = false
+  /// Completions that the I/O thread has not run yet: they wait for its next use of the
+  /// device lock, or the end of the batch, but never for storage.
+  private var finished: [() -> Void] = []
   /// The I/O thread's, for the bytes of one request after the other: fresh memory for each
   /// would cost more than the copy.
   private var buffer: [UInt8] = []
@@ -212,7 +218,25 @@ private final class Worker: @unchecked Sendable {
       }
       guard !batch.isEmpty else { return }
       for request in batch { carryOut(request) }
+      finish()
     }
+  }
+
+  /// Waits until guest memory is not read.
+  func settle() {
+    lock.withLock { while isReadingGuest { lock.wait() } }
+  }
+
+  private func underDeviceLock(_ body: () -> Void) {
+    deviceLock {
+      for completion in finished { completion() }
+      finished.removeAll(keepingCapacity: true)
+      body()
+    }
+  }
+
+  private func finish() {
+    if !finished.isEmpty { underDeviceLock {} }
   }
 
   private func carryOut(_ request: Request) {
@@ -221,25 +245,28 @@ private final class Worker: @unchecked Sendable {
       guard !takeNow(offset, take) else { return }
       carryOut(.read(offset: offset, count: count, completion))
     case .read(let offset, let count, let completion):
+      finish()
       let result = read(offset, count)
-      deviceLock { completion(result) }
+      finished.append { completion(result) }
       dropLargeBuffer()
     case .write(let offset, let bytes, let completion):
+      finish()
       let result = result("write") { () throws(SystemError) in try write(offset, bytes) }
-      deviceLock { completion(result) }
-    case .fetchAndWrite(let offset, let count, let source, let completion):
-      fetchAndWrite(offset, count, source, completion)
-      dropLargeBuffer()
+      finished.append { completion(result) }
+    case .writeInPlace(let offset, let source, let completion):
+      writeInPlace(offset, source, completion)
     case .flush(let completion):
+      finish()
       let result = result("flush") { () throws(SystemError) in try file.descriptor.synchronize() }
-      deviceLock { completion(result) }
+      finished.append { completion(result) }
     case .clear(let offset, let count, let way, let completion):
+      finish()
       let result = result("clear a range") { () throws(SystemError) in
         try way.carryOut(file.descriptor, offset: offset, count: count)
       }
-      deviceLock { completion(result) }
+      finished.append { completion(result) }
     case .refuse(let error, let completion):
-      deviceLock { completion(error) }
+      finished.append { completion(error) }
     }
   }
 
@@ -249,7 +276,7 @@ private final class Worker: @unchecked Sendable {
     _ offset: UInt64, _ take: ((Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool
   ) -> Bool {
     var isDone = false
-    deviceLock {
+    underDeviceLock {
       isDone = take { [file] in file.descriptor.readNow(into: $1, offset: offset + UInt64($0)) }
     }
     return isDone
@@ -272,17 +299,25 @@ private final class Worker: @unchecked Sendable {
     return failure.map { .failure(blockError("read", $0)) } ?? .success(buffer)
   }
 
-  private func fetchAndWrite(
-    _ offset: UInt64, _ count: Int, _ source: (UnsafeMutableRawBufferPointer) -> Bool,
-    _ completion: (Result<Void, BlockError>) -> Void
+  /// The device asks `settle` before the guest may use the memory for something else.
+  private func writeInPlace(
+    _ offset: UInt64, _ source: () -> GuestBytes?,
+    _ completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
-    resizeBuffer(to: count)
-    var isWanted = false
-    // SAFETY: the buffer is used only within the call.
-    buffer.withUnsafeMutableBytes { bytes in deviceLock { isWanted = source(bytes) } }
-    guard isWanted else { return }
-    let result = result("write") { () throws(SystemError) in try write(offset, buffer) }
-    deviceLock { completion(result) }
+    var bytes: GuestBytes?
+    underDeviceLock {
+      bytes = source()
+      if bytes != nil { lock.withLock { isReadingGuest = true } }
+    }
+    guard let bytes else { return }
+    let result = result("write") { () throws(SystemError) in
+      try file.descriptor.write(bytes.pieces, offset: offset)
+    }
+    lock.withLock {
+      isReadingGuest = false
+      lock.wakeAll()
+    }
+    finished.append { completion(result) }
   }
 
   private func resizeBuffer(to count: Int) {

@@ -138,23 +138,41 @@ extension Result where Failure == BlockError {
     #expect(try bench.read(image, 512, 1024)?.get() == [UInt8](repeating: 0, count: 1024))
   }
 
-  @Test("bytes to write are fetched when their turn comes, or not written")
-  func fetches() throws {
+  /// What stands in for guest memory.
+  private final class Memory {
+    let bytes: UnsafeMutableRawBufferPointer
+
+    init(_ size: Int) { bytes = .allocate(byteCount: size, alignment: 4096) }
+
+    deinit { bytes.deallocate() }
+
+    func fill(_ value: UInt8) { bytes.initializeMemory(as: UInt8.self, repeating: value) }
+
+    /// In pieces of that size, the last one first.
+    func reversed(piece: Int) -> GuestBytes {
+      let places = stride(from: bytes.count - piece, through: 0, by: -piece)
+      return GuestBytes(
+        pieces: places.map { UnsafeRawBufferPointer(rebasing: bytes[$0..<$0 + piece]) },
+        owner: self)
+    }
+  }
+
+  @Test("bytes to write are looked for when their turn comes, or not written")
+  func writesInPlace() throws {
     let bench = try Bench()
     let path = try bench.file([UInt8](repeating: 7, count: 4096))
     let image = try bench.open(path)
-    var memory: UInt8 = 1
+    let memory = Memory(512)
+    memory.fill(1)
     var completed: [Int] = []
     bench.deviceLock.withLock {
       for (index, isWanted) in [true, false, true].enumerated() {
         image.write(
           offset: UInt64(index) * 512, count: 512,
-          source: { buffer in
-            for place in buffer.indices { buffer[place] = memory }
-            return isWanted
-          }, completion: { _ in completed.append(index) })
+          source: { isWanted ? memory.reversed(piece: 512) : nil },
+          completion: { _ in completed.append(index) })
       }
-      memory = 2
+      memory.fill(2)
       while completed.count < 2 { bench.deviceLock.wait() }
     }
     image.close()
@@ -163,11 +181,57 @@ extension Result where Failure == BlockError {
     #expect([0, 511, 512, 1023, 1024, 1535, 1536].map { bytes[$0] } == [2, 2, 7, 7, 2, 2, 7])
   }
 
-  @Test("a write that is refused fetches nothing")
-  func refusedFetch() throws {
+  @Test("more pieces than one system call takes are written one behind the other")
+  func manyPieces() throws {
+    let bench = try Bench()
+    let size = 2500 * 16
+    let path = try bench.file([UInt8](repeating: 0, count: 80 * 512))
+    let image = try bench.open(path)
+    let memory = Memory(size)
+    for place in 0..<size { memory.bytes[place] = UInt8(truncatingIfNeeded: place / 16) }
+    let result: Result<Void, BlockError>? = bench.answer { done in
+      image.write(
+        offset: 512, count: size, source: { memory.reversed(piece: 16) }, completion: done)
+    }
+    try result?.get()
+    image.close()
+    let written = try Files.read(path)[512..<512 + size]
+    #expect(Array(written) == memory.bytes.reversed())
+  }
+
+  @Test("once writes have settled, memory may be used for something else")
+  func settles() throws {
+    let bench = try Bench()
+    let size = 1 << 20
+    let path = try bench.file([UInt8](repeating: 0, count: size))
+    let image = try bench.open(path)
+    let memory = Memory(size)
+    for turn in 1...50 as ClosedRange<UInt8> {
+      memory.fill(turn)
+      var (isStarted, isOver) = (false, false)
+      bench.deviceLock.withLock {
+        image.write(
+          offset: 0, count: size,
+          source: {
+            isStarted = true
+            return memory.reversed(piece: 4096)
+          }, completion: { _ in isOver = true })
+        while !isStarted { bench.deviceLock.wait() }
+        image.settle()
+        memory.fill(0xFF)
+        while !isOver { bench.deviceLock.wait() }
+      }
+      let isWhole = try Files.read(path).allSatisfy { $0 == turn }
+      #expect(isWhole)
+    }
+  }
+
+  @Test("a write that is refused looks for nothing")
+  func refusedWrite() throws {
     let bench = try Bench()
     let path = try bench.file([UInt8](repeating: 7, count: 4096))
-    var fetched = 0
+    let memory = Memory(512)
+    var looked = 0
     for (isReadOnly, offset, kind) in [
       (true, 0, BlockError.Kind.readOnly), (false, 4096, .outOfRange),
     ] {
@@ -175,15 +239,15 @@ extension Result where Failure == BlockError {
       let answer: Result<Void, BlockError>? = bench.answer { done in
         image.write(
           offset: UInt64(offset), count: 512,
-          source: { _ in
-            fetched += 1
-            return true
+          source: {
+            looked += 1
+            return memory.reversed(piece: 512)
           }, completion: done)
       }
       #expect(answer?.errorKind == kind)
       image.close()
     }
-    #expect(fetched == 0)
+    #expect(looked == 0)
   }
 
   @Test("closing carries out what was asked for first")

@@ -100,6 +100,7 @@ package final class VirtioBlock: VirtioDevice, StatefulDevice {
   }
 
   package func reset() {
+    backend.settle()
     requests = [:]
     waiting = []
     agreed = 0
@@ -266,7 +267,7 @@ package final class VirtioBlock: VirtioDevice, StatefulDevice {
       ) { [weak self] in self?.wasRead(key, $0) }
     } else {
       backend.write(
-        offset: offset, count: part, source: { [weak self] in self?.gather(key, $0) ?? false }
+        offset: offset, count: part, source: { [weak self] in self?.source(key, part) }
       ) { [weak self] in self?.wasWritten(key, part, $0) }
     }
   }
@@ -284,14 +285,16 @@ package final class VirtioBlock: VirtioDevice, StatefulDevice {
     return true
   }
 
-  /// What a request writes next; `false` for one that a reset took back.
-  private func gather(_ key: UInt64, _ buffer: UnsafeMutableRawBufferPointer) -> Bool {
-    guard let request = requests[key], let transport else { return false }
+  /// What a request writes next; `nil` for one that a reset took back.
+  private func source(_ key: UInt64, _ count: Int) -> GuestBytes? {
+    guard let request = requests[key], let transport else { return nil }
     let from = Self.headerSize + request.moved
-    if request.chain.read(from: from, into: buffer, transport.memory) { return true }
+    if let bytes = request.chain.inPlace(from: from, count: count, transport.memory) {
+      return bytes
+    }
     requests[key] = nil
     transport.fail("a buffer is too short or not in RAM")
-    return false
+    return nil
   }
 
   /// All data is where it belongs. Without FLUSH the driver relies on that (5.2.6.2).

@@ -41,6 +41,16 @@ package struct VirtqueueChain: Codable, Sendable, Equatable {
     }
   }
 
+  /// A part of the readable part where it is; `nil` when that ends before or is not RAM.
+  package func inPlace(from offset: Int, count: Int, _ memory: any GuestMemory) -> GuestBytes? {
+    var ranges: [(address: UInt64, count: Int)] = []
+    let isThere = Self.eachPiece(readable, offset, count) {
+      (address, range) throws(GuestMemoryError) in
+      ranges.append((address, range.count))
+    }
+    return isThere ? try? memory.inPlace(ranges) : nil
+  }
+
   /// Puts bytes into the writable part; `false` when it ends before or is not RAM.
   package func write(_ bytes: [UInt8], at offset: Int, _ memory: any GuestMemory) -> Bool {
     // SAFETY: the buffer is used only within the call.

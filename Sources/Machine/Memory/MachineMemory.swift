@@ -136,6 +136,19 @@ final class MachineMemory: GuestMemory {
     return body(target)
   }
 
+  func inPlace(
+    _ ranges: [(address: UInt64, count: Int)]
+  ) throws(GuestMemoryError) -> GuestBytes {
+    var pieces: [UnsafeRawBufferPointer] = []
+    for range in ranges {
+      guard let piece = bytes(at: range.address, count: range.count) else {
+        throw GuestMemoryError(address: range.address, count: range.count)
+      }
+      pieces.append(UnsafeRawBufferPointer(piece))
+    }
+    return GuestBytes(pieces: pieces, owner: ram)
+  }
+
   func release(at address: UInt64, count: Int) throws(GuestMemoryError) {
     guard let offset = layout.offset(of: address, count: count) else {
       throw GuestMemoryError(address: address, count: count)

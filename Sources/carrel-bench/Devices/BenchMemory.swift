@@ -36,6 +36,18 @@ final class BenchMemory: GuestMemory, SharedBytes {
     return body(UnsafeMutableRawBufferPointer(rebasing: bytes[place]))
   }
 
+  func inPlace(
+    _ ranges: [(address: UInt64, count: Int)]
+  ) throws(GuestMemoryError) -> GuestBytes {
+    var pieces: [UnsafeRawBufferPointer] = []
+    for range in ranges {
+      // SAFETY: the range was checked to lie in the mapping, which the result keeps.
+      pieces.append(
+        UnsafeRawBufferPointer(rebasing: bytes[try place(range.address, range.count)]))
+    }
+    return GuestBytes(pieces: pieces, owner: mapping)
+  }
+
   func contains(_ address: UInt64, count: Int) -> Bool {
     count >= 0 && count <= bytes.count && address <= UInt64(bytes.count - count)
   }

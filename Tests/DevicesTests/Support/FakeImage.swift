@@ -1,4 +1,5 @@
 import DeviceModel
+import Testing
 
 /// An image in memory whose requests complete when the test says so.
 final class FakeImage: BlockBackend {
@@ -77,12 +78,12 @@ final class FakeImage: BlockBackend {
   }
 
   func write(
-    offset: UInt64, count: Int, source: @escaping (UnsafeMutableRawBufferPointer) -> Bool,
+    offset: UInt64, count: Int, source: @escaping () -> GuestBytes?,
     completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
     pending.append { [self] in
-      var new = [UInt8](repeating: 0, count: count)
-      guard new.withUnsafeMutableBytes(source) else { return }
+      guard let new = source()?.copy() else { return }
+      #expect(new.count == count)
       write(offset: offset, bytes: new, completion: completion)
     }
   }
