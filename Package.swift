@@ -77,6 +77,7 @@ var targets: [Target] = [
   // Loads its libraries itself, when they are needed.
   .target(name: "CCairo", cSettings: [.unsafeFlags(headerFlags(of: "pangocairo"))]),
   system("CPNG", "libpng", "libpng-dev"),
+  system("CXXHash", "libxxhash", "libxxhash-dev"),
   // Loads its library itself, on hosts that need it.
   .target(name: "CZydis"),
 
@@ -90,7 +91,7 @@ var targets: [Target] = [
   library("Display", ["DeviceModel", "CPixman"]),
   library("DisplayLink", ["Display", "LinuxSystem"]),
   library("Disk", ["DeviceModel", "LinuxSystem"]),
-  library("Snapshot", ["DeviceModel", "LinuxSystem"]),
+  library("Snapshot", ["DeviceModel", "LinuxSystem", "CXXHash"]),
   library("Machine", ["KVM", "Devices", "Disk", "DisplayLink", "Snapshot", "CPNG", "CZydis"]),
   library("VNCServer", ["DisplayLink", "CVNCServer", "CDeflate", "CCairo"]),
 
@@ -111,7 +112,7 @@ var targets: [Target] = [
   tests("Display", ["Display", "Devices"]),
   tests("DisplayLink", ["DisplayLink", "TestSupport"]),
   tests("Disk", ["Disk", "TestSupport"]),
-  tests("Snapshot", ["Snapshot"]),
+  tests("Snapshot", ["Snapshot", "TestSupport"]),
   tests("Machine", ["Machine", "QMP", "TestSupport", "CNativeCode", "VNCServer"]),
   tests("VNCServer", ["VNCServer", "CVNCClient", "TestSupport"]),
 ]
@@ -143,7 +144,7 @@ if wholeProject {
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ]
   targets += [
-    program("carrel-bench", ["CVNCClient", "Devices", "Disk", "Display", "LinuxSystem"])
+    program("carrel-bench", ["CVNCClient", "Devices", "Disk", "Display", "KVM", "LinuxSystem"])
   ]
   let nio: [Target.Dependency] = [
     .product(name: "NIOCore", package: "swift-nio"),

@@ -89,24 +89,6 @@ public struct ScanoutUpdate: Sendable {
   }
 }
 
-/// A bitmap of 4 KiB VRAM pages, one bit each, as KVM_GET_DIRTY_LOG fills it.
-public struct DirtyPages: Sendable {
-  public static let pageSize = 4096
-  public var words: [UInt64]
-
-  public init(words: [UInt64]) { self.words = words }
-
-  public init(pageCount: Int, allDirty: Bool = false) {
-    words = Array(repeating: allDirty ? .max : 0, count: (pageCount + 63) / 64)
-  }
-
-  public var isEmpty: Bool { words.allSatisfy { $0 == 0 } }
-
-  public func contains(page: Int) -> Bool {
-    page / 64 < words.count && words[page / 64] & (1 << UInt64(page % 64)) != 0
-  }
-}
-
 /// Host memory that a device may use as its own, shared with other processes.
 ///
 /// The bytes stay mapped for as long as the object lives.

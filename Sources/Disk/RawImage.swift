@@ -60,6 +60,17 @@ public final class RawImage: BlockBackend {
     worker.unlock()
   }
 
+  /// Carries out what was asked for and makes it durable. Not under the device lock, which
+  /// completions need.
+  public func synchronize() throws(DiskError) {
+    let result = Guarded<Result<Void, BlockError>?>(nil)
+    worker.add(.flush { answer in result.change { $0 = answer } })
+    let answer = result.wait(until: { $0 != nil }) { $0 }
+    if case .failure(let error) = answer {
+      throw DiskError(kind: .inputOutput, context: "image \(path)", cause: error)
+    }
+  }
+
   public func read(
     offset: UInt64, count: Int, completion: @escaping (Result<[UInt8], BlockError>) -> Void
   ) {

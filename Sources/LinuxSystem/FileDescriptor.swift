@@ -202,6 +202,21 @@ public final class FileDescriptor: Sendable {
     }
   }
 
+  /// The parts of a file, or of shared memory, that are not holes.
+  public func storedRanges() throws(SystemError) -> [Range<UInt64>] {
+    var ranges: [Range<UInt64>] = []
+    var place: Int64 = 0
+    while true {
+      let start = clinux_seek_data(raw, place)
+      if start == -Int64(ENXIO) { return ranges }
+      try check(Int32(clamping: min(start, 0)), "look for a file's holes")
+      let end = clinux_seek_hole(raw, start)
+      try check(Int32(clamping: min(end, 0)), "look for a file's holes")
+      ranges.append(UInt64(start)..<UInt64(max(start, end)))
+      place = end
+    }
+  }
+
   private static let copyPortion: UInt64 = 32 << 20
 
   /// Forces data (and the size) to the medium.

@@ -40,11 +40,17 @@ public enum Files {
       unlink(temporary)
       throw SystemError(code: error.code, "write \(path)")
     }
-    guard rename(temporary, path) == 0 else {
-      let code = errno
+    do {
+      try move(temporary, to: path)
+    } catch {
       unlink(temporary)
-      throw SystemError(code: code, "replace \(path)")
+      throw error
     }
+  }
+
+  /// Puts a file, which is durable, in the place of `path`, durably.
+  public static func move(_ from: String, to path: String) throws(SystemError) {
+    guard rename(from, path) == 0 else { throw SystemError(code: errno, "replace \(path)") }
     try synchronizeDirectory(of: path)
   }
 
@@ -61,10 +67,11 @@ public enum Files {
   }
 
   /// Removes a file; one that is not there is no error.
-  public static func remove(_ path: String) throws(SystemError) {
+  public static func remove(_ path: String, durably: Bool = false) throws(SystemError) {
     guard unlink(path) == 0 || errno == ENOENT else {
       throw SystemError(code: errno, "remove \(path)")
     }
+    if durably { try synchronizeDirectory(of: path) }
   }
 
   /// Makes one directory; one that is there already is no error.

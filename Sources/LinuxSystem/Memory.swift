@@ -71,6 +71,60 @@ public final class MemoryMapping {
     try withExtendedLifetime(self) { () throws(Failure) in try body(bytes) }
   }
 
+  /// Has a part of the mapping, in whole pages, be a private copy of a file's bytes, which
+  /// are read when they are first looked at. The file's part must not change from then on.
+  public func replace(
+    _ range: Range<Int>, with descriptor: FileDescriptor, offset: UInt64
+  ) throws(SystemError) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= bytes.count)
+    // SAFETY: the range lies in this mapping, whose pages are replaced at once.
+    let address = mmap(
+      bytes.baseAddress.map { $0 + range.lowerBound }, range.count, PROT_READ | PROT_WRITE,
+      MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, descriptor.raw, off_t(clamping: offset))
+    guard address != MAP_FAILED else {
+      throw SystemError(code: errno, "map \(range.count) bytes of a file")
+    }
+  }
+
+  /// Lets go of private pages: what was written to them is lost, and they read as what the
+  /// mapping is of. Whole pages.
+  public func discard(_ range: Range<Int>) throws(SystemError) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= bytes.count)
+    let start = bytes.baseAddress.map { $0 + range.lowerBound }
+    guard madvise(start, range.count, MADV_DONTNEED) == 0 else {
+      throw SystemError(code: errno, "let go of \(range.count) bytes of memory")
+    }
+  }
+
+  /// Pages that are in memory, or in swap space: one bit each (Linux's
+  /// admin-guide/mm/pagemap).
+  public func presentPages() throws(SystemError) -> [UInt64] {
+    let pageSize = 4096
+    let pages = bytes.count / pageSize
+    let file = try FileDescriptor.open("/proc/self/pagemap")
+    let first = UInt64(UInt(bitPattern: bytes.baseAddress)) / UInt64(pageSize)
+    var words = [UInt64](repeating: 0, count: (pages + 63) / 64)
+    var entries = [UInt64](repeating: 0, count: 1 << 16)
+    for start in stride(from: 0, to: pages, by: entries.count) {
+      let count = min(entries.count, pages - start)
+      var failure: SystemError?
+      // SAFETY: the buffer is used only within the call.
+      entries.withUnsafeMutableBytes { buffer in
+        do throws(SystemError) {
+          let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<(count * 8)])
+          _ = try file.read(into: part, offset: (first + UInt64(start)) * 8)
+        } catch {
+          failure = error
+        }
+      }
+      if let failure { throw failure }
+      for index in 0..<count where entries[index] >> 62 != 0 {
+        words[(start + index) / 64] |= 1 << UInt64((start + index) % 64)
+      }
+    }
+    return words
+  }
+
   deinit {
     munmap(bytes.baseAddress, bytes.count)
   }

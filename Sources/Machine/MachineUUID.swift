@@ -8,6 +8,12 @@ public struct MachineUUID: Hashable, Sendable, CustomStringConvertible {
     self.bytes = Array((bytes + Array(repeating: 0, count: 16)).prefix(16))
   }
 
+  /// - Parameter bytes: 16.
+  public init?(bytes: some Collection<UInt8>) {
+    guard bytes.count == 16 else { return nil }
+    self.bytes = Array(bytes)
+  }
+
   /// 32 hexadecimal digits in groups of 8, 4, 4, 4 and 12.
   public init?(_ text: String) {
     let groups = text.split(separator: "-", omittingEmptySubsequences: false)

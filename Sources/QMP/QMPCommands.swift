@@ -51,6 +51,7 @@ enum QMPCommands {
     },
     "query-cpus-fast": { processors(of: $0) },
     "query-block": { drives(of: $0) },
+    "query-carrel-save": { $0.saveState.json },
     "query-balloon": { machine throws(QMPError) in try balloonState(of: machine) },
     "quit": {
       $0.quit()
@@ -67,6 +68,7 @@ enum QMPCommands {
     "set_link": setLink,
     "balloon": balloon,
     "blockdev-change-medium": changeMedium,
+    "carrel-save": save,
   ]
 
   static func version(of machine: any QMPMachine) -> JSON {

@@ -50,6 +50,8 @@ package enum QMPFuzzing {
     func readBalloon() throws(QMPError) -> QMPBalloon {
       QMPBalloon(actual: 1 << 20, statistics: [:], lastUpdate: 0)
     }
+    func save(_ request: QMPSaveRequest) throws(QMPError) {}
+    let saveState = QMPSaveState()
     func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError) {}
   }
 }

@@ -116,6 +116,8 @@ package enum QMPEvent: Hashable, Sendable {
   case trayMoved(drive: String, isOpen: Bool)
   /// The guest has so many bytes of memory now.
   case balloonChanged(actual: UInt64)
+  /// What became of a `carrel-save`.
+  case saved(QMPSaveState)
   /// The guest cannot go on. `action` is "pause", and STOP follows, or "poweroff": the
   /// process ends, and SHUTDOWN follows.
   case guestPanicked(detail: String, action: String)
@@ -129,6 +131,7 @@ package enum QMPEvent: Hashable, Sendable {
     case .shutdown: "SHUTDOWN"
     case .trayMoved: "DEVICE_TRAY_MOVED"
     case .balloonChanged: "BALLOON_CHANGE"
+    case .saved: "CARREL_SAVE_STATUS"
     case .guestPanicked: "GUEST_PANICKED"
     }
   }
@@ -141,6 +144,7 @@ package enum QMPEvent: Hashable, Sendable {
     case .trayMoved(let drive, let isOpen):
       ["device": .string(drive), "id": .string(drive), "tray-open": .bool(isOpen)]
     case .balloonChanged(let actual): ["actual": .integer(Int64(clamping: actual))]
+    case .saved(let state): state.json
     case .guestPanicked(let detail, let action):
       ["action": .string(action), "info": ["type": "carrel", "detail": .string(detail)]]
     }
@@ -195,6 +199,9 @@ package protocol QMPMachine: AnyObject {
   /// Has the guest give memory up until it has `bytes`, or take some back.
   func setBalloon(_ bytes: UInt64) throws(QMPError)
   func readBalloon() throws(QMPError) -> QMPBalloon
+  /// Begins to save the machine in a file.
+  func save(_ request: QMPSaveRequest) throws(QMPError)
+  var saveState: QMPSaveState { get }
   /// Puts an image into it, in place of what is there.
   func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError)
 }

@@ -7,10 +7,12 @@ import QMP
 final class MachineController: QMPMachine, Sendable {
   private let machine: Machine
   private let display: DisplayOutput?
+  let saving: MachineSaving
 
   init(_ machine: Machine, display: DisplayOutput?) {
     self.machine = machine
     self.display = display
+    saving = MachineSaving(machine)
   }
 
   var name: String { machine.configuration.name }
@@ -57,7 +59,7 @@ final class MachineController: QMPMachine, Sendable {
     switch reason {
     case .guestShutdown: [.shutdown(byGuest: true, reason: "guest-shutdown")]
     case .guestReset: [.shutdown(byGuest: true, reason: "guest-reset")]
-    case .quit: [.shutdown(byGuest: false, reason: "host-qmp-quit")]
+    case .quit, .suspended: [.shutdown(byGuest: false, reason: "host-qmp-quit")]
     case .signal: [.shutdown(byGuest: false, reason: "host-signal")]
     case .tripleFault, .internalError:
       [
@@ -130,6 +132,10 @@ final class MachineController: QMPMachine, Sendable {
     return QMPBalloon(
       actual: balloon.memory, statistics: balloon.statistics, lastUpdate: balloon.time)
   }
+
+  func save(_ request: QMPSaveRequest) throws(QMPError) { try saving.start(request) }
+
+  var saveState: QMPSaveState { saving.state }
 
   /// There is one drive that is removable: the CD-ROM.
   func eject(_ drive: String, force: Bool) throws(QMPError) {

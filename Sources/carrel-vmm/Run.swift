@@ -177,6 +177,16 @@ struct Run: ParsableCommand {
         + "process.", valueName: "dir"))
   var runtimeDirectory: String?
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      Go on from where a machine of this configuration was saved by QMP's carrel-save, rather \
+      than from power-on; with remove=on the file is removed before the guest runs, as is due \
+      for a machine that was suspended and whose disks change from then on.
+      """, valueName: "file[,remove=on|off]"),
+    transform: RestoreArgument.init(parsing:))
+  var restore: RestoreArgument?
+
   @Flag(
     help: """
       End the machine when the guest resets itself, also by a triple fault, instead of \
@@ -301,7 +311,7 @@ struct Run: ParsableCommand {
     }
     runtime?.recordExit(reason.word, detail: "\(reason)")
     switch reason {
-    case .guestShutdown, .guestReset, .quit, .signal: return
+    case .guestShutdown, .guestReset, .quit, .suspended, .signal: return
     case .tripleFault, .internalError:
       Diagnostics.report("\(reason)")
       throw ExitCode.failure

@@ -8,10 +8,18 @@ final class Session {
   private let display: DisplayOutput?
   private let viewers: ViewerListener?
   private let control: ControlSocket?
+  private let controller: MachineController
   private let ended: EventDescriptor
 
   init(_ command: Run) throws {
-    let machine = try Machine(try command.machineConfiguration())
+    let configuration = try command.machineConfiguration()
+    let machine: Machine
+    if let restore = command.restore {
+      machine = try Machine(configuration, from: try restore.load())
+      try restore.consume()
+    } else {
+      machine = try Machine(configuration)
+    }
     self.machine = machine
     let display =
       command.hasScreen ? try DisplayOutput(of: machine, path: command.displayLink) : nil
@@ -29,10 +37,14 @@ final class Session {
     let ended = try EventDescriptor()
     self.ended = ended
     let adapter = MachineController(machine, display: display)
+    controller = adapter
     let control = try command.control.map { path in
       try ControlSocket(at: path, machine: adapter)
     }
     self.control = control
+    if let control {
+      adapter.saving.onEnd { state in control.announce(.saved(state)) }
+    }
     let machineEnds = machine.configuration.endsWhenStuck
     machine.onEvent { event in
       if let control { MachineController.events(event).forEach(control.announce) }
@@ -65,6 +77,7 @@ final class Session {
       machine.quit(.internalError("\(error)"))
     }
     viewers?.close()
+    controller.saving.finish()
     control?.finish()
     machine.tearDown()
     return machine.endReason ?? .quit

@@ -228,9 +228,11 @@ final class TestGuest {
   }
 }
 
-/// Looks again and again at what no event tells of, for a minute at most.
-func eventually(_ what: String, _ condition: () throws -> Bool) throws {
-  let deadline = MonotonicClock.now + 60_000_000_000
+/// Looks again and again at what no event tells of, for a minute at most if not said otherwise.
+func eventually(
+  _ what: String, seconds: UInt64 = 60, _ condition: () throws -> Bool
+) throws {
+  let deadline = MonotonicClock.now + seconds * 1_000_000_000
   let pause = try Poller()
   while try !condition() {
     guard MonotonicClock.now < deadline else { throw NeverCame(what: what) }

@@ -127,11 +127,11 @@ struct LifecycleTests {
     #expect(guest.machine.status == .paused)
     let first = try guest.machine.save()
     let second = try guest.machine.save()
-    let counts = try [first, second].map { try $0.memory.map().withBytes { $0[0x20_0000] } }
+    let counts = try [first, second].map { try $0.copiedMemory().map().withBytes { $0[0x20_0000] } }
     #expect(counts[0] == counts[1])
     #expect(first.livedNanoseconds == second.livedNanoseconds)
     try guest.machine.resume()
-    while try guest.machine.save().memory.map().withBytes({ $0[0x20_0000] }) == counts[0] {}
+    while try guest.machine.save().copiedMemory().map().withBytes({ $0[0x20_0000] }) == counts[0] {}
     #expect(guest.events.withLock { $0 } == [.resumed, .paused, .resumed])
     guest.machine.quit()
     #expect(guest.machine.endReason == .quit)

@@ -84,7 +84,7 @@ struct ManyProcessorsTests {
     program.stop()
     let guest = try TestGuest(program) { configuration, _ in configuration.processors = 4 }
     func counters(_ saved: SavedMachine) throws -> [[UInt8]] {
-      try saved.memory.map().withBytes { bytes in
+      try saved.copiedMemory().map().withBytes { bytes in
         (1..<4).map { Array(bytes[0x20_2000 + $0 * 4..<0x20_2004 + $0 * 4]) }
       }
     }

@@ -8,7 +8,7 @@ struct PlatformTests {
   private static let generationPage = 0xE_F000
 
   private func memory(_ machine: Machine, _ range: Range<Int>) throws -> [UInt8] {
-    try machine.save().memory.map().withBytes { Array($0[range]) }
+    try machine.save().copiedMemory().map().withBytes { Array($0[range]) }
   }
 
   /// Takes the event of another generation identifier, sends the identifier's first
@@ -46,7 +46,7 @@ struct PlatformTests {
     guest.machine.quit()
     let place = Self.generationPage + 40..<Self.generationPage + 56
     let copy = try Machine(guest.machine.configuration, from: saved)
-    let before = try saved.memory.map().withBytes { Array($0[place]) }
+    let before = try saved.copiedMemory().map().withBytes { Array($0[place]) }
     #expect(try memory(copy, place) == before)
     #expect(Set(before).count > 1, "it is random at first")
     let identifier = try #require(MachineUUID("42000000-0000-4000-8000-000000000001"))
@@ -120,7 +120,7 @@ struct PlatformTests {
     }
     try guest.machine.resume()
     func holds(_ bytes: [UInt8], at places: some Sequence<Int>) throws -> Bool {
-      try guest.machine.save().memory.map().withBytes { memory in
+      try guest.machine.save().copiedMemory().map().withBytes { memory in
         places.contains { memory[$0..<$0 + bytes.count].elementsEqual(bytes) }
       }
     }

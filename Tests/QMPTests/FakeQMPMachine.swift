@@ -55,6 +55,15 @@ final class FakeQMPMachine: QMPMachine {
     try note("medium \(drive) \(path) \(force)")
   }
 
+  var saveState = QMPSaveState()
+
+  func save(_ request: QMPSaveRequest) throws(QMPError) {
+    try note(
+      "save \(request.path) \(request.identifier ?? "-") \(request.base ?? "-")"
+        + " \(request.suspends)")
+    saveState = QMPSaveState(path: request.path, identifier: request.identifier ?? "new")
+  }
+
   func send(_ input: [QMPInput]) throws(QMPError) {
     try note("send")
     self.input += input

@@ -19,6 +19,9 @@ int clinux_ftruncate(int fd, int64_t size);
 int64_t clinux_read_now(int fd, void *buffer, size_t count, int64_t offset);
 /// Lets go of, or zeroes, a part of a file, by FALLOC_FL_* of `mode`.
 int clinux_fallocate(int fd, int mode, int64_t offset, int64_t count);
+/* Where the next part that is, or is not, a hole begins. */
+int64_t clinux_seek_data(int fd, int64_t offset);
+int64_t clinux_seek_hole(int fd, int64_t offset);
 /// getrandom(2): how many bytes it filled in.
 ssize_t clinux_random(void *buffer, size_t count);
 int clinux_set_nonblocking(int fd, int on);

@@ -3,6 +3,7 @@ import Devices
 import Disk
 import KVM
 import LinuxSystem
+import Snapshot
 
 /// The motherboard: every part, where it sits, and what it is wired to.
 ///
@@ -48,6 +49,8 @@ final class Board {
   private let isaBridge: ISABridge
   private let wiring: InterruptWiring
   private var parts: [BoardPart] = []
+  /// Since somebody saved the machine.
+  var changes: MemoryChanges?
   private var coalescesWindowWrites = false
   /// What never changes: states of vCPUs and kernel devices at power-on.
   private let powerOn: PowerOnState
@@ -61,7 +64,8 @@ final class Board {
   ///   contents included: drives that were saved in mid-transfer go on at once.
   init(
     _ configuration: MachineConfiguration, lock: Lock, links: HostLinks,
-    saved: BoardArchive = BoardArchive(), livedNanoseconds: UInt64 = 0
+    saved: BoardArchive = BoardArchive(), storedMemory: SnapshotChain? = nil,
+    livedNanoseconds: UInt64 = 0
   ) throws {
     self.lock = lock
     self.configuration = configuration
@@ -73,7 +77,8 @@ final class Board {
     try kvm.setExitsOnEmulationFailure()
     try kvm.setRealModePages(
       tss: PhysicalMap.realModeTSS, identityMap: PhysicalMap.identityMap)
-    memory = try MachineMemory(size: configuration.memory, kvm: kvm)
+    memory = try MachineMemory(
+      size: configuration.memory, kvm: kvm, stored: storedMemory)
     addresses = AddressSpace(layout: memory.layout, kvm: kvm)
     if let rom = boot.rom { try memory.mapROM(rom.bytes) }
     let videoBase = PhysicalMap.videoMemory(size: configuration.videoMemory)
@@ -336,6 +341,9 @@ final class Board {
     try archive.store(processorModel.saveState(), as: "processor-model")
     return archive
   }
+
+  /// The names of the devices that are saved.
+  var deviceNames: Set<String> { Set(parts.map(\.name)) }
 
   /// Whether writes to the legacy video window may pile up in KVM until somebody
   /// looks, rather than leave guest mode one by one. They may from the start.

@@ -77,6 +77,11 @@ final class Drives {
     attachments[place.channel * 2 + place.unit] = attachment
   }
 
+  /// Carries out what is under way, and makes it durable. Not under the device lock.
+  func synchronize() throws(DiskError) {
+    for image in disks where !image.isReadOnly { try image.synchronize() }
+  }
+
   /// Carries out what is under way and closes the images. Not under the device lock.
   func close() {
     for image in disks { image.close() }

@@ -67,6 +67,7 @@ public final class Machine: @unchecked Sendable {
       let board = try Board(
         configuration, lock: lock, links: links,
         saved: saved.map { BoardArchive($0.devices) } ?? BoardArchive(),
+        storedMemory: saved?.snapshot,
         livedNanoseconds: saved?.livedNanoseconds ?? 0)
       if let saved {
         try board.restoreKernelState(saved)
@@ -227,10 +228,15 @@ public final class Machine: @unchecked Sendable {
 
   /// Carries out `body`, device lock held, while no vCPU runs; the machine goes on as it
   /// was afterwards.
-  func whileParked<Result>(_ body: () throws -> Result) throws -> Result {
+  ///
+  /// - Parameter onPark: called before vCPUs are stopped.
+  func whileParked<Result>(
+    onPark: () -> Void = {}, _ body: () throws -> Result
+  ) throws -> Result {
     try transition.withLock {
       guard status != .ended else { throw Self.isOver }
       let wasRunning = status == .running
+      onPark()
       park()
       defer {
         if wasRunning, !isStopping {

@@ -16,6 +16,8 @@ public enum EndReason: Hashable, Sendable, CustomStringConvertible {
   case guestReset(String)
   /// Somebody asked for it.
   case quit
+  /// It was saved in a file to go on from there.
+  case suspended
   /// The process was asked to end by this signal.
   case signal(String)
   /// The guest crashed by an exception while handling a double fault, and the machine
@@ -30,6 +32,7 @@ public enum EndReason: Hashable, Sendable, CustomStringConvertible {
     case .guestShutdown: "guest-shutdown"
     case .guestReset: "guest-reset"
     case .quit: "quit"
+    case .suspended: "suspended"
     case .signal: "signal"
     case .tripleFault: "triple-fault"
     case .internalError: "internal-error"
@@ -41,6 +44,7 @@ public enum EndReason: Hashable, Sendable, CustomStringConvertible {
     case .guestShutdown: "the guest switched itself off"
     case .guestReset(let cause): "the guest reset itself through the \(cause)"
     case .quit: "the machine was told to quit"
+    case .suspended: "the machine was suspended to a file"
     case .signal(let name): "the process received \(name)"
     case .tripleFault:
       "the guest crashed: an exception while handling a double fault (triple fault)"

@@ -1,18 +1,70 @@
 import DeviceModel
+import Devices
 import KVM
 import LinuxSystem
 import Snapshot
 
 /// A whole machine at one instant: devices, vCPUs, interrupt controllers, and the
-/// contents of RAM and video memory, copied.
+/// contents of RAM and video memory, copied or in a snapshot's files.
 public struct SavedMachine: Sendable {
+  /// What the machine's memories held.
+  enum Contents: Sendable {
+    case copies([String: SharedMemory])
+    case snapshot(SnapshotChain)
+  }
+
   /// One section to a device, and `kernel` for KVM's part.
   public let devices: StateArchive
-  public let memory: SharedMemory
-  public let videoMemory: SharedMemory?
-  /// The graphics card's, where there are pictures in it.
-  public let graphicsMemory: SharedMemory?
+  let contents: Contents
   public let livedNanoseconds: UInt64
+  /// What a snapshot says of its machine.
+  private(set) var description: MachineDescription?
+
+  init(devices: StateArchive, contents: Contents, livedNanoseconds: UInt64) {
+    self.devices = devices
+    self.contents = contents
+    self.livedNanoseconds = livedNanoseconds
+  }
+
+  /// A machine in a snapshot's files, which must stay as they are while it is used. Only
+  /// `verify` of the chain tells whether its pages are sound.
+  public init(_ chain: SnapshotChain) throws {
+    func section(_ name: String) throws(MachineError) -> [UInt8] {
+      guard let bytes = chain.newest.section(name) else {
+        throw MachineError(
+          .state, "snapshot \(chain.newest.path) is not of a machine: it has no section '\(name)'")
+      }
+      return bytes
+    }
+    let lived = LittleEndian.number(try section("lived"), at: 0, UInt64.self)
+    self.init(
+      devices: try StateArchive(bytes: try section("devices")), contents: .snapshot(chain),
+      livedNanoseconds: lived)
+    description = try StateDecoder().decode(
+      MachineDescription.self, from: try section("machine"))
+  }
+
+  /// The copy of RAM.
+  ///
+  /// - Throws: kind `state` for a machine that is in a snapshot.
+  package func copiedMemory() throws(MachineError) -> SharedMemory {
+    guard case .copies(let copies) = contents, let memory = copies[GuestRAM.sectionName] else {
+      throw MachineError(.state, "the machine's memory is in a snapshot, not copied")
+    }
+    return memory
+  }
+
+  var snapshot: SnapshotChain? {
+    if case .snapshot(let chain) = contents { chain } else { nil }
+  }
+
+  /// Bytes of the memory of that name; `nil` when it had none.
+  func size(of name: String) -> Int? {
+    switch contents {
+    case .copies(let copies): copies[name]?.size
+    case .snapshot(let chain): chain.newest.memory(name)?.size
+    }
+  }
 }
 
 /// KVM's part of a machine.
@@ -25,20 +77,36 @@ struct KernelState: Codable {
 extension Board {
   /// Device lock held, vCPUs parked.
   func save() throws -> SavedMachine {
+    let archive = try saveAllButMemory()
+    var copies = [GuestRAM.sectionName: try copy(memory.ram)]
+    for (name, memory, ranges) in pictureMemories { copies[name] = try copy(memory, ranges) }
+    return SavedMachine(
+      devices: archive.archive, contents: .copies(copies), livedNanoseconds: clock.now)
+  }
+
+  func saveAllButMemory() throws -> BoardArchive {
     drainCoalescedWrites()
     var archive = try saveDevices()
     var states: [VirtualCPU.State] = []
     for cpu in cpus { states.append(try cpu.saveState()) }
     try archive.store(KernelState(devices: try kvm.saveState(), cpus: states), as: "kernel")
-    return SavedMachine(
-      devices: archive.archive, memory: try copy(memory.ram),
-      videoMemory: try videoMemory.map { try copy($0) },
-      graphicsMemory: try graphicsMemory.map { try copy($0, graphics?.usedMemory) },
-      livedNanoseconds: clock.now)
+    return archive
+  }
+
+  /// Video memory and the graphics card's, and what of them is in use.
+  var pictureMemories: [(name: String, memory: MappedMemory, ranges: [Range<Int>])] {
+    var memories: [(String, MappedMemory, [Range<Int>])] = []
+    if let videoMemory { memories.append(("video", videoMemory, [0..<videoMemory.bytes.count])) }
+    if let graphicsMemory {
+      memories.append(("graphics", graphicsMemory, graphics?.usedMemory ?? []))
+    }
+    return memories
   }
 
   /// - Parameter ranges: what of it is copied; `nil` for all.
-  private func copy(_ memory: MappedMemory, _ ranges: [Range<Int>]? = nil) throws -> SharedMemory {
+  private func copy(
+    _ memory: some SharedBytes, _ ranges: [Range<Int>]? = nil
+  ) throws -> SharedMemory {
     let copy = try SharedMemory(name: "carrel-saved", size: memory.bytes.count)
     let target = try copy.map()
     for range in ranges ?? [0..<memory.bytes.count] {
@@ -50,13 +118,25 @@ extension Board {
   }
 
   private func fill(
-    _ target: MappedMemory, from source: SharedMemory, _ ranges: [Range<Int>]? = nil
+    _ target: some SharedBytes, _ name: String, from saved: SavedMachine,
+    _ ranges: [Range<Int>]? = nil
   ) throws {
-    try source.map(writable: false).withBytes { bytes in
-      for range in ranges ?? [0..<target.bytes.count] {
-        // SAFETY: ranges lie within the memory, and the source is as large.
-        UnsafeMutableRawBufferPointer(rebasing: target.bytes[range])
-          .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[range]))
+    switch saved.contents {
+    case .copies(let copies):
+      guard let source = copies[name] else { return }
+      try source.map(writable: false).withBytes { bytes in
+        for range in ranges ?? [0..<target.bytes.count] {
+          // SAFETY: ranges lie within the memory, and the source is as large.
+          UnsafeMutableRawBufferPointer(rebasing: target.bytes[range])
+            .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[range]))
+        }
+      }
+    case .snapshot(let chain):
+      for part in chain.parts(of: name) ?? [] {
+        let range = part.pages.lowerBound * 4096..<part.pages.upperBound * 4096
+        // SAFETY: parts lie within the memory, whose size was compared.
+        _ = try part.file.descriptor.read(
+          into: UnsafeMutableRawBufferPointer(rebasing: target.bytes[range]), offset: part.offset)
       }
     }
   }
@@ -64,19 +144,22 @@ extension Board {
   /// Fills memory and gives the kernel its part, after the devices were built from
   /// theirs: building them has moved interrupt lines.
   func restoreKernelState(_ saved: SavedMachine) throws {
-    guard saved.memory.size == memory.ram.bytes.count,
-      saved.videoMemory?.size == videoMemory?.bytes.count,
-      saved.graphicsMemory?.size == graphicsMemory?.bytes.count
+    if let difference = saved.description?.difference(from: description) {
+      throw MachineError(
+        .state, "this machine is not the one that was saved: \(difference)",
+        remedy: "configure it as it was")
+    }
+    guard saved.size(of: GuestRAM.sectionName) == memory.ram.bytes.count,
+      saved.size(of: "video") == videoMemory?.bytes.count,
+      saved.size(of: "graphics") == graphicsMemory?.bytes.count
     else {
       throw MachineError(
-        .state, "the saved machine has memory of another size; configure it as it was")
+        .state, "the saved machine has memory of another size", remedy: "configure it as it was")
     }
-    try fill(memory.ram, from: saved.memory)
-    if let source = saved.videoMemory, let target = videoMemory {
-      try fill(target, from: source)
-    }
-    if let source = saved.graphicsMemory, let target = graphicsMemory {
-      try fill(target, from: source, graphics?.usedMemory)
+    // A snapshot's RAM is mapped already.
+    if saved.snapshot == nil { try fill(memory.ram, GuestRAM.sectionName, from: saved) }
+    for (name, memory, ranges) in pictureMemories {
+      try fill(memory, name, from: saved, ranges)
     }
     let archive = BoardArchive(saved.devices)
     guard let kernel: KernelState = try archive.state("kernel"), kernel.cpus.count == cpus.count

@@ -1,43 +1,11 @@
 import DeviceModel
 import KVM
 import LinuxSystem
-
-/// A memfd and its mapping in this process.
-final class MappedMemory: SharedBytes {
-  let shared: SharedMemory
-  private let mapping: MemoryMapping
-
-  init(name: String, size: Int) throws(MachineError) {
-    do {
-      shared = try SharedMemory(name: name, size: size)
-      mapping = try shared.map()
-    } catch {
-      throw MachineError(
-        .host, "the host gave no \(size >> 20) MiB of memory for \(name); give the guest less",
-        cause: error)
-    }
-  }
-
-  var bytes: UnsafeMutableRawBufferPointer { mapping.bytes }
-
-  /// How much of it the host holds at present.
-  var hostBytes: UInt64 { shared.descriptor.storedBytes }
-
-  /// Lets go of a range, which reads as zeros then.
-  func release(_ range: Range<Int>) {
-    // Where a host cannot, the range stays as it is, and nobody counts on its contents.
-    _ = try? shared.descriptor.clear(
-      .punchHole, offset: UInt64(range.lowerBound), count: UInt64(range.count))
-  }
-
-  /// Something that tells of writes through this mapping, the guest's included.
-  func makeWriteWatch() throws(SystemError) -> WriteWatch { try WriteWatch(mapping) }
-}
+import Snapshot
 
 /// The machine's RAM, its memory slots, and bus masters' access to it.
 ///
-/// RAM is not dirty-logged: whoever saves it copies all of it while the vCPUs
-/// are parked.
+/// Which pages change is not known before somebody asks for it (`trackWrites`).
 final class MachineMemory: GuestMemory {
   enum Slot: UInt32 {
     case conventional = 0
@@ -48,24 +16,66 @@ final class MachineMemory: GuestMemory {
     case variables = 5
   }
 
-  let ram: MappedMemory
+  let ram: GuestRAM
   let layout: MemoryLayoutMap
   private let kvm: KVMMachine
   private var rom: MemoryMapping?
+  /// Pages that this process wrote; `nil` while nobody wants to know.
+  private var written: DirtyPages?
 
-  init(size: UInt64, kvm: KVMMachine) throws {
+  /// - Parameter stored: a snapshot whose RAM this one begins with.
+  init(size: UInt64, kvm: KVMMachine, stored: SnapshotChain? = nil) throws {
     self.kvm = kvm
     layout = MemoryLayoutMap(size: size)
-    ram = try MappedMemory(name: "carrel-ram", size: Int(clamping: size))
-    let low = Int(layout.low)
-    try map(.conventional, at: 0, 0..<Int(PhysicalMap.conventionalEnd))
-    let shadow = Int(PhysicalMap.shadowStart)
-    if low > shadow { try map(.low, at: PhysicalMap.shadowStart, shadow..<low) }
-    if layout.high > 0 { try map(.high, at: PhysicalMap.fourGiB, low..<ram.bytes.count) }
+    ram = try GuestRAM(size: Int(clamping: size), stored: stored)
+    try mapRAM([])
   }
 
-  private func map(_ slot: Slot, at address: UInt64, _ range: Range<Int>) throws {
-    try kvm.setMemory(slot: slot.rawValue, at: address, slice(range))
+  /// RAM's slots: where each is in guest-physical space, and in the mapping.
+  private var ramSlots: [(slot: Slot, address: UInt64, range: Range<Int>)] {
+    let (low, shadow) = (Int(layout.low), Int(PhysicalMap.shadowStart))
+    var slots: [(Slot, UInt64, Range<Int>)] = [
+      (.conventional, 0, 0..<Int(PhysicalMap.conventionalEnd))
+    ]
+    if low > shadow { slots.append((.low, PhysicalMap.shadowStart, shadow..<low)) }
+    if layout.high > 0 { slots.append((.high, PhysicalMap.fourGiB, low..<ram.bytes.count)) }
+    return slots
+  }
+
+  private func mapRAM(_ flags: KVMMachine.MemoryFlags) throws(KVMError) {
+    for (slot, address, range) in ramSlots {
+      try kvm.setMemory(slot: slot.rawValue, at: address, slice(range), flags)
+    }
+  }
+
+  // MARK: Writes to RAM
+
+  /// Has every write to RAM noted from now on, the guest's by KVM's dirty log.
+  func trackWrites() throws(KVMError) {
+    guard written == nil else { return }
+    try mapRAM(.logDirtyPages)
+    written = DirtyPages(pageCount: ram.bytes.count / DirtyPages.pageSize)
+  }
+
+  /// Adds the pages that were written since the last call, or since `trackWrites`.
+  func takeWritten(into pages: inout DirtyPages) throws(KVMError) {
+    if let written {
+      pages.formUnion(written)
+      self.written = DirtyPages(pageCount: ram.bytes.count / DirtyPages.pageSize)
+    }
+    for (slot, _, range) in ramSlots {
+      // Slots begin at multiples of 64 pages in the mapping.
+      let first = range.lowerBound / DirtyPages.pageSize / 64
+      var words = [UInt64](repeating: 0, count: (range.count / DirtyPages.pageSize + 63) / 64)
+      try kvm.takeDirtyLog(slot: slot.rawValue, into: &words)
+      for (index, word) in words.enumerated() { pages.words[first + index] |= word }
+    }
+  }
+
+  /// A range of RAM that this process writes, or lets go of.
+  private func note(_ address: UInt64, _ count: Int) {
+    guard written != nil, let offset = layout.offset(of: address, count: count) else { return }
+    written?.insert(bytes: offset..<offset + count)
   }
 
   private func slice(_ range: Range<Int>) -> UnsafeMutableRawBufferPointer {
@@ -106,15 +116,21 @@ final class MachineMemory: GuestMemory {
     return UnsafeMutableRawBufferPointer(rebasing: rom.bytes[start..<start + count])
   }
 
-  /// Guest-physical RAM at `address`; `nil` unless it is RAM in one piece.
+  /// Guest-physical RAM at `address`, to be written; `nil` unless it is RAM in one piece.
   func bytes(at address: UInt64, count: Int) -> UnsafeMutableRawBufferPointer? {
+    note(address, count)
+    return readableBytes(at: address, count: count)
+  }
+
+  /// The same, not to be written.
+  func readableBytes(at address: UInt64, count: Int) -> UnsafeMutableRawBufferPointer? {
     layout.offset(of: address, count: count).map { slice($0..<$0 + count) }
   }
 
   func read(at address: UInt64, into buffer: UnsafeMutableRawBufferPointer)
     throws(GuestMemoryError)
   {
-    guard let source = bytes(at: address, count: buffer.count) else {
+    guard let source = readableBytes(at: address, count: buffer.count) else {
       throw GuestMemoryError(address: address, count: buffer.count)
     }
     buffer.copyWhole(from: UnsafeRawBufferPointer(source))
@@ -141,7 +157,7 @@ final class MachineMemory: GuestMemory {
   ) throws(GuestMemoryError) -> GuestBytes {
     var pieces: [UnsafeRawBufferPointer] = []
     for range in ranges {
-      guard let piece = bytes(at: range.address, count: range.count) else {
+      guard let piece = readableBytes(at: range.address, count: range.count) else {
         throw GuestMemoryError(address: range.address, count: range.count)
       }
       pieces.append(UnsafeRawBufferPointer(piece))
@@ -153,6 +169,7 @@ final class MachineMemory: GuestMemory {
     guard let offset = layout.offset(of: address, count: count) else {
       throw GuestMemoryError(address: address, count: count)
     }
+    note(address, count)
     let (first, end) = ((offset + 4095) & ~4095, (offset + count) & ~4095)
     if first < end { ram.release(first..<end) }
   }

@@ -21,7 +21,9 @@ final class CompletionBridge: CompletionPort {
   private func slot(
     _ address: UInt64, _ count: Int, isWrite: Bool
   ) -> UnsafeMutableRawBufferPointer? {
-    board.memory.bytes(at: address, count: count)
+    (isWrite
+      ? board.memory.bytes(at: address, count: count)
+      : board.memory.readableBytes(at: address, count: count))
       ?? board.addresses.videoBytes(at: address, count: count, isWrite: isWrite)
       ?? (isWrite ? nil : board.memory.romBytes(at: address, count: count))
   }

@@ -69,7 +69,7 @@ final class SmallDesktop {
   /// Has X write down where the pointer goes.
   func watchPointer() throws {
     try linux.run("(desktop xinput test-xi2 --root >/tmp/pointer 2>&1 &)")
-    try eventually("X to watch the pointer") {
+    try eventually("X to watch the pointer", seconds: 300) {
       try linux.run("wc -c </tmp/pointer").trimmed != "0"
     }
   }

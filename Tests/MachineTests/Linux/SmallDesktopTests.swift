@@ -24,7 +24,7 @@ struct SmallDesktopTests {
     #expect(try picture.color(1000, 700) == "123456")
     #expect(try picture.color(3, 3) == "123456")
     // The terminal, once it is there, is not of the root's colour.
-    try eventually("the terminal to appear") {
+    try eventually("the terminal to appear", seconds: 300) {
       try desktop.capture("\(start)").color(200, 200) != "123456"
     }
     try desktop.linux.run("desktop xsetroot -solid '#fedcba'")
@@ -55,7 +55,7 @@ struct SmallDesktopTests {
       _ = try? viewer.wait()
     }
     // What a desktop environment does when the kernel tells of another monitor.
-    try eventually("the driver to prefer the window's size") {
+    try eventually("the driver to prefer the window's size", seconds: 300) {
       try desktop.linux.run("desktop xrandr").contains("1000x700")
     }
     try desktop.linux.run("desktop xrandr --output Virtual-1 --preferred")
@@ -79,12 +79,12 @@ struct SmallDesktopTests {
   @Test(
     "every key of a keyboard arrives, as evdev names it",
     .needs("vncviewer"), .needs("Xvfb"), .needs("xdotool"),
-    arguments: ["virtio keyboard", "AT "])
+    arguments: ["virtio keyboard", "Carrel USB Keyboard", "AT "])
   func keyboard(name: String) throws {
     let desktop = try SmallDesktop(.shell)
     // Those that the machine would give input to before this one.
+    if name != "virtio keyboard" { try desktop.unbind("virtio keyboard") }
     if name == "AT " {
-      try desktop.unbind("virtio keyboard")
       try desktop.linux.run(
         "for d in /sys/bus/usb/drivers/usbhid/*:*; do"
           + " echo ${d##*/} >/sys/bus/usb/drivers/usbhid/unbind; done")
@@ -109,7 +109,7 @@ struct SmallDesktopTests {
     let wanted = keys.flatMap { ["\($0.x - 8) 1", "\($0.x - 8) 0"] }
     var got: [String] = []
     // What lacks is told below.
-    try? eventually("all keys") {
+    try? eventually("all keys", seconds: 300) {
       let text = try desktop.linux.run("od -An -v -tu2 -w24 /tmp/keys")
       got = text.split(separator: "\n").compactMap { line in
         let words = line.split(whereSeparator: \.isWhitespace)
@@ -126,15 +126,18 @@ struct SmallDesktopTests {
 
   @Test(
     "the pointer is where the viewer points, to the pixel",
-    arguments: ["virtio tablet", "VMMouse"])
+    arguments: ["virtio tablet", "VMMouse", "Carrel USB Tablet"])
   func pointer(device: String) throws {
     let desktop = try SmallDesktop(.desktop)
-    if device == "VMMouse" { try desktop.unbind("virtio tablet") }
+    if device != "virtio tablet" { try desktop.unbind("virtio tablet") }
+    if device == "Carrel USB Tablet" {
+      try desktop.linux.run("echo -n none >/sys/bus/serio/devices/serio1/drvctl")
+    }
     try desktop.watchPointer()
     for (x, y) in [(512, 384), (0, 0), (1023, 767), (1, 766), (700, 3), (333, 555)] {
       try desktop.view("move \(x) \(y) pause 0.2")
       var at: [Int] = []
-      try eventually("the pointer to be at \(x), \(y); it is at \(at)") {
+      try eventually("the pointer to be at \(x), \(y); it is at \(at)", seconds: 300) {
         at = try desktop.pointer()
         return at == [x, y]
       }

@@ -89,7 +89,7 @@ struct CommandLineTests {
     "vga",
     "video-memory", "serial", "fw-cfg", "vnc", "display-link", "control", "name",
     "uuid", "cpu", "keyboard-layout", "runtime-directory", "no-reboot", "on-internal-error",
-    "nvram", "no-rng", "no-balloon", "usb", "debug-console",
+    "nvram", "restore", "no-rng", "no-balloon", "usb", "debug-console",
     "version",
   ]
 

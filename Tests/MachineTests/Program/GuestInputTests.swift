@@ -73,9 +73,11 @@ struct GuestInputTests {
     let names = try control.execute("query-commands").elements?.compactMap { $0["name"]?.text }
     #expect(
       names == [
-        "balloon", "blockdev-change-medium", "cont", "eject", "human-monitor-command",
+        "balloon", "blockdev-change-medium", "carrel-save", "cont", "eject",
+        "human-monitor-command",
         "inject-nmi", "input-send-event", "qmp_capabilities", "query-balloon", "query-block",
-        "query-commands", "query-cpus-fast", "query-name", "query-status", "query-version", "quit",
+        "query-carrel-save", "query-commands", "query-cpus-fast", "query-name", "query-status",
+        "query-version", "quit",
         "screendump", "send-key", "set_link", "stop", "system_powerdown", "system_reset",
       ])
     let error = #expect(throws: QMPError.self) {

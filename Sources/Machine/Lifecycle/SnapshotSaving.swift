@@ -1,0 +1,208 @@
+import DeviceModel
+import Devices
+import LinuxSystem
+import Snapshot
+
+/// What is to be saved, and where.
+public struct SnapshotRequest: Sendable {
+  public var path: String
+  /// Of the new snapshot.
+  public var identifier: MachineUUID
+  /// Save only what changed since this snapshot of the machine, where that is known.
+  public var base: MachineUUID?
+  /// Seconds since 1970.
+  public var created: UInt64
+
+  public init(path: String, identifier: MachineUUID, base: MachineUUID? = nil, created: UInt64) {
+    self.path = path
+    self.identifier = identifier
+    self.base = base
+    self.created = created
+  }
+}
+
+/// What became of it.
+public struct SnapshotReport: Sendable {
+  /// How long the guest stood.
+  public let pauseNanoseconds: UInt64
+  /// Whether it needs its base.
+  public let isDifferential: Bool
+}
+
+/// One machine's snapshot on its way into a file. Memory is copied while the guest runs on,
+/// over again where it was written meanwhile; the guest stands for what is left then, which
+/// is copied to memory, and written after it runs again.
+struct SnapshotSaving {
+  /// So few pages that they are copied while the guest stands: some milliseconds.
+  private static let fewPages = 4096
+  /// A guest that writes faster than memory is copied does not get more turns than these.
+  private static let mostTurns = 4
+  private static let piece = 256
+
+  private let machine: Machine
+  private let board: Board
+  private let request: SnapshotRequest
+  private let progress: (UInt64, UInt64) -> Void
+
+  /// - Parameter progress: told how many bytes of how many are in the file.
+  init(
+    _ machine: Machine, _ request: SnapshotRequest, progress: @escaping (UInt64, UInt64) -> Void
+  ) {
+    self.machine = machine
+    board = machine.board
+    self.request = request
+    self.progress = progress
+  }
+
+  /// - Parameters:
+  ///   - beforeLast: done before the last of memory is copied, the guest running.
+  ///   - whileParked: done at the instant that is saved, no vCPU running, device lock held.
+  @discardableResult
+  func run(
+    beforeLast: () throws -> Void = {}, whileParked: () throws -> Void = {}
+  ) throws -> SnapshotReport {
+    var changes = try board.lock.withLock { try board.beginSnapshot(on: request.base) }
+    let writer = try SnapshotWriter(
+      path: request.path, identifier: request.identifier.bytes,
+      base: changes.base?.bytes, created: request.created)
+    let ram = try writer.addMemory(GuestRAM.sectionName, size: board.memory.ram.bytes.count)
+    var done: UInt64 = 0
+    for _ in 0..<Self.mostTurns where changes.pages.count > Self.fewPages {
+      try copy(changes.pages, to: ram, &done)
+      changes.pages = try board.lock.withLock { try board.takeChanges() }
+    }
+    try beforeLast()
+    let rest = try takeRest(&changes.pages, whileParked)
+    try store(rest, changes.pages, writer, ram)
+    try writer.finish()
+    board.lock.withLock { board.endSnapshot(request.identifier) }
+    return SnapshotReport(
+      pauseNanoseconds: rest.pause, isDifferential: changes.base != nil)
+  }
+
+  private func copy(
+    _ pages: DirtyPages, to ram: MemoryWriter, _ done: inout UInt64
+  ) throws {
+    let total = done + UInt64(pages.count * DirtyPages.pageSize)
+    try pages.forEachRun(limit: Self.piece) { (run) throws(any Error) in
+      guard machine.status != .ended else { throw Machine.isOver }
+      try ram.store(bytes(of: run), at: run.lowerBound)
+      done += UInt64(run.count * DirtyPages.pageSize)
+      progress(done, total)
+    }
+  }
+
+  private func bytes(of run: Range<Int>) -> UnsafeRawBufferPointer {
+    let range = run.lowerBound * DirtyPages.pageSize..<run.upperBound * DirtyPages.pageSize
+    // SAFETY: pages are those of RAM, which the board keeps mapped.
+    return UnsafeRawBufferPointer(rebasing: board.memory.ram.bytes[range])
+  }
+
+  /// What is copied while the guest stands.
+  private struct Rest {
+    var archive = BoardArchive()
+    var lived: UInt64 = 0
+    var memory: [UInt8] = []
+    var pictures: [(name: String, bytes: [UInt8])] = []
+    var pause: UInt64 = 0
+  }
+
+  private func takeRest(
+    _ pages: inout DirtyPages, _ whileParked: () throws -> Void
+  ) throws -> Rest {
+    var rest = Rest()
+    var left = pages
+    // Room for what is there now and as much again, without page faults later.
+    rest.memory = Array(repeating: 0, count: (left.count * 2 + 64) * DirtyPages.pageSize)
+    rest.memory.removeAll(keepingCapacity: true)
+    for (name, memory, _) in board.pictureMemories {
+      rest.pictures.append((name, [UInt8](repeating: 0, count: memory.bytes.count)))
+    }
+    var start: UInt64 = 0
+    try machine.whileParked(onPark: { start = MonotonicClock.now }) {
+      left.formUnion(try board.takeChanges())
+      left.forEachRun { rest.memory.append(contentsOf: bytes(of: $0)) }
+      rest.archive = try board.saveAllButMemory()
+      rest.lived = board.clock.now
+      for (index, (_, memory, ranges)) in board.pictureMemories.enumerated() {
+        for range in ranges {
+          // SAFETY: ranges lie within the memory, which is as large as the copy.
+          rest.pictures[index].bytes.withUnsafeMutableBytes { target in
+            UnsafeMutableRawBufferPointer(rebasing: target[range])
+              .copyMemory(from: UnsafeRawBufferPointer(rebasing: memory.bytes[range]))
+          }
+        }
+      }
+      try whileParked()
+      board.markInstant()
+    }
+    rest.pause = MonotonicClock.now - start
+    pages = left
+    return rest
+  }
+
+  private func store(
+    _ rest: Rest, _ pages: DirtyPages, _ writer: SnapshotWriter, _ ram: MemoryWriter
+  ) throws {
+    var place = 0
+    // SAFETY: the buffer is used only within the call; it holds the pages one after another.
+    try rest.memory.withUnsafeBytes { buffer in
+      try pages.forEachRun { (run) throws(SnapshotError) in
+        let size = run.count * DirtyPages.pageSize
+        try ram.store(
+          UnsafeRawBufferPointer(rebasing: buffer[place..<place + size]), at: run.lowerBound)
+        place += size
+      }
+    }
+    for (name, bytes) in rest.pictures {
+      let memory = try writer.addMemory(name, size: bytes.count)
+      // SAFETY: the buffer is used only within the call.
+      try bytes.withUnsafeBytes { try memory.store($0, at: 0) }
+    }
+    try writer.add("devices", try rest.archive.archive.bytes())
+    try writer.add("lived", LittleEndian.bytes(rest.lived))
+    try writer.add("machine", try StateEncoder().encode(board.description))
+  }
+}
+
+extension Machine {
+  /// Saves the whole machine in a file while it runs. Blocks until the file is durable.
+  ///
+  /// - Parameter progress: told how many bytes of how many are in the file.
+  /// - Throws: `SnapshotError`, `MachineError`; the path holds what it held before, then.
+  @discardableResult
+  public func saveSnapshot(
+    _ request: SnapshotRequest, progress: @escaping (UInt64, UInt64) -> Void = { _, _ in }
+  ) throws -> SnapshotReport {
+    try SnapshotSaving(self, request, progress: progress).run()
+  }
+
+  /// Saves the machine in a file and ends it, for good when the file is durable. Should it
+  /// not come to that, the machine runs on, and the path holds what it held before.
+  ///
+  /// - Parameter whenDurable: called before the machine ends.
+  public func suspend(
+    to request: SnapshotRequest, progress: @escaping (UInt64, UInt64) -> Void = { _, _ in },
+    whenDurable: (SnapshotReport) -> Void = { _ in }
+  ) throws {
+    guard stuckReason == nil else {
+      throw MachineError(.state, "the guest cannot go on; reset it before it is suspended")
+    }
+    let wasRunning = status == .running
+    var isPaused = false
+    let report: SnapshotReport
+    do {
+      // What disks were told is durable before the state that knows of it.
+      report = try SnapshotSaving(self, request, progress: progress).run(beforeLast: {
+        try pause()
+        isPaused = true
+        try board.drives.synchronize()
+      })
+    } catch {
+      if wasRunning, isPaused { try? resume() }
+      throw error
+    }
+    whenDurable(report)
+    quit(.suspended)
+  }
+}

@@ -1,0 +1,108 @@
+import DeviceModel
+import LinuxSystem
+import Snapshot
+
+/// The guest's RAM in this process: a memfd of its own, or a private view of a snapshot,
+/// whose pages are read from its files when they are first looked at, and copied when they
+/// are first written.
+final class GuestRAM: SharedBytes {
+  private enum Source {
+    case own(SharedMemory)
+    /// Pages that a snapshot has.
+    case snapshot(DirtyPages)
+  }
+
+  static let sectionName = "ram"
+
+  private let source: Source
+  private let mapping: MemoryMapping
+
+  init(size: Int, stored: SnapshotChain? = nil) throws {
+    do {
+      if let stored {
+        mapping = try MemoryMapping(anonymous: size)
+        source = .snapshot(try Self.fill(mapping, from: stored))
+      } else {
+        let shared = try SharedMemory(name: "carrel-ram", size: size)
+        mapping = try shared.map()
+        source = .own(shared)
+      }
+    } catch let error as SystemError {
+      throw MachineError(
+        .host, "the host gave no \(size >> 20) MiB of memory for the guest; give it less",
+        cause: error)
+    }
+  }
+
+  var bytes: UnsafeMutableRawBufferPointer { mapping.bytes }
+
+  /// How much of it the host holds at present.
+  var hostBytes: UInt64 {
+    switch source {
+    case .own(let shared): return shared.descriptor.storedBytes
+    case .snapshot:
+      let pages = (try? mapping.presentPages()).map { DirtyPages(words: $0).count } ?? 0
+      return UInt64(pages * DirtyPages.pageSize)
+    }
+  }
+
+  /// Lets go of whole pages, whose contents nobody needs.
+  func release(_ range: Range<Int>) {
+    switch source {
+    // Where a host cannot, the range stays as it is, and nobody counts on its contents.
+    case .own(let shared):
+      _ = try? shared.descriptor.clear(
+        .punchHole, offset: UInt64(range.lowerBound), count: UInt64(range.count))
+    case .snapshot: try? mapping.discard(range)
+    }
+  }
+
+  /// Pages that may be other than zero. Others were never touched, and looking at them
+  /// would cost the host memory.
+  func populated() throws(SystemError) -> DirtyPages {
+    var pages = DirtyPages(pageCount: bytes.count / DirtyPages.pageSize)
+    switch source {
+    case .own(let shared):
+      for range in try shared.descriptor.storedRanges() {
+        pages.insert(bytes: Int(range.lowerBound)..<min(Int(range.upperBound), bytes.count))
+      }
+    case .snapshot(let stored):
+      pages = stored
+      pages.formUnion(DirtyPages(words: try mapping.presentPages()))
+    }
+    return pages
+  }
+
+  /// Larger pieces are mapped; smaller ones are read, as a process may have some ten
+  /// thousands of mappings only.
+  private static let smallestMapped = 64
+  private static let mostMapped = 16384
+
+  private static func fill(
+    _ mapping: MemoryMapping, from stored: SnapshotChain
+  ) throws -> DirtyPages {
+    let pageSize = DirtyPages.pageSize
+    var pages = DirtyPages(pageCount: mapping.bytes.count / pageSize)
+    guard stored.newest.memory(sectionName)?.size == mapping.bytes.count,
+      let parts = stored.parts(of: sectionName)
+    else {
+      throw MachineError(
+        .state, "the snapshot is of a machine with another amount of memory",
+        remedy: "configure the machine as it was")
+    }
+    var mapped = 0
+    for part in parts {
+      let range = part.pages.lowerBound * pageSize..<part.pages.upperBound * pageSize
+      if part.pages.count >= smallestMapped, mapped < mostMapped {
+        try mapping.replace(range, with: part.file.descriptor, offset: part.offset)
+        mapped += 1
+      } else {
+        // SAFETY: parts lie within the memory, whose size was compared.
+        let target = UnsafeMutableRawBufferPointer(rebasing: mapping.bytes[range])
+        _ = try part.file.descriptor.read(into: target, offset: part.offset)
+      }
+      pages.insert(bytes: range)
+    }
+    return pages
+  }
+}
