@@ -45,6 +45,8 @@ extension ControlServer {
       ("start", { id, _ in .startDesktop(id) }),
       ("stop", { id, force in .stopDesktop(id, force: force) }),
       ("reset", { id, _ in .resetDesktop(id) }),
+      ("suspend", { id, force in .suspendDesktop(id, force: force) }),
+      ("resume", { id, _ in .resumeDesktop(id) }),
       ("release", { id, force in .releaseDesktop(id, force: force) }),
     ]
     for (verb, command) in commands {

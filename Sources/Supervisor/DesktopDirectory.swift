@@ -48,6 +48,10 @@ public struct DesktopDirectory: Hashable, Sendable {
   public var disk: String { state + "/disk.raw" }
   /// The variables of the desktop's UEFI, made by its VMM.
   public var variables: String { state + "/variables.fd" }
+  /// Where the desktop goes on, after it was suspended.
+  public var suspended: String { state + "/suspended" }
+  /// What a VMM writes before that is whole.
+  var suspendedDraft: String { suspended + ".new" }
   var diskDraft: String { state + "/disk.raw.new" }
 
   /// The longest path that fits in a Unix socket's address.

@@ -35,6 +35,9 @@ struct Launching: Sendable {
     try Files.replace(directory.userFile, with: Array((request.user?.rawValue ?? "").utf8))
     try Files.replace(directory.keyboardFile, with: Array(request.keyboardLayout.utf8))
     try prepareDisk()
+    try Files.remove(directory.suspendedDraft)
+    // What a desktop that starts anew does to its disk, nothing saved before may see.
+    if !request.resumes || request.disk == .fresh { try Files.remove(directory.suspended) }
     failpoints.hit("supervisor.prepared")
   }
 
@@ -62,7 +65,10 @@ struct Launching: Sendable {
   func spawn() throws -> ChildProcess {
     let log = try LogFile.open(directory.log)
     var child = ChildProcess.Request(
-      program, VMMCommand(request, in: directory).arguments)
+      program,
+      VMMCommand(
+        request, in: directory, goesOn: request.resumes && Files.exists(directory.suspended)
+      ).arguments)
     child.environment = ["PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"]
     child.directory = directory.runtime
     child.descriptors = [0: try FileDescriptor.open("/dev/null"), 1: log, 2: log]

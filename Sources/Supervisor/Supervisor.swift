@@ -21,6 +21,8 @@ public actor Supervisor: Launcher {
     public var agentAnswerLimit: Duration = .seconds(30)
     /// For a VMM to end when told to, before it is killed.
     public var quitLimit: Duration = .seconds(2)
+    /// For a VMM to write the guest's memory to a file.
+    public var suspendLimit: Duration = .seconds(600)
 
     public init(
       runtimeDirectory: String, stateDirectory: String, vmm: String, display: String
@@ -37,6 +39,8 @@ public actor Supervisor: Launcher {
     let generation: UInt64
     /// Tells this start from an earlier or later one of the same desktop.
     let token: UInt64
+    /// It goes on from where it was suspended.
+    var resumes = false
     /// `nil` while its directory is being prepared.
     var process: ProcessHandle?
     var isReady = false
@@ -107,7 +111,8 @@ extension Supervisor {
       await end(desktop, by: .kill)
     }
     let token = makeToken()
-    machines[desktop] = Machine(generation: request.generation, token: token)
+    machines[desktop] = Machine(
+      generation: request.generation, token: token, resumes: request.resumes)
     do {
       try await launch(request, token)
       try await waitUntilReady(desktop, token)
@@ -169,7 +174,11 @@ extension Supervisor {
       if machine.isReady { return }
       if let reason = machine.ended {
         throw LaunchError(
-          .startFailed, "desktop '\(desktop)' did not start: \(reason); see \(directory.log)")
+          .startFailed,
+          "desktop '\(desktop)' did not \(machine.resumes ? "wake" : "start"): \(reason); see "
+            + directory.log
+            + (machine.resumes
+              ? ", or give its session up with 'carrel desktop stop \(desktop)'" : ""))
       }
       if machine.process != nil, await accepts(directory) {
         failpoints.hit("supervisor.ready")
@@ -372,11 +381,31 @@ extension Supervisor {
   }
 
   public func suspend(_ desktop: DesktopID) async throws(LaunchError) {
-    try await command(desktop, .stop)
-  }
-
-  public func resume(_ desktop: DesktopID) async throws(LaunchError) {
-    try await command(desktop, .resume)
+    let directory = directory(of: desktop)
+    guard let machine = machines[desktop] else {
+      // It may have ended since this was wanted.
+      let record = directory.load(ExitRecord.self, from: directory.exit)
+      if record?.exitReason == .suspended { return }
+      throw LaunchError(.notRunning, "desktop '\(desktop)' is not running: start it first")
+    }
+    let client = ControlClient(path: directory.control)
+    let limit = settings.suspendLimit
+    do {
+      try await offPool {
+        try client.perform(.suspend(path: directory.suspended), within: limit) { event, data in
+          guard event == "CARREL_SAVE_STATUS" else { return false }
+          if let problem = data?["error"]?.text { throw SuspendFailure(problem: problem) }
+          return true
+        }
+      }
+    } catch {
+      throw LaunchError(
+        .unresponsive, "desktop '\(desktop)' could not be suspended and runs on", cause: error)
+    }
+    guard await departs(desktop, machine.token, within: limit) else {
+      throw LaunchError(
+        .unresponsive, "the VMM of desktop '\(desktop)' did not end after it was saved")
+    }
   }
 
   public func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8] {
@@ -467,4 +496,11 @@ extension Supervisor {
     return Survivor(
       desktop: desktop, generation: remains.generation, state: .ended(remains.exit))
   }
+}
+
+/// What a VMM said.
+private struct SuspendFailure: Error, CustomStringConvertible {
+  let problem: String
+
+  var description: String { problem }
 }

@@ -4,7 +4,8 @@ import Brokering
 package struct VMMCommand: Hashable, Sendable {
   package let arguments: [String]
 
-  package init(_ request: LaunchRequest, in directory: DesktopDirectory) {
+  /// - Parameter goesOn: from where the desktop was suspended.
+  package init(_ request: LaunchRequest, in directory: DesktopDirectory, goesOn: Bool = false) {
     var arguments = [
       "run", "--name", request.desktop.rawValue,
       "--memory", "\(request.memoryMiB)M", "--cpus", "\(request.cpus)",
@@ -19,6 +20,7 @@ package struct VMMCommand: Hashable, Sendable {
       "--fw-cfg", "name=opt/carrel/keyboard,file=\(directory.keyboardFile)",
     ]
     arguments += Self.cards(request)
+    if goesOn { arguments += ["--restore", "\(directory.suspended),remove=on"] }
     let firmware =
       ["--firmware", request.hardware.firmware.rawValue]
       + (request.hardware.firmware == .uefi ? ["--nvram", directory.variables] : [])

@@ -45,6 +45,7 @@ struct DesktopCommand: AsyncParsableCommand {
     commandName: "desktop", abstract: "Single desktops.",
     subcommands: [
       DesktopList.self, DesktopShow.self, DesktopStart.self, DesktopStop.self, DesktopReset.self,
+      DesktopSuspend.self, DesktopResume.self,
       DesktopAssign.self, DesktopRelease.self, DesktopDelete.self, DesktopScreenshot.self,
       AgentCommand.self,
     ])

@@ -60,8 +60,12 @@ struct SimulatedLauncher: Launcher {
   }
 
   func reset(_ desktop: DesktopID) async throws(LaunchError) { try check(desktop) }
-  func suspend(_ desktop: DesktopID) async throws(LaunchError) { try check(desktop) }
-  func resume(_ desktop: DesktopID) async throws(LaunchError) { try check(desktop) }
+
+  func suspend(_ desktop: DesktopID) async throws(LaunchError) {
+    guard let generation = generation(of: desktop) else { return }
+    try? FileManager.default.removeItem(atPath: file(desktop))
+    ended.yield(DesktopExit(desktop: desktop, generation: generation, reason: .suspended))
+  }
 
   /// One grey pixel.
   func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8] {

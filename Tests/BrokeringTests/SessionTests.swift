@@ -173,9 +173,75 @@ struct SessionTests {
     #expect(world.desktop("office-1")?.phase == .suspended)
     #expect(world.calls == [.suspend(office1)])
     world.settle()
+    world.pass(seconds: 3600)
+    #expect(world.desktop("office-1")?.power == .off && world.calls.isEmpty)
     let again = world.arrive("alice")
+    #expect(world.told[again] == "Waking office-1")
+    let request = try #require(world.startRequests.first)
+    #expect(request.desktop == office1 && request.resumes && request.disk == .keep)
+    world.settle()
     #expect(world.shown[again] == office1)
-    #expect(world.calls == [.resume(office1)])
+    #expect(world.desktop("office-1")?.saved == false)
+  }
+
+  @Test("a viewer that comes while a desktop is being suspended sees it wake")
+  func suspendOvertaken() throws {
+    var world = try World.with(
+      policies: PoolPolicies(onDisconnect: .suspend, disconnectSeconds: 60))
+    let viewer = world.arrive("alice")
+    world.settle()
+    world.leave(viewer)
+    world.pass(seconds: 60)
+    #expect(world.calls == [.suspend(office1)])
+    let again = world.arrive("alice")
+    #expect(world.desktop("office-1")?.phase == .connected)
+    world.settle()
+    #expect(world.desktop("office-1")?.power == .running)
+    #expect(world.desktop("office-1")?.generation == 2)
+    #expect(world.shown[again] == office1)
+  }
+
+  @Test("a desktop that cannot be suspended runs on, and its problem is told")
+  func suspendFails() throws {
+    var world = try World.with(
+      policies: PoolPolicies(onDisconnect: .suspend, disconnectSeconds: 60))
+    let viewer = world.arrive("alice")
+    world.settle()
+    world.leave(viewer)
+    world.pass(seconds: 60)
+    world.finish(0, well: false)
+    #expect(world.desktop("office-1")?.phase == .disconnected)
+    #expect(world.desktop("office-1")?.power == .running)
+    #expect(world.desktop("office-1")?.problem == "no answer")
+    #expect(world.calls.isEmpty)
+    world.pass(seconds: 60)
+    #expect(world.calls == [.suspend(office1)])
+  }
+
+  @Test("an administrator suspends and wakes a user's desktop; switched off, it starts anew")
+  func suspendedByAdministrator() throws {
+    var world = try World.with(policies: PoolPolicies())
+    let viewer = world.arrive("alice")
+    world.settle()
+    #expect(throws: BrokerError.self) { try world.perform(.suspendDesktop(office1, force: false)) }
+    try world.perform(.suspendDesktop(office1, force: true))
+    #expect(world.open[viewer] == nil)
+    #expect(world.calls == [.suspend(office1)])
+    world.settle()
+    #expect(world.desktop("office-1")?.phase == .suspended)
+    #expect(throws: BrokerError.self) { try world.perform(.resetDesktop(office1)) }
+    try world.perform(.resumeDesktop(office1))
+    #expect(world.startRequests.first?.resumes == true)
+    world.settle()
+    #expect(world.desktop("office-1")?.phase == .disconnected)
+    #expect(world.desktop("office-1")?.power == .running)
+    try world.perform(.suspendDesktop(office1, force: false))
+    world.settle()
+    try world.perform(.stopDesktop(office1, force: false))
+    try world.perform(.startDesktop(office1))
+    world.settle()
+    _ = world.arrive("alice")
+    #expect(world.startRequests.allSatisfy { !$0.resumes })
   }
 
   @Test("policy: a session ends some time after its viewer left")
@@ -223,5 +289,12 @@ struct SessionTests {
     world.settle()
     #expect(world.shown[bob] == office1)
     #expect(world.traces[office1] == [UserName(rawValue: "bob")])
+  }
+}
+
+extension World {
+  /// What was asked of the launcher and is not done.
+  fileprivate var startRequests: [LaunchRequest] {
+    calls.compactMap { if case .start(let request) = $0 { request } else { nil } }
   }
 }

@@ -135,7 +135,10 @@ private struct Story {
     for record in world.site.desktops.sorted {
       #expect(
         ![.dirty, .recycling, .failed].contains(record.phase), "\(record.id) is \(record.phase)")
-      if record.wanted { #expect(record.power == .running, "\(record.id) is \(record.power)") }
+      if record.wanted {
+        let power: Desktop.Power = record.phase == .suspended ? .off : .running
+        #expect(record.power == power, "\(record.id) is \(record.power)")
+      }
       #expect(world.vmms[record.id] != nil || record.power != .running)
     }
     for id in world.vmms.keys { #expect(world.site.desktops[id] != nil, "\(id) is an orphan") }

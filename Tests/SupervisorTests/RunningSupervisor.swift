@@ -33,13 +33,13 @@ struct RunningSupervisor {
   /// A request for a desktop with that guest.
   func request(
     _ name: String = "office-1", generation: UInt64 = 1, guest: [UInt8] = SmallGuest.sleeping,
-    user: String? = "alice"
+    user: String? = "alice", disk: LaunchRequest.Disk = .fresh, resumes: Bool = false
   ) throws -> LaunchRequest {
     let path = try directory.write(guest, to: "guest.elf")
     return LaunchRequest(
       desktop: DesktopID(rawValue: name), generation: generation,
-      image: Image(kind: .kernel, path: path), memoryMiB: 16, cpus: 1, disk: .fresh,
-      user: user.map(UserName.init(rawValue:)), keyboardLayout: "en-us")
+      image: Image(kind: .kernel, path: path), memoryMiB: 16, cpus: 1, disk: disk,
+      resumes: resumes, user: user.map(UserName.init(rawValue:)), keyboardLayout: "en-us")
   }
 
   func path(_ name: String, of desktop: String = "office-1") -> String {

@@ -24,8 +24,6 @@ struct SupervisorTests {
     #expect(try Files.read(running.path("user")) == Array("alice".utf8))
     #expect(try Files.read(running.path("keyboard")) == Array("en-us".utf8))
 
-    try await supervisor.suspend(office)
-    try await supervisor.resume(office)
     try await supervisor.reset(office)
     try await supervisor.pressPowerButton(office)
     let picture = try await supervisor.screenshot(office)

@@ -12,6 +12,8 @@ public enum AdminCommand: Hashable, Sendable {
   case startDesktop(DesktopID)
   case stopDesktop(DesktopID, force: Bool)
   case resetDesktop(DesktopID)
+  case suspendDesktop(DesktopID, force: Bool)
+  case resumeDesktop(DesktopID)
   case releaseDesktop(DesktopID, force: Bool)
   case deleteDesktop(DesktopID, force: Bool)
   case assignDesktop(DesktopID, UserName)
@@ -63,8 +65,8 @@ extension Site {
     case .createPool, .updatePool, .deletePool: try performOnPool(command, now: now)
     case .addUser, .setVerifier, .setDisabled, .deleteUser, .entitle, .revoke:
       try performOnUser(command, now: now)
-    case .startDesktop, .stopDesktop, .resetDesktop, .releaseDesktop, .deleteDesktop,
-      .assignDesktop, .endSession:
+    case .startDesktop, .stopDesktop, .resetDesktop, .suspendDesktop, .resumeDesktop,
+      .releaseDesktop, .deleteDesktop, .assignDesktop, .endSession:
       try performOnDesktop(command, now: now)
     case .issueTicket, .useTicket: try performOnTicket(command, now: now)
     case .record(let reason, let user, let desktop, let text):

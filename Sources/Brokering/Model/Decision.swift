@@ -42,6 +42,7 @@ public enum Reason: String, Hashable, Codable, Sendable, CaseIterable {
   case sessionConnected = "session-connected"
   case sessionDisconnected = "session-disconnected"
   case sessionSuspended = "session-suspended"
+  case sessionResumed = "session-resumed"
   case sessionEndedByAdministrator = "session-ended-by-administrator"
   case sessionEndedByGuest = "session-ended-by-guest"
   case sessionEndedByPolicy = "session-ended-by-policy"

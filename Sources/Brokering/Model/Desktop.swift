@@ -49,8 +49,8 @@ public struct Desktop: Hashable, Codable, Sendable {
   public internal(set) var wanted = true
   /// Switched off by the administrator: no spare, and not started by itself.
   public internal(set) var held = false
-  /// Whether its vCPUs stand still.
-  public internal(set) var paused = false
+  /// Whether it was suspended to a file, from which the next start goes on.
+  public internal(set) var saved = false
   /// Failures in a row.
   public internal(set) var failures = 0
   /// Not to be tried again before.
@@ -79,7 +79,14 @@ public struct Desktop: Hashable, Codable, Sendable {
 
   /// What is under way for a desktop; kept in memory only.
   public enum Operation: String, Hashable, Sendable {
-    case start, stop, discard, suspend, resume
+    case start, stop, discard, suspend
+  }
+
+  private enum CodingKeys: String, CodingKey {
+    case id, pool, number, phase, power, owner, touched, generation, disk, wanted, held
+    // Before desktops were suspended to files, those that stood still had this.
+    case saved = "paused"
+    case failures, retryAt, runningSince, problem, since
   }
 }
 
@@ -89,6 +96,8 @@ public enum DesktopEvent: Hashable, Sendable {
   case viewerAttached
   case viewerLeft
   case suspendWanted
+  /// Somebody wants to see it, or will.
+  case resumeWanted
   /// The session is over; `keep` for desktops that stay their owner's.
   case sessionEnded(keep: Bool)
   /// Taken from its owner.
@@ -102,7 +111,6 @@ public enum DesktopEvent: Hashable, Sendable {
   case started(generation: UInt64)
   case startFailed(generation: UInt64, String)
   case exited(generation: UInt64, ExitReason)
-  case paused(Bool)
   /// Switch on (and stay) or off (and stay).
   case powerWanted(Bool, held: Bool)
   /// Try again after failures.
@@ -145,7 +153,7 @@ extension Desktop {
   ) -> [DesktopEffect] {
     switch event {
     case .assigned(let user): assign(user)
-    case .viewerAttached, .viewerLeft, .suspendWanted: moveSession(event)
+    case .viewerAttached, .viewerLeft, .suspendWanted, .resumeWanted: moveSession(event)
     case .sessionEnded(let keep): endSession(keep: keep)
     case .released: if owner != nil, phase != .draining { becomeDirty() }
     case .drained: drain()
@@ -161,7 +169,6 @@ extension Desktop {
       return fail(text, attempts: attempts, now: now, from: Set(Phase.allCases))
     case .exited(let generation, let reason):
       return exited(generation, reason, attempts: attempts, now: now)
-    case .paused(let flag): paused = flag && power == .running
     case .powerWanted(let on, let held): wantPower(on, held: held)
     case .retried: retry()
     }
@@ -187,8 +194,10 @@ extension Desktop {
       phase = .connected
     case (.viewerLeft, .connected), (.viewerLeft, .assigned):
       phase = .disconnected
-    case (.suspendWanted, .disconnected):
+    case (.suspendWanted, .disconnected), (.suspendWanted, .assigned):
       phase = .suspended
+    case (.resumeWanted, .suspended):
+      phase = .disconnected
     default: break
     }
   }
@@ -210,6 +219,7 @@ extension Desktop {
 
   private mutating func becomeDirty() {
     phase = .dirty
+    saved = false
     owner = nil
     held = false
     forgive()
@@ -225,7 +235,7 @@ extension Desktop {
   /// Nothing of the past is left; the only way out of `touched`.
   private mutating func discardDone() {
     power = .off
-    paused = false
+    saved = false
     runningSince = nil
     guard phase == .recycling || phase == .draining else { return }
     touched = false
@@ -239,13 +249,13 @@ extension Desktop {
   private mutating func beginStart() {
     power = .starting
     generation &+= 1
-    paused = false
     retryAt = nil
   }
 
   private mutating func started(_ generation: UInt64, now: Timestamp) -> [DesktopEffect] {
     guard generation == self.generation, power == .starting else { return [] }
     power = .running
+    saved = false
     disk = .keep
     runningSince = now
     problem = nil
@@ -262,7 +272,6 @@ extension Desktop {
   ) -> [DesktopEffect] {
     guard generation == self.generation, power != .off else { return [] }
     power = .off
-    paused = false
     if let runningSince, now >= runningSince.adding(seconds: Self.stableSeconds) { failures = 0 }
     runningSince = nil
     switch phase {
@@ -274,6 +283,10 @@ extension Desktop {
       return fail(reason.description, attempts: attempts, now: now, from: Set(Phase.allCases))
     case .assigned, .connected, .disconnected, .suspended, .failed:
       guard wanted else { return [] }
+      if reason == .suspended {
+        saved = true
+        return []
+      }
       if reason == .guestShutdown {
         wanted = false
         return [.guestShutDown]
@@ -290,6 +303,8 @@ extension Desktop {
   private mutating func wantPower(_ on: Bool, held: Bool) {
     wanted = on
     self.held = held
+    if !on { saved = false }
+    if phase == .suspended { phase = .disconnected }
     if on { forgive() }
     if on, phase == .failed { retry() }
   }
@@ -341,14 +356,13 @@ extension Desktop {
     guard underWay == nil else { return nil }
     switch power {
     case .off:
-      let startable = wanted && phase != .dirty && phase != .failed
+      let rests = phase == .suspended && saved
+      let startable = wanted && !rests && phase != .dirty && phase != .failed
       return startable ? .start : nil
     case .starting: return .start
     case .running:
       if !wanted { return .stop }
-      if phase == .suspended, !paused { return .suspend }
-      if phase != .suspended, paused { return .resume }
-      return nil
+      return phase == .suspended ? .suspend : nil
     }
   }
 }

@@ -5,6 +5,8 @@ extension Site {
     case .startDesktop(let id): try start(find(id), now: now)
     case .stopDesktop(let id, let force): try stop(find(id), force: force, now: now)
     case .resetDesktop(let id): try reset(find(id), now: now)
+    case .suspendDesktop(let id, let force): try suspend(find(id), force: force, now: now)
+    case .resumeDesktop(let id): try resume(find(id), now: now)
     case .releaseDesktop(let id, let force):
       let record = try find(id)
       guard record.owner != nil else {
@@ -46,18 +48,62 @@ extension Site {
 
   private mutating func stop(_ record: Desktop, force: Bool, now: Timestamp) throws(BrokerError) {
     try refuseInUse(record, force: force, verb: "stop")
-    if let session = session(on: record.id), let viewer = viewer(of: session.id) {
-      viewers[viewer.id] = nil
-      actions.append(.close(viewer.id, "Your desktop was switched off by the administrator."))
-      desktop(record.id, .viewerLeft, now: now)
-    }
+    closeViewer(of: record, "Your desktop was switched off by the administrator.", now: now)
     desktop(record.id, .powerWanted(false, held: true), now: now)
     note(
       .desktopStopped, "\(record.id) is stopped by the administrator", user: record.owner,
       desktop: record.id, now: now)
   }
 
+  private mutating func closeViewer(of record: Desktop, _ text: String, now: Timestamp) {
+    guard let session = session(on: record.id), let viewer = viewer(of: session.id) else { return }
+    viewers[viewer.id] = nil
+    actions.append(.close(viewer.id, text))
+    desktop(record.id, .viewerLeft, now: now)
+  }
+
+  private mutating func suspend(
+    _ record: Desktop, force: Bool, now: Timestamp
+  ) throws(BrokerError) {
+    guard record.phase != .suspended else { return }
+    guard [.assigned, .connected, .disconnected].contains(record.phase) else {
+      throw BrokerError(
+        .conflict,
+        "desktop '\(record.id)' is \(record.phase.rawValue): only what belongs to a user can be "
+          + "suspended")
+    }
+    guard record.power == .running else {
+      throw BrokerError(
+        .conflict, "desktop '\(record.id)' is not running, so there is nothing to suspend")
+    }
+    try refuseInUse(record, force: force, verb: "suspend")
+    closeViewer(of: record, "Your desktop was suspended by the administrator.", now: now)
+    desktop(record.id, .suspendWanted, now: now)
+    note(
+      .sessionSuspended, "\(record.id) is suspended by the administrator", user: record.owner,
+      desktop: record.id, now: now)
+  }
+
+  private mutating func resume(_ record: Desktop, now: Timestamp) throws(BrokerError) {
+    guard record.phase == .suspended else {
+      guard record.power != .running else { return }
+      throw BrokerError(
+        .conflict,
+        "desktop '\(record.id)' is not suspended: start it with "
+          + "'carrel desktop start \(record.id)'")
+    }
+    desktop(record.id, .resumeWanted, now: now)
+    note(
+      .sessionResumed, "\(record.id) is woken by the administrator", user: record.owner,
+      desktop: record.id, now: now)
+  }
+
   private mutating func reset(_ record: Desktop, now: Timestamp) throws(BrokerError) {
+    if record.phase == .suspended {
+      throw BrokerError(
+        .conflict,
+        "desktop '\(record.id)' is suspended: wake it with 'carrel desktop resume \(record.id)'")
+    }
     if record.phase == .failed || record.retryAt != nil {
       desktop(record.id, .retried, now: now)
     } else if record.power == .running {

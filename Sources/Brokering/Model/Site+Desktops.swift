@@ -71,7 +71,11 @@ extension Site {
     finish(operation, of: id)
     switch operation {
     case .discard: desktop(id, .discardFailed(text), now: now)
-    case .stop, .suspend, .resume, .start:
+    case .suspend:
+      // It runs on, and is as if nobody had tried.
+      desktops[id]?.problem = text
+      desktop(id, .resumeWanted, now: now)
+    case .stop, .start:
       // Not tried again at once: wait as after a failed start.
       guard var record = desktops[id] else { return }
       record.problem = text
@@ -159,7 +163,6 @@ extension Site {
       actions.append(.stop(id, graceSeconds: policies(of: record).stopGraceSeconds))
     case .discard: actions.append(.discard(id))
     case .suspend: actions.append(.suspend(id))
-    case .resume: actions.append(.resume(id))
     }
     underWay[id] = operation
   }
@@ -172,7 +175,7 @@ extension Desktop {
   func launchRequest(in pool: Pool) -> LaunchRequest {
     LaunchRequest(
       desktop: id, generation: generation, image: pool.image, memoryMiB: pool.memoryMiB,
-      cpus: pool.cpus, diskMiB: pool.diskMiB, hardware: pool.hardware, disk: disk, user: owner,
-      keyboardLayout: pool.policies.keyboardLayout)
+      cpus: pool.cpus, diskMiB: pool.diskMiB, hardware: pool.hardware, disk: disk,
+      resumes: saved, user: owner, keyboardLayout: pool.policies.keyboardLayout)
   }
 }

@@ -110,6 +110,7 @@ extension Site {
     if !record.wanted || record.phase == .failed {
       desktop(id, .powerWanted(true, held: false), now: now)
     }
+    desktop(id, .resumeWanted, now: now)
     note(
       .loginExistingDesktop, "\(user) has \(id) already", user: user, desktop: id, now: now)
     openSession(viewer, on: id, now: now)
@@ -167,8 +168,6 @@ extension Site {
         .sessionConnected, "connected to \(record.id) from \(viewer.login.peer)",
         user: viewer.login.user, desktop: record.id, now: now)
     }
-    // A suspended desktop runs on now that somebody looks.
-    if record.paused { operate(now: now) }
   }
 
   private mutating func identify(_ record: Desktop, for viewer: Viewer) {
@@ -217,8 +216,9 @@ extension Desktop {
     let text =
       switch step {
       case .copyingDisk: "Copying the disk of \(id)"
-      case .switchingOn: "Switching \(id) on"
-      case nil: phase == .recycling ? "Preparing \(id)" : "Starting \(id)"
+      case .switchingOn: saved ? "Waking \(id)" : "Switching \(id) on"
+      case nil:
+        phase == .recycling ? "Preparing \(id)" : saved ? "Waking \(id)" : "Starting \(id)"
       }
     return Viewer.Status(text, percent: percent)
   }

@@ -86,8 +86,7 @@ public enum SiteEvent: Sendable {
   case stopped(DesktopID)
   case discarded(DesktopID)
   case suspended(DesktopID)
-  case resumed(DesktopID)
-  /// A stop, discard, suspend or resume did not work.
+  /// A stop, discard or suspend did not work.
   case operationFailed(DesktopID, Desktop.Operation, String)
   case exited(DesktopExit)
   /// Time has passed.
@@ -100,7 +99,6 @@ public enum SiteAction: Hashable, Sendable {
   case stop(DesktopID, graceSeconds: Int)
   case discard(DesktopID)
   case suspend(DesktopID)
-  case resume(DesktopID)
   case reset(DesktopID)
   case pressPowerButton(DesktopID)
   /// Before any viewer of that user is attached.
@@ -153,10 +151,6 @@ extension Site {
     case .discarded(let id): discarded(id, now: now)
     case .suspended(let id):
       finish(.suspend, of: id)
-      desktop(id, .paused(true), now: now)
-    case .resumed(let id):
-      finish(.resume, of: id)
-      desktop(id, .paused(false), now: now)
     case .operationFailed(let id, let operation, let text):
       operationFailed(id, operation, text, now: now)
     case .exited(let exit):

@@ -38,11 +38,9 @@ public protocol Launcher: Sendable {
   /// A hard reset. The VMM, its display link and its viewers stay.
   func reset(_ desktop: DesktopID) async throws(LaunchError)
 
-  /// Stops the vCPUs; memory stays. The display link stays open.
+  /// Saves the running desktop in a file, from which a start that `resumes` goes on, and ends
+  /// its VMM, whose exit has the reason `suspended`. When it throws, the desktop runs on.
   func suspend(_ desktop: DesktopID) async throws(LaunchError)
-
-  /// Lets the vCPUs run on.
-  func resume(_ desktop: DesktopID) async throws(LaunchError)
 
   /// The screen as PNG.
   func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8]
@@ -112,6 +110,9 @@ public struct LaunchRequest: Hashable, Sendable {
   public let diskMiB: Int?
   public let hardware: Hardware
   public let disk: Disk
+  /// Go on from where the desktop was suspended. Where nothing is left of that, and whenever
+  /// this is false, it starts anew.
+  public let resumes: Bool
   /// Known when the desktop is started for somebody: shown by the guest.
   public let user: UserName?
   /// `en-us`, `de`, `fr`: how keysyms become key codes.
@@ -119,8 +120,8 @@ public struct LaunchRequest: Hashable, Sendable {
 
   public init(
     desktop: DesktopID, generation: UInt64, image: Image, memoryMiB: Int, cpus: Int,
-    diskMiB: Int? = nil, hardware: Hardware = Hardware(), disk: Disk, user: UserName?,
-    keyboardLayout: String
+    diskMiB: Int? = nil, hardware: Hardware = Hardware(), disk: Disk,
+    resumes: Bool = false, user: UserName?, keyboardLayout: String
   ) {
     self.desktop = desktop
     self.generation = generation
@@ -130,6 +131,7 @@ public struct LaunchRequest: Hashable, Sendable {
     self.diskMiB = diskMiB
     self.hardware = hardware
     self.disk = disk
+    self.resumes = resumes
     self.user = user
     self.keyboardLayout = keyboardLayout
   }
@@ -174,6 +176,8 @@ public enum ExitReason: Hashable, Sendable, CustomStringConvertible {
   case guestShutdown
   /// We asked it to.
   case stopped
+  /// It is in a file, to go on from there.
+  case suspended
   /// It failed: triple fault, internal error, killed. The text says which.
   case crashed(String)
 
@@ -181,6 +185,7 @@ public enum ExitReason: Hashable, Sendable, CustomStringConvertible {
     switch self {
     case .guestShutdown: "the guest shut down"
     case .stopped: "stopped"
+    case .suspended: "suspended"
     case .crashed(let detail): detail
     }
   }

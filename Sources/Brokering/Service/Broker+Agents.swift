@@ -9,15 +9,15 @@ extension Broker {
   ) async throws(BrokerError) -> AgentAnswer {
     let site = snapshot
     let desktop = try site.find(id)
+    guard desktop.phase != .suspended else {
+      throw BrokerError(
+        .conflict,
+        "desktop '\(id)' is suspended, so nothing in it answers: wake it with "
+          + "'carrel desktop resume \(id)'")
+    }
     guard desktop.power == .running else {
       throw BrokerError(
         .conflict, "desktop '\(id)' is not running: start it with 'carrel desktop start \(id)'")
-    }
-    guard !desktop.paused else {
-      throw BrokerError(
-        .conflict,
-        "desktop '\(id)' is suspended, so nothing in it answers: it goes on when "
-          + "\(desktop.owner.map { "\($0)" } ?? "its user") connects")
     }
     if case .shutdown = request {
       try site.refuseInUse(desktop, force: force, verb: "agent shutdown")

@@ -267,7 +267,7 @@ public actor Broker {
       case .setName(let id, let name): connections[id]?.setName(name)
       case .close(let id, let text): connections[id]?.close(telling: text)
       case .report(let decision): observe(decision)
-      case .start, .stop, .discard, .suspend, .resume, .reset, .pressPowerButton:
+      case .start, .stop, .discard, .suspend, .reset, .pressPowerButton:
         let launcher = self.launcher
         let inbox = self.inbox
         let clock = self.clock
@@ -349,10 +349,6 @@ extension Launcher {
     case .suspend(let id):
       return await report(id, .suspend, .suspended(id)) { () async throws(LaunchError) in
         try await suspend(id)
-      }
-    case .resume(let id):
-      return await report(id, .resume, .resumed(id)) { () async throws(LaunchError) in
-        try await resume(id)
       }
     case .reset(let id):
       do { try await reset(id) } catch { return (nil, (id, "\(id): \(error)")) }

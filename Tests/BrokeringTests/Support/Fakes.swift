@@ -124,7 +124,6 @@ struct InstantLauncher: Launcher {
   func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {}
   func reset(_ desktop: DesktopID) async throws(LaunchError) { journal.add("reset \(desktop)") }
   func suspend(_ desktop: DesktopID) async throws(LaunchError) {}
-  func resume(_ desktop: DesktopID) async throws(LaunchError) {}
   func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8] { [1, 2, 3] }
   func ask(
     _ desktop: DesktopID, _ request: AgentRequest

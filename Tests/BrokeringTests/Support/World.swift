@@ -116,8 +116,9 @@ struct World {
       end(id, .stopped)
       send(.discarded(id))
     case .suspend(let id):
-      send(well ? .suspended(id) : .operationFailed(id, .suspend, "no answer"))
-    case .resume(let id): send(well ? .resumed(id) : .operationFailed(id, .resume, "no answer"))
+      guard well else { return send(.operationFailed(id, .suspend, "no answer")) }
+      end(id, .suspended)
+      send(.suspended(id))
     default: break
     }
   }
@@ -186,7 +187,7 @@ struct World {
         close(viewer)
       case .setName: break
       case .report(let decision): decisions.append(decision)
-      case .start, .stop, .discard, .suspend, .resume: calls.append(action)
+      case .start, .stop, .discard, .suspend: calls.append(action)
       case .reset, .pressPowerButton: break
       }
     }

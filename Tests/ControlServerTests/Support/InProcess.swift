@@ -114,7 +114,6 @@ private final class ReadyLauncher: Launcher {
   func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {}
   func reset(_ desktop: DesktopID) async throws(LaunchError) {}
   func suspend(_ desktop: DesktopID) async throws(LaunchError) {}
-  func resume(_ desktop: DesktopID) async throws(LaunchError) {}
   func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8] {
     if let picture { return picture }
     throw LaunchError(.unresponsive, "desktop '\(desktop)' does not answer: reset it")

@@ -1,0 +1,31 @@
+import ArgumentParser
+import ControlAPI
+import ControlClient
+
+struct DesktopResume: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "resume", abstract: "Has a suspended desktop go on.")
+
+  @Argument(help: "The desktop.", completion: .custom(Completions.desktops))
+  var id: String
+
+  @Flag(help: "Do not wait until it is done.")
+  var noWait = false
+
+  @OptionGroup var options: CommonOptions
+
+  func call(_ client: ControlClient, _ terminal: Terminal) async throws -> DesktopDocument {
+    let answer: DesktopDocument = try await client.post(APIPath("desktops", id, "resume"))
+    guard !noWait else { return answer }
+    return try await Waiting.until(
+      seconds: 90,
+      ask: { () async throws -> DesktopDocument in try await client.get(APIPath("desktops", id)) },
+      problem: startProblem,
+      progress: { _ in terminal.showProgress("waking \(id)") },
+      isDone: { $0.power == "running" })
+  }
+
+  func render(_ answer: DesktopDocument, _ terminal: Terminal) -> String {
+    "Desktop \(id) is \(answer.power)."
+  }
+}
