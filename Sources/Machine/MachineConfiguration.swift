@@ -10,8 +10,10 @@ public struct MachineConfiguration: Sendable {
     /// them with the machine.
     case uefi(variables: String?)
     /// An ELF kernel, started through its PVH entry or the Linux 64-bit protocol, or a
-    /// bzImage, started at its 64-bit entry or, having none, its 32-bit one.
-    case kernel(path: String, initialRAMDisk: String?, commandLine: String)
+    /// bzImage, started at its 64-bit entry or, having none, its 32-bit one. SeaBIOS starts
+    /// a bzImage with neither in real mode, and any `underFirmware`.
+    case kernel(
+      path: String, initialRAMDisk: String?, commandLine: String, underFirmware: Bool = false)
     /// A raw image mapped so that it ends at 4 GiB, where the reset vector is.
     case rom(path: String)
   }

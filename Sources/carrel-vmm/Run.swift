@@ -9,7 +9,8 @@ struct Run: ParsableCommand {
     abstract: "Build a virtual PC and run it until it is switched off.",
     discussion: """
       Without --kernel the machine starts SeaBIOS, or with --firmware uefi OVMF, which boots from disks and CD-ROM in \
-      the order of --boot. With --kernel it starts that kernel directly.
+      the order of --boot. With --kernel it starts that kernel directly, or by SeaBIOS when the \
+      kernel needs firmware or --firmware bios is given.
 
       SIGTERM and SIGINT end the machine as pulling the plug does, after writes under \
       way are finished. The exit status is 0 when the guest switched itself off (or, \
@@ -45,8 +46,10 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Start this kernel: ELF (PVH entry, or Linux's 64-bit protocol) or bzImage (64-bit or 32-bit entry).",
-      valueName: "file"))
+      """
+      Start this kernel: ELF (PVH entry, or Linux's 64-bit protocol) or bzImage (64-bit or \
+      32-bit entry; by SeaBIOS in real mode when it has neither, or with --firmware bios).
+      """, valueName: "file"))
   var kernel: String?
 
   @Option(help: ArgumentHelp("Initial RAM disk for --kernel.", valueName: "file"))
@@ -213,8 +216,9 @@ struct Run: ParsableCommand {
   var debugConsole = false
 
   func validate() throws {
-    if kernel != nil && firmware != nil {
-      throw ValidationError("--kernel starts without firmware: leave out --firmware or --kernel.")
+    if kernel != nil && firmware != nil && firmware != "bios" {
+      throw ValidationError(
+        "--kernel starts without firmware, or by SeaBIOS: give --firmware bios or none.")
     }
     if nvram != nil && firmware != "uefi" {
       throw ValidationError("--nvram keeps the variables of UEFI: give --firmware uefi too.")
@@ -226,7 +230,8 @@ struct Run: ParsableCommand {
       throw ValidationError("--append is a kernel's command line: give --kernel too.")
     }
     if kernel != nil && boot != nil {
-      throw ValidationError("--boot tells firmware where to boot from; --kernel needs none.")
+      throw ValidationError(
+        "--boot tells firmware where to boot from, which with --kernel is that: leave out one.")
     }
     if let devices = boot?.devices, devices.contains(.cdrom), cdrom == nil {
       throw ValidationError("--boot d boots from the CD-ROM: give --cdrom too.")
@@ -269,7 +274,8 @@ struct Run: ParsableCommand {
     configuration.processorPolicy = cpu
     if let kernel {
       configuration.boot = .kernel(
-        path: kernel, initialRAMDisk: initrd, commandLine: append ?? "")
+        path: kernel, initialRAMDisk: initrd, commandLine: append ?? "",
+        underFirmware: firmware == "bios")
     } else if firmware == "uefi" {
       configuration.boot = .uefi(variables: nvram)
     } else if let firmware, firmware != "bios" {

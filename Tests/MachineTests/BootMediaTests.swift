@@ -9,11 +9,14 @@ import Testing
 @Suite("Boot media under SeaBIOS", .needsKVM, .serialized)
 struct BootMediaTests {
   /// SeaBIOS sends what is written on the screen along the serial line, too.
-  private func guest(_ image: String, _ files: TemporaryDirectory) throws -> (Machine, Console) {
+  private func guest(
+    _ image: String?, _ files: TemporaryDirectory, boot: MachineConfiguration.Boot = .firmware
+  ) throws -> (Machine, Console) {
     var configuration = MachineConfiguration()
     configuration.memory = 64 << 20
     configuration.cdrom = image
     configuration.bootOrder = [.cdrom]
+    configuration.boot = boot
     configuration.serial = .socket(files.path("serial"))
     configuration.firmwareFiles = [
       .init(name: "etc/sercon-port", bytes: [0xF8, 0x03, 0, 0, 0, 0, 0, 0])
@@ -56,6 +59,30 @@ struct BootMediaTests {
     try machine.resume()
     try console.wait(for: "Press Ctrl-B", on: machine)
     machine.press([KeyCode(0x1D), KeyCode(0x30)], milliseconds: 50)
+    try console.wait(for: "iPXE>", on: machine)
+    machine.type("show version\n")
+    try console.wait(for: "1.0.0", on: machine)
+  }
+
+  /// That kernel has nothing but an entry for real mode, and takes its command line as a
+  /// script.
+  @Test(
+    "iPXE comes to its command line as a kernel, and finds its command line and RAM disk",
+    .enabled(
+      if: Files.exists("/boot/ipxe.lkrn"), "needs ipxe: 'make deps' installs it"))
+  func ipxeKernel() throws {
+    let files = try TemporaryDirectory()
+    let (machine, console) = try guest(
+      nil, files,
+      boot: .kernel(
+        path: "/boot/ipxe.lkrn",
+        initialRAMDisk: try files.write([UInt8](repeating: 7, count: 4711), to: "disk"),
+        commandLine: "echo as it was told && imgstat && shell"))
+    defer { machine.tearDown() }
+    try machine.resume()
+    try console.wait(for: "iPXE 1.0.0", on: machine)
+    try console.wait(for: "as it was told", on: machine)
+    try console.wait(for: ": 4711 bytes", on: machine)
     try console.wait(for: "iPXE>", on: machine)
     machine.type("show version\n")
     try console.wait(for: "1.0.0", on: machine)

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// A kernel with a setup header, and what it says of itself.
-private struct SyntheticKernel {
+struct SyntheticKernel {
   var version: UInt16 = 0x020C
   var setupSectors: UInt8 = 1
   var loadFlags: UInt8 = 1
@@ -16,10 +16,12 @@ private struct SyntheticKernel {
   var initialSize: UInt32 = 0x1_0000
   var ramDiskMaximum: UInt32 = 0x7FFF_FFFF
   var commandLineSize: UInt32 = 2047
+  /// For real mode, at 0x26C of its segment, where `jump` leads.
+  var setup: [UInt8] = []
   var program = GuestProgram()
 
   var bytes: [UInt8] {
-    var file = [UInt8](repeating: 0, count: 1024)
+    var file = [UInt8](repeating: 0, count: (Int(setupSectors) + 1) * 512)
     func put(_ value: some FixedWidthInteger, _ offset: Int) {
       for index in 0..<value.bitWidth / 8 {
         file[offset + index] = UInt8(truncatingIfNeeded: value >> (index * 8))
@@ -27,6 +29,7 @@ private struct SyntheticKernel {
     }
     put(setupSectors, 0x1F1)
     put(UInt16(0xAA55), 0x1FE)
+    put(UInt8(0xEB), 0x200)
     put(jump, 0x201)
     put(UInt32(0x5372_6448), 0x202)
     put(version, 0x206)
@@ -38,6 +41,7 @@ private struct SyntheticKernel {
     put(commandLineSize, 0x238)
     put(preferredAddress, 0x258)
     put(initialSize, 0x260)
+    file.replaceSubrange(0x26C..<0x26C + setup.count, with: setup)
     let entry = longFlags & 1 == 0 ? [] : [UInt8](repeating: 0xF4, count: 0x200)
     return file + entry + program.bytes + [0xF4]
   }
@@ -140,20 +144,22 @@ struct LinuxImageTests {
   @Test("that no loader can start are refused, and the field is named")
   func refused() throws {
     let directory = try TemporaryDirectory()
-    func problem(_ kernel: SyntheticKernel, commandLine: String = "") throws -> String {
+    func problem(
+      _ kernel: SyntheticKernel, commandLine: String = "", cut: Int = 0
+    ) throws -> String {
       var configuration = MachineConfiguration()
       configuration.memory = 16 << 20
       configuration.boot = .kernel(
-        path: try directory.write(kernel.bytes, to: "bzImage"), initialRAMDisk: nil,
-        commandLine: commandLine)
+        path: try directory.write(kernel.bytes.dropLast(cut), to: "bzImage"),
+        initialRAMDisk: nil, commandLine: commandLine)
       let error = #expect(throws: MachineError.self) { try Machine(configuration) }
       return error?.context ?? ""
     }
     #expect(try problem(.init(version: 0x0201)).contains("boot protocol 2.1"))
     #expect(try problem(.init(loadFlags: 0)).contains("zImage"))
-    #expect(try problem(.init(setupSectors: 60)).contains("setup_sects says 60"))
+    #expect(try problem(.init(setupSectors: 60), cut: 500).contains("setup_sects says 60"))
     #expect(try problem(.init(jump: 2)).contains("setup header ends at 0x204"))
-    #expect(try problem(.init(code32Start: 0)).contains("wants to lie at 0x0"))
+    #expect(try problem(.init(code32Start: 0xF000_0000)).contains("lie at 0xf0000000, where"))
     #expect(
       try problem(.init(initialSize: 0x4000_0000)).contains("needs 1024 MiB at 0x100000"))
     let long = String(repeating: "x", count: 100)

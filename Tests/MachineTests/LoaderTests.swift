@@ -116,7 +116,7 @@ struct LoaderTests {
     program.emit(0xB1, 0x04, 0xF3, 0x6E)  // mov cl, 4; rep outsb
     program.powerOff()
     let guest = try TestGuest(program) { configuration, directory in
-      guard case .kernel(let path, _, _) = configuration.boot else { return }
+      guard case .kernel(let path, _, _, _) = configuration.boot else { return }
       configuration.boot = .kernel(
         path: path, initialRAMDisk: try directory.write(Array("disk".utf8), to: "initrd"),
         commandLine: "hello world")
@@ -142,7 +142,7 @@ struct LoaderTests {
     program.outByte(0x3F8, 0x3D)
     program.powerOff()
     let guest = try TestGuest(program, isPVH: false) { configuration, _ in
-      guard case .kernel(let path, _, _) = configuration.boot else { return }
+      guard case .kernel(let path, _, _, _) = configuration.boot else { return }
       configuration.boot = .kernel(path: path, initialRAMDisk: nil, commandLine: "quiet=1")
     }
     #expect(try guest.run() == .guestShutdown)

@@ -10,8 +10,21 @@ package struct FirmwareContents: Sendable {
     package static let memorySize: UInt16 = 0x03
     package static let noGraphic: UInt16 = 0x04
     package static let cpuCount: UInt16 = 0x05
+    package static let kernelAddress: UInt16 = 0x07
+    package static let kernelSize: UInt16 = 0x08
+    package static let ramDiskAddress: UInt16 = 0x0A
+    package static let ramDiskSize: UInt16 = 0x0B
     package static let bootMenu: UInt16 = 0x0E
     package static let maximumCPUCount: UInt16 = 0x0F
+    package static let kernelEntry: UInt16 = 0x10
+    package static let kernelData: UInt16 = 0x11
+    package static let ramDiskData: UInt16 = 0x12
+    package static let commandLineAddress: UInt16 = 0x13
+    package static let commandLineSize: UInt16 = 0x14
+    package static let commandLineData: UInt16 = 0x15
+    package static let setupAddress: UInt16 = 0x16
+    package static let setupSize: UInt16 = 0x17
+    package static let setupData: UInt16 = 0x18
     package static let fileDirectory: UInt16 = 0x19
     package static let firstFile: UInt16 = 0x20
     package static let irq0Override: UInt16 = 0x8002
@@ -140,6 +153,17 @@ package struct MemoryRange: Sendable, Equatable {
   }
 }
 
+/// Bytes that firmware is to put at an address.
+package struct FirmwarePart: Sendable {
+  package var address: UInt32
+  package var bytes: [UInt8]
+
+  package init(address: UInt32, bytes: [UInt8]) {
+    self.address = address
+    self.bytes = bytes
+  }
+}
+
 extension FirmwareContents {
   /// Memory as SeaBIOS wants to hear of it: total size and `etc/e820`.
   package mutating func describeMemory(total: UInt64, ranges: [MemoryRange]) {
@@ -157,6 +181,26 @@ extension FirmwareContents {
     setItem(Key.maximumCPUCount, LittleEndian.bytes(UInt16(clamping: maximum)))
     // IRQ 0 arrives at IOAPIC pin 2, as the MADT says.
     setItem(Key.irq0Override, [1])
+  }
+
+  /// A kernel for a ROM that loads it: each part, where it goes and how long it is, and
+  /// where code for protected mode begins.
+  package mutating func describeKernel(
+    setup: FirmwarePart, kernel: FirmwarePart, commandLine: FirmwarePart, ramDisk: FirmwarePart
+  ) {
+    setPart(setup, Key.setupAddress, Key.setupSize, Key.setupData)
+    setPart(kernel, Key.kernelAddress, Key.kernelSize, Key.kernelData)
+    setPart(commandLine, Key.commandLineAddress, Key.commandLineSize, Key.commandLineData)
+    setPart(ramDisk, Key.ramDiskAddress, Key.ramDiskSize, Key.ramDiskData)
+    setItem(Key.kernelEntry, LittleEndian.bytes(kernel.address))
+  }
+
+  private mutating func setPart(
+    _ part: FirmwarePart, _ address: UInt16, _ size: UInt16, _ data: UInt16
+  ) {
+    setItem(address, LittleEndian.bytes(part.address))
+    setItem(size, LittleEndian.bytes(UInt32(clamping: part.bytes.count)))
+    setItem(data, part.bytes)
   }
 
   /// Devices to boot from, best first, as Open Firmware paths

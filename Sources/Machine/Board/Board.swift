@@ -135,7 +135,7 @@ final class Board {
     self.generation = generation
     let firmware = FirmwareConfiguration(
       contents: try FirmwareTables.contents(
-        configuration, memory.layout, acpi, smbios, generation),
+        configuration, memory.layout, acpi, smbios, generation, kernel: boot.firmwareKernel),
       memory: memory,
       source: FirmwareFiles(configuration.firmwareFiles, generation: generation),
       state: try saved.state("fw-cfg"))
@@ -214,7 +214,7 @@ final class Board {
     // Display.
     var vga: VGA?
     if let videoMemory, let renderedSurface {
-      // A kernel is beyond the point at which firmware would run it.
+      // A kernel that is entered at once is beyond the point at which firmware would run it.
       let rom =
         boot.kernel == nil
         ? try FirmwareImage.vgaBIOS(

@@ -1,31 +1,33 @@
 /// What the first instruction comes from.
 struct BootMedium {
   /// Mapped below 4 GiB and, if it is firmware, into the BIOS segments.
-  let rom: FirmwareImage?
+  private(set) var rom: FirmwareImage?
   /// Behind the flash chip that lies below UEFI's own.
-  let variables: VariableStore?
-  let kernel: KernelLoader?
+  private(set) var variables: VariableStore?
+  /// Entered at once, without firmware.
+  private(set) var kernel: KernelLoader?
+  /// Started by `rom`.
+  private(set) var firmwareKernel: FirmwareKernel?
 
   init(_ configuration: MachineConfiguration) throws(MachineError) {
     switch configuration.boot {
     case .firmware:
       rom = try FirmwareImage.seaBIOS(in: configuration.firmwareDirectory)
-      kernel = nil
-      variables = nil
     case .uefi(let path):
       rom = try FirmwareImage.uefi(in: configuration.uefiDirectory)
-      kernel = nil
       variables = try VariableStore(
         path: path, template: FirmwareImage.uefiVariables(in: configuration.uefiDirectory))
-    case .kernel(let path, let ramDisk, let commandLine):
-      rom = nil
-      kernel = try KernelLoader(kernel: path, ramDisk: ramDisk, commandLine: commandLine)
-      variables = nil
+    case .kernel(let path, let ramDisk, let commandLine, let underFirmware):
+      let files = try KernelFiles(kernel: path, ramDisk: ramDisk, commandLine: commandLine)
+      if !underFirmware, let start = files.image.start {
+        kernel = KernelLoader(files, start: start)
+      } else {
+        firmwareKernel = try FirmwareKernel(files)
+        rom = try FirmwareImage.seaBIOS(in: configuration.firmwareDirectory)
+      }
     case .rom(let path):
       rom = try FirmwareImage(
         path: path, what: "the ROM", remedy: "give an image of at most 16 MiB")
-      kernel = nil
-      variables = nil
     }
   }
 }

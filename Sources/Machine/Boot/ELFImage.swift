@@ -117,7 +117,7 @@ struct ELFImage: KernelImage {
     return nil
   }
 
-  var start: KernelStart { pvhEntry.map { .pvh($0) } ?? .linux64(entry) }
+  var start: KernelStart? { pvhEntry.map { .pvh($0) } ?? .linux64(entry) }
 
   var occupied: [(address: UInt64, size: UInt64)] {
     segments.map { ($0.address, $0.memorySize) }

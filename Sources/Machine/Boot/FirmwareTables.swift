@@ -4,7 +4,7 @@ import Devices
 enum FirmwareTables {
   static func contents(
     _ configuration: MachineConfiguration, _ layout: MemoryLayoutMap, _ acpi: ACPITables,
-    _ smbios: SMBIOSTables, _ generation: GenerationIdentifier
+    _ smbios: SMBIOSTables, _ generation: GenerationIdentifier, kernel: FirmwareKernel?
   ) throws(MachineError) -> FirmwareContents {
     var contents = FirmwareContents()
     var ranges = [MemoryRange(base: 0, size: layout.low, kind: .ram)]
@@ -14,7 +14,9 @@ enum FirmwareTables {
     contents.describeMemory(total: layout.total, ranges: ranges)
     contents.describeProcessors(
       count: configuration.processors, maximum: configuration.processors)
-    contents.describeBoot(order: bootOrder(configuration), menuWait: nil)
+    try kernel?.install(into: &contents, layout)
+    let order = (kernel == nil ? [] : [KernelROM.bootPath]) + bootOrder(configuration)
+    contents.describeBoot(order: order, menuWait: nil)
     acpi.install(into: &contents)
     contents.addFile(GenerationIdentifier.pageFile, generation.page, isReread: true)
     contents.addFile(

@@ -1,13 +1,11 @@
 import Devices
 import KVM
-import LinuxSystem
 
-/// A kernel, its initial RAM disk and command line, ready to be put into RAM as
-/// often as the machine is reset.
+/// Puts a kernel, its initial RAM disk and command line into RAM, as often as the machine is
+/// reset, and enters it without firmware.
 struct KernelLoader {
-  private let image: any KernelImage
-  private let ramDisk: [UInt8]
-  private let commandLine: String
+  private let files: KernelFiles
+  private let start: KernelStart
 
   /// Where things lie below 640 KiB. The kernel's own segments come first:
   /// nothing of this may overlap them.
@@ -17,7 +15,6 @@ struct KernelLoader {
     static let bootParameters: UInt64 = 0x7000
     static let pageTables: UInt64 = 0x9000
     static let commandLine: UInt64 = 0x2_0000
-    static let commandLineLimit = 0x1_0000
     static let rsdp: UInt64 = 0xE_0000
     static let acpiTables: UInt64 = 0xE_0040
     /// A page, and the end of what ACPI tables may take.
@@ -27,31 +24,9 @@ struct KernelLoader {
     static let smbiosTables: UInt64 = 0xF_0020
   }
 
-  init(kernel: String, ramDisk: String?, commandLine: String) throws(MachineError) {
-    image = try Self.image(kernel)
-    do {
-      self.ramDisk = try ramDisk.map { path throws(SystemError) in try Files.read(path) } ?? []
-    } catch {
-      throw MachineError(.image, "the initial RAM disk could not be read", cause: error)
-    }
-    let limit = min(Place.commandLineLimit - 1, image.commandLineLimit)
-    guard commandLine.utf8.count <= limit, !commandLine.utf8.contains(0) else {
-      throw MachineError(
-        .configuration,
-        "the kernel's command line has \(commandLine.utf8.count) bytes; it may have \(limit)")
-    }
-    self.commandLine = commandLine
-  }
-
-  private static func image(_ path: String) throws(MachineError) -> any KernelImage {
-    let bytes: [UInt8]
-    do {
-      bytes = try Files.read(path)
-    } catch {
-      throw MachineError(.image, "the kernel \(path) could not be read", cause: error)
-    }
-    return LinuxImage.isOne(bytes)
-      ? try LinuxImage(path: path, bytes: bytes) : try ELFImage(path: path, bytes: bytes)
+  init(_ files: KernelFiles, start: KernelStart) {
+    self.files = files
+    self.start = start
   }
 
   /// Puts everything into RAM and the first vCPU at the kernel's entry.
@@ -63,16 +38,17 @@ struct KernelLoader {
       tablesAt: UInt32(Place.acpiTables), generationAt: UInt32(Place.generation))
     let (anchor, structures) = smbios.placed(structuresAt: UInt32(Place.smbiosTables))
     try keepClear(acpi: acpi.count, structures: structures.count, memory.layout)
-    let end = try image.load(into: memory)
-    let disk = try placeRAMDisk(in: memory, above: end)
+    let end = try files.image.load(into: memory)
+    let disk = try files.ramDiskPlace(above: end, below: memory.layout.low, memory.layout)
+    try memory.write(files.ramDisk, at: disk.lowerBound)
     try memory.write(rsdp, at: Place.rsdp)
     try memory.write(acpi, at: Place.acpiTables)
     try memory.write(generation.page, at: Place.generation)
     generation.place(at: Place.generation)
     try memory.write(anchor, at: Place.smbiosAnchor)
     try memory.write(structures, at: Place.smbiosTables)
-    try memory.write(Array(commandLine.utf8) + [0], at: Place.commandLine)
-    switch image.start {
+    try memory.write(Array(files.commandLine.utf8) + [0], at: Place.commandLine)
+    switch start {
     case .pvh(let entry):
       try memory.write(startInfo(disk, memory.layout), at: Place.startInfo)
       try BootState.enterPVH(cpu, entry: entry, startInfo: Place.startInfo)
@@ -104,9 +80,9 @@ struct KernelLoader {
         "the SMBIOS tables", Place.smbiosAnchor,
         Int(Place.smbiosTables - Place.smbiosAnchor) + structures
       ),
-      ("its command line", Place.commandLine, commandLine.utf8.count + 1),
+      ("its command line", Place.commandLine, files.commandLine.utf8.count + 1),
     ]
-    if case .pvh = image.start {
+    if case .pvh = start {
       taken.append(("its start information", Place.startInfo, startInfo(0..<0, layout).count))
     } else {
       taken += [
@@ -115,36 +91,19 @@ struct KernelLoader {
         ("its descriptor table", Place.descriptorTable, BootState.descriptorTableSize),
       ]
     }
-    for (address, memorySize) in image.occupied where memorySize > 0 {
+    for (address, memorySize) in files.image.occupied where memorySize > 0 {
       // Segments that leave RAM, or wrap around, are refused where they are loaded.
       let last = address.addingReportingOverflow(memorySize - 1).partialValue
       for (what, start, size) in taken
       where address < start + UInt64(size) && last >= start {
         throw MachineError(
           .image,
-          "\(image.path) has a segment at \(hexadecimal(address)) to \(hexadecimal(last)),"
+          "\(files.image.path) has a segment at \(hexadecimal(address)) to \(hexadecimal(last)),"
             + " where the machine puts \(what), at \(hexadecimal(start)) to"
             + " \(hexadecimal(start + UInt64(size) - 1))",
           remedy: "link the kernel elsewhere, such as at 1 MiB")
       }
     }
-  }
-
-  /// As high as it fits below what 32-bit kernels map directly.
-  private func placeRAMDisk(in memory: MachineMemory, above end: UInt64) throws -> Range<UInt64> {
-    guard !ramDisk.isEmpty else { return 0..<0 }
-    let limit = min(memory.layout.low, (image.ramDiskLimit &+ 1) & ~4095)
-    let size = (UInt64(ramDisk.count) + 4095) & ~4095
-    let lowest = max(PhysicalMap.shadowEnd, end)
-    guard limit >= size, limit - size >= lowest else {
-      throw MachineError(
-        .image,
-        "the initial RAM disk of \(ramDisk.count >> 20) MiB does not fit beside the kernel in"
-          + " \(memory.layout.total >> 20) MiB; give the machine more memory")
-    }
-    let start = limit - size
-    try memory.write(ramDisk, at: start)
-    return start..<start + UInt64(ramDisk.count)
   }
 
   static func memoryMap(_ layout: MemoryLayoutMap) -> [MemoryRange] {
@@ -197,7 +156,7 @@ struct KernelLoader {
 
   /// The "zero page" (Linux, Documentation/arch/x86/zero-page.rst and boot.rst).
   private func bootParameters(_ disk: Range<UInt64>, _ layout: MemoryLayoutMap) -> [UInt8] {
-    var page = image.bootParameters
+    var page = files.image.bootParameters
     func put(_ value: some FixedWidthInteger, at offset: Int) {
       for index in 0..<value.bitWidth / 8 {
         page[offset + index] = UInt8(truncatingIfNeeded: value >> (index * 8))
@@ -218,30 +177,6 @@ struct KernelLoader {
     }
     return page
   }
-}
-
-/// A kernel in one of the forms that it comes in.
-protocol KernelImage: Sendable {
-  var path: String { get }
-  var start: KernelStart { get }
-  /// Memory that it takes: address and size of each part.
-  var occupied: [(address: UInt64, size: UInt64)] { get }
-  /// The last byte that an initial RAM disk may have.
-  var ramDiskLimit: UInt64 { get }
-  /// Longest command line, without its end.
-  var commandLineLimit: Int { get }
-  /// The "zero page" before the loader's own fields.
-  var bootParameters: [UInt8] { get }
-
-  /// Puts it into RAM; returns where it ends.
-  func load(into memory: MachineMemory) throws -> UInt64
-}
-
-/// How a kernel is entered, and where.
-enum KernelStart: Hashable, Sendable {
-  case pvh(UInt32)
-  case linux64(UInt64)
-  case linux32(UInt32)
 }
 
 /// Builds structures of little-endian fields.

@@ -1,14 +1,16 @@
-/// A kernel as Linux's build makes it for boot loaders (bzImage): a setup header, code for
-/// real mode that is not used here, and the protected-mode kernel
+/// A kernel as Linux's build makes it for boot loaders (bzImage): a setup header in code for
+/// real mode, which needs firmware and is not used without, and the protected-mode kernel
 /// (Linux, Documentation/arch/x86/boot.rst).
 struct LinuxImage: KernelImage {
   let path: String
   /// The setup header, from offset 0x1F1 of the file to its end.
   let header: [UInt8]
+  /// The code for real mode, the boot sector and so the header included.
+  let setup: [UInt8]
   /// The protected-mode kernel.
   let kernel: [UInt8]
-  /// Where the kernel is put, and the memory that it uses from there on before it knows
-  /// of any other.
+  /// Where the kernel is put when it is entered without firmware (below 1 MiB when it
+  /// cannot be), and the memory that it uses from there on before it knows of any other.
   let loadAddress: UInt64
   let runtimeSize: UInt64
   /// Whether it may be entered in long mode, at `loadAddress` + 0x200.
@@ -71,15 +73,14 @@ struct LinuxImage: KernelImage {
       throw problem("the setup header ends at \(hexadecimal(end))")
     }
     header = Array(bytes[Field.start..<end])
+    setup = Array(bytes[..<start])
     kernel = Array(bytes[start...])
     let isRelocatable = field(Field.relocatable, 1) == 1
     let preferred = field(Field.preferredAddress, 8) ?? 0
     let fixed = number(Field.code32Start, 4)
     loadAddress = isRelocatable && preferred != 0 ? preferred : fixed
-    guard loadAddress >= PhysicalMap.shadowEnd, loadAddress < PhysicalMap.lowLimit else {
-      throw problem(
-        "it wants to lie at \(hexadecimal(loadAddress)), not at 1 MiB or above; boot it from a disk"
-          + " or CD-ROM with a loader, through the firmware")
+    guard loadAddress < PhysicalMap.lowLimit else {
+      throw problem("it wants to lie at \(hexadecimal(loadAddress)), where there is never RAM")
     }
     runtimeSize = max(field(Field.initialSize, 4) ?? 0, UInt64(kernel.count))
     has64BitEntry = (field(Field.longFlags, 2) ?? 0) & 1 != 0 && kernel.count > 0x200
@@ -97,8 +98,9 @@ struct LinuxImage: KernelImage {
 }
 
 extension LinuxImage {
-  var start: KernelStart {
-    has64BitEntry
+  var start: KernelStart? {
+    guard loadAddress >= PhysicalMap.shadowEnd else { return nil }
+    return has64BitEntry
       ? .linux64(loadAddress + 0x200) : .linux32(UInt32(truncatingIfNeeded: loadAddress))
   }
 

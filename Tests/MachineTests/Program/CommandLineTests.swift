@@ -14,10 +14,11 @@ struct CommandLineTests {
   @Test(
     "combinations that cannot be are refused with the reason",
     arguments: [
-      ("--kernel k --firmware bios", "--kernel starts without firmware"),
+      ("--kernel k --firmware uefi", "--kernel starts without firmware, or by SeaBIOS"),
+      ("--kernel k --firmware file", "give --firmware bios or none"),
       ("--initrd i", "--initrd is handed to a kernel: give --kernel too"),
       ("--append a", "--append is a kernel's command line: give --kernel too"),
-      ("--kernel k --boot c", "--boot tells firmware where to boot from; --kernel needs none"),
+      ("--kernel k --boot c", "--boot tells firmware where to boot from, which with --kernel is"),
       ("--boot d", "--boot d boots from the CD-ROM: give --cdrom too"),
       ("--boot c", "--boot c boots from a disk: give --disk too"),
       ("--vnc 127.0.0.1:0 --display-link d", "--vnc and --display-link both take the screen"),
