@@ -9,6 +9,7 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -28,6 +29,8 @@ int clinux_tap_open(const char *name) {
   }
   return fd;
 }
+
+int clinux_new_network(void) { return unshare(CLONE_NEWNET) < 0 ? -errno : 0; }
 
 size_t clinux_host_addresses(uint8_t *entries, size_t capacity) {
   struct ifaddrs *all;

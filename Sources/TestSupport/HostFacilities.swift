@@ -1,4 +1,5 @@
 import Glibc
+import LinuxSystem
 
 /// What this host offers to tests. A test that needs more than plain Linux says so
 /// with a trait such as `.needsKVM`, so that a host without it says what was left out.
@@ -11,6 +12,12 @@ public enum HostFacilities {
     guard descriptor >= 0 else { return false }
     close(descriptor)
     return true
+  }()
+
+  /// Whether tests may make TAP interfaces, and bridges for them, in networks of their own.
+  public static let tap: Bool = {
+    guard executable("ip") != nil else { return false }
+    return (try? OwnNetwork.run { _ = try FileDescriptor.tap("carrel0") }) != nil
   }()
 
   /// Whether `CARREL_SLOW_TESTS=1` asks for tests that take more than ten minutes.

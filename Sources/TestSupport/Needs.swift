@@ -12,6 +12,13 @@ extension Trait where Self == ConditionTrait {
     .enabled(if: geteuid() == 0, "needs root, to mount file systems and make namespaces")
   }
 
+  /// To put machines on bridges.
+  public static var needsTAP: Self {
+    .enabled(
+      if: HostFacilities.tap,
+      "needs root, iproute2 and /dev/net/tun, to make TAP interfaces in networks of their own")
+  }
+
   /// To compare with.
   public static var needsQEMU: Self { needs("qemu-system-x86_64") }
 

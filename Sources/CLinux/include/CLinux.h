@@ -126,6 +126,8 @@ int clinux_set_send_buffer(int fd, int bytes);
 
 /// A TAP interface's frames: attaches to the interface, which is made if there is none.
 int clinux_tap_open(const char *name);
+/// Moves this thread into a new network namespace.
+int clinux_new_network(void);
 /// The addresses of this host's interfaces: an entry is the length in bytes, 4 or 16, and
 /// the address. How many there are, also beyond `capacity`; SIZE_MAX with errno set.
 #define CLINUX_ADDRESS_ENTRY 17

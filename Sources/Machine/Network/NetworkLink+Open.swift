@@ -23,16 +23,21 @@ extension NetworkLink {
     } catch {
       throw MachineError(
         .host, "the network card's other end could not be opened",
-        remedy: remedy(network.backend), cause: error)
+        remedy: remedy(network.backend, error.kind), cause: error)
     }
   }
 
-  private static func remedy(_ backend: MachineConfiguration.Network.Backend) -> String {
-    switch backend {
-    case .user: "install the package passt"
-    case .tap(let interface):
+  private static func remedy(
+    _ backend: MachineConfiguration.Network.Backend, _ kind: SystemError.Kind
+  ) -> String {
+    switch (backend, kind) {
+    case (.user, _): "install the package passt"
+    case (.tap(let interface), .permissionDenied):
       "make it for this user: ip tuntap add \(interface) mode tap user $USER"
-    case .socket, .none: "start what listens there first"
+    case (.tap, .busy): "end what is attached to it, or give each card an interface of its own"
+    case (.tap, .notFound): "load the kernel's module tun"
+    case (.tap, _): "give a TAP interface's name, of at most 15 characters"
+    case (.socket, _), (.none, _): "start what listens there first"
     }
   }
 

@@ -29,16 +29,28 @@ final class SmallLinux {
   let events = Guarded<[MachineEvent]>([])
   private let files: TemporaryDirectory
 
-  /// - Parameter wave: a file that its sound is written to.
-  convenience init(_ start: Start = .shell, wave: String? = nil) throws {
-    let from =
-      switch start {
-      case .shell: Self.shell
-      case .virtioShell: Self.virtioShell
-      case .desktop: Self.desktop
-      case .virtioDesktop: Self.virtioDesktop
-      }
-    try self.init(goingOnFrom: try from.get(), wave: wave)
+  /// - Parameters:
+  ///   - wave: a file that its sound is written to.
+  ///   - network: where its network card's cable leads now.
+  convenience init(
+    _ start: Start = .shell, wave: String? = nil,
+    network: MachineConfiguration.Network.Backend = .user
+  ) throws {
+    try self.init(goingOnFrom: try Self.booted(start).get(), wave: wave, network: network)
+  }
+
+  /// Boots it here, unless it was, for a test that goes on from that in a network of its own.
+  static func prepare(_ start: Start = .shell) throws {
+    _ = try booted(start).get()
+  }
+
+  private static func booted(_ start: Start) -> Result<Booted, any Error> {
+    switch start {
+    case .shell: shell
+    case .virtioShell: virtioShell
+    case .desktop: desktop
+    case .virtioDesktop: virtioDesktop
+    }
   }
 
   /// One whose kernel checks its drivers, booted anew.
@@ -46,10 +58,14 @@ final class SmallLinux {
     try SmallLinux(goingOnFrom: try boot(builtToDebug, .virtio(outputs: 1), .virtio))
   }
 
-  private init(goingOnFrom booted: Booted, wave: String? = nil) throws {
+  private init(
+    goingOnFrom booted: Booted, wave: String? = nil,
+    network: MachineConfiguration.Network.Backend = .user
+  ) throws {
     files = try TemporaryDirectory()
     var configuration = try Self.connected(booted.configuration, files)
     configuration.audio.wave = wave
+    configuration.networks = [.init(network)]
     machine = try Machine(configuration, from: booted.state)
     machine.onEvent { [events] event in events.change { $0.append(event) } }
     peer = try SerialPeer(configuration)
