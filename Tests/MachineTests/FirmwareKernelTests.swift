@@ -81,6 +81,38 @@ struct FirmwareKernelTests {
     #expect(Array(bytes[57...]) == [0xDE, 0xC0, 0xAD, 0x0B, 4, 3, 2, 1])
   }
 
+  @Test("are started anew after a reset")
+  func reset() throws {
+    // Counts in the last byte of CMOS RAM.
+    let setup: [UInt8] = [
+      [0xB0, 0x7F, 0xE6, 0x70],  // mov al, 7Fh; out 70h, al
+      [0xE4, 0x71, 0xFE, 0xC0, 0xE6, 0x71],  // in al, 71h; inc al; out 71h, al
+      [0x04, 0x30, 0xBA, 0xF8, 0x03, 0xEE],  // add al, '0'; out 3F8h, al
+      [0x3C, 0x31, 0x75, 0x07],  // cmp al, '1'; jne below
+      [0xBA, 0xF9, 0x0C, 0xB0, 0x06, 0xEE, 0xF4],  // out CF9h, 6: a reset; hlt
+      [0xBA, 0x04, 0x06, 0xB8, 0x00, 0x20, 0xEF, 0xF4],  // out 604h, 2000h: ACPI S5; hlt
+    ].flatMap { $0 }
+    let guest = try guest(.init(code32Start: 0, setup: setup))
+    #expect(try guest.run() == .guestShutdown)
+    #expect(guest.output == "12")
+  }
+
+  /// Its real-mode code is another one than iPXE's or the test's.
+  @Test(
+    "Debian's memory tester starts at its entry for real mode", arguments: ["x64", "ia32"])
+  func memoryTester(architecture: String) throws {
+    let guest = try TestGuest(GuestProgram()) { configuration, _ in
+      configuration.display = .standard
+      configuration.boot = .kernel(
+        path: "/boot/memtest86+\(architecture).bin", initialRAMDisk: nil,
+        commandLine: "console=ttyS0,115200", underFirmware: true)
+    }
+    try guest.machine.resume()
+    try eventually("the tester to clear its terminal") {
+      guest.output.hasPrefix("\u{1B}[2J\u{1B}[?25l")
+    }
+  }
+
   @Test("that it cannot start are refused with the reason")
   func refused() throws {
     func problem(_ body: () throws -> TestGuest) throws -> String {
@@ -111,7 +143,7 @@ struct FirmwareKernelTests {
     let directory = try TemporaryDirectory()
     var random = SystemRandomNumberGenerator()
     var outcomes = (made: 0, refused: 0)
-    for _ in 0..<60 {
+    for _ in 0..<400 {
       var kernel = SyntheticKernel(version: 0x020F, isRelocatable: Bool.random())
       let values: [UInt32] = [0, 1, 0x10_0000, 0x70_0000, 0xBFFF_F000, 0xFFFF_FFFF, random.next()]
       kernel.code32Start = values.randomElement() ?? 0
