@@ -50,6 +50,9 @@ public struct DesktopDirectory: Hashable, Sendable {
   public var variables: String { state + "/variables.fd" }
   /// Where the desktop goes on, after it was suspended.
   public var suspended: String { state + "/suspended" }
+  /// Whether the desktop goes on from there, however its VMM ended: that wrote the file with
+  /// the guest standing, and removes it before the guest runs.
+  var isSuspended: Bool { Files.exists(suspended) }
   /// What a VMM writes before that is whole.
   var suspendedDraft: String { suspended + ".new" }
   var diskDraft: String { state + "/disk.raw.new" }

@@ -25,7 +25,6 @@ struct ExitRecord: Codable, Hashable, Sendable {
     switch reason {
     case "guest-shutdown": .guestShutdown
     case "quit": .stopped
-    case "suspended": .suspended
     default: .crashed(detail.flatMap { $0.isEmpty ? nil : "\(reason): \($0)" } ?? reason)
     }
   }

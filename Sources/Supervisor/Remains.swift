@@ -32,7 +32,8 @@ struct Remains: Sendable {
       let limit = process == nil ? patience : patienceWithRunning
       if !mayYetAppear || ContinuousClock.now - began >= limit {
         return Remains(
-          process: process, generation: launch?.generation ?? 0, exit: exit?.exitReason)
+          process: process, generation: launch?.generation ?? 0,
+          exit: directory.isSuspended ? .suspended : exit?.exitReason)
       }
       try? await Task.sleep(for: .milliseconds(20))
     }

@@ -297,6 +297,7 @@ extension Supervisor {
   ) -> ExitReason {
     if machine.isUnwanted { return .stopped }
     let directory = directory(of: desktop)
+    if machine.isReady, directory.isSuspended { return .suspended }
     if let record = directory.load(ExitRecord.self, from: directory.exit) {
       return record.exitReason
     }
@@ -384,8 +385,7 @@ extension Supervisor {
     let directory = directory(of: desktop)
     guard let machine = machines[desktop] else {
       // It may have ended since this was wanted.
-      let record = directory.load(ExitRecord.self, from: directory.exit)
-      if record?.exitReason == .suspended { return }
+      if directory.isSuspended { return }
       throw LaunchError(.notRunning, "desktop '\(desktop)' is not running: start it first")
     }
     let client = ControlClient(path: directory.control)

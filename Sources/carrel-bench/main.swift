@@ -4,6 +4,7 @@ import Foundation
 let usage = """
   usage: carrel-bench [--quick] [--json] [--check] [latency] [frames] [idle] [start] [memory]
     [disk] [network] [graphics] [exits] [linux] [linux-memory]
+    [snapshots]
   Measures carrel-vmm, and a desktop of a pool behind carreld ("site"), beside
   qemu-system-x86_64 with the same guest and viewer; virtio devices beside
   qemu-storage-daemon or the least that the same bytes cost; and the small Linux of
@@ -16,7 +17,7 @@ let groups: [(name: String, run: (Settings) throws -> [Comparison])] = [
   ("start", measureStart), ("memory", measureMemory),
   ("disk", measureDisks), ("network", measureNetwork), ("graphics", measureGraphics),
   ("exits", measurePortExits), ("linux", measureLinuxBoot),
-  ("linux-memory", measureLinuxMemory),
+  ("linux-memory", measureLinuxMemory), ("snapshots", measureSnapshots),
 ]
 
 var settings = Settings()

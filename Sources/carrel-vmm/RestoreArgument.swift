@@ -37,7 +37,7 @@ struct RestoreArgument {
     return try SavedMachine(chain)
   }
 
-  /// The machine is built, and has not run: nobody else may go on from there.
+  /// The machine is about to run: nobody else may go on from there.
   func consume() throws(SystemError) {
     if isRemoved { try Files.remove(path, durably: true) }
   }

@@ -9,6 +9,7 @@ final class Session {
   private let viewers: ViewerListener?
   private let control: ControlSocket?
   private let controller: MachineController
+  private let restore: RestoreArgument?
   private let ended: EventDescriptor
 
   init(_ command: Run) throws {
@@ -16,11 +17,11 @@ final class Session {
     let machine: Machine
     if let restore = command.restore {
       machine = try Machine(configuration, from: try restore.load())
-      try restore.consume()
     } else {
       machine = try Machine(configuration)
     }
     self.machine = machine
+    restore = command.restore
     let display =
       command.hasScreen ? try DisplayOutput(of: machine, path: command.displayLink) : nil
     self.display = display
@@ -66,6 +67,8 @@ final class Session {
       let poller = try Poller()
       try poller.add(signals.descriptor, token: 0)
       try poller.add(ended.descriptor, token: 1)
+      // Nothing can keep the guest from running now.
+      try restore?.consume()
       try machine.resume()
       while machine.endReason == nil {
         guard try poller.wait().contains(where: { $0.token == 0 }) else { continue }

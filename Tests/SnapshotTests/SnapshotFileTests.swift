@@ -214,6 +214,17 @@ import Testing
     #expect(try files.run("ls small").output == "snapshot\n")
   }
 
+  @Test("one that an earlier Carrel wrote opens", arguments: [1])
+  func corpus(version: Int) throws {
+    let path = "\(Programs.repository)/Tests/SnapshotTests/Corpus/version-\(version)"
+    let chain = try open(path)
+    #expect(chain.newest.identifier == Self.identifier(7))
+    #expect(chain.newest.created == 1_700_000_000)
+    #expect(try contents(chain) == [0, 1, 2, 0, 0, 0, 0, 3])
+    #expect(try contents(chain, "video") == [0, 4])
+    #expect(chain.newest.section("devices") == Array("devices".utf8))
+  }
+
   @Test("another kind of file is none")
   func other() throws {
     try files.write(Array("QFI".utf8) + [UInt8](repeating: 0, count: 5000), to: "other")

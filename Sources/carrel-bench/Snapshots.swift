@@ -1,0 +1,213 @@
+import Foundation
+import LinuxSystem
+
+/// A machine of 2 GiB, 1 GiB of it in use, that writes to a tenth of its memory over and over:
+/// how long it stands while it is saved in a file, how long that takes in all, and how soon
+/// it goes on from there. Beside QEMU, which migrates to and from a file, with its bandwidth
+/// unlimited.
+func measureSnapshots(_ settings: Settings) throws -> [Comparison] {
+  let directory = FileManager.default.temporaryDirectory.appendingPathComponent(
+    "carrel-bench-\(getpid())")
+  try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+  defer { try? FileManager.default.removeItem(at: directory) }
+  let guest = directory.appendingPathComponent("guest.elf")
+  try BusyGuest.elf.write(to: guest)
+  var pauses: [Server: Samples] = [:]
+  var saves: [Server: Samples] = [:]
+  var restores: [Server: Samples] = [:]
+  for _ in 0..<max(3, settings.rounds) {
+    for server in [Server.carrel, .qemu] {
+      let saving = Saving(server, settings, directory: directory, guest: guest.path)
+      let (pause, save) = try saving.save()
+      pauses[server, default: Samples()].add(pause)
+      saves[server, default: Samples()].add(save)
+      restores[server, default: Samples()].add(try saving.restore())
+    }
+  }
+  func median(_ samples: [Server: Samples], _ server: Server) -> Double {
+    samples[server]?.median ?? 0
+  }
+  return [
+    Comparison(
+      "snapshot, how long the guest stands (at most 50 ms)", unit: "ms",
+      ours: median(pauses, .carrel), bound: 50),
+    Comparison(
+      "  beside the peer", unit: "ms", ours: median(pauses, .carrel), peer: median(pauses, .qemu)),
+    Comparison(
+      "snapshot, until it is whole", unit: "s", ours: median(saves, .carrel),
+      peer: median(saves, .qemu)),
+    Comparison(
+      "restore, from exec to the guest's next byte", unit: "ms", ours: median(restores, .carrel),
+      peer: median(restores, .qemu), bound: 1),
+  ]
+}
+
+/// One server's machine, its file and its control socket.
+private struct Saving {
+  private let server: Server
+  private let settings: Settings
+  private let control: String
+  private let file: String
+  private let guest: String
+
+  init(_ server: Server, _ settings: Settings, directory: URL, guest: String) {
+    self.server = server
+    self.settings = settings
+    self.guest = guest
+    control = directory.appendingPathComponent("control").path
+    file = directory.appendingPathComponent("saved").path
+  }
+
+  private func command(restoring: Bool) -> [String] {
+    switch server {
+    case .carrel, .site:
+      [
+        settings.vmm, "run", "--memory", "2G", "--kernel", guest, "--vga", "none", "--serial",
+        "stdio", "--control", control,
+      ] + (restoring ? ["--restore", file] : [])
+    case .qemu:
+      [
+        "qemu-system-x86_64", "-machine", "pc,accel=kvm", "-m", "2048", "-kernel", guest,
+        "-nodefaults", "-display", "none", "-serial", "stdio", "-qmp",
+        "unix:\(control),server=on,wait=off",
+      ] + (restoring ? ["-incoming", "exec:cat \(file)"] : [])
+    }
+  }
+
+  private func start(restoring: Bool) throws -> Subject {
+    try? FileManager.default.removeItem(atPath: control)
+    return try Subject(name: server.title, command(restoring: restoring))
+  }
+
+  /// Milliseconds that the guest stood, and seconds until the file was whole.
+  func save() throws -> (pause: Double, seconds: Double) {
+    let subject = try start(restoring: false)
+    defer { subject.stop() }
+    try subject.awaitOutput(containing: "+..", seconds: 60)
+    let monitor = try Monitor(control)
+    let start = Clock.seconds
+    switch server {
+    case .carrel, .site:
+      try monitor.execute("carrel-save", ["path": file])
+      try monitor.awaitEvent("CARREL_SAVE_STATUS", done: "completed", failed: "failed")
+      let end = try monitor.execute("query-carrel-save")
+      return ((end["downtime"] as? Double ?? 0) / 1000, Clock.seconds - start)
+    case .qemu:
+      try monitor.execute(
+        "migrate-set-capabilities",
+        ["capabilities": [["capability": "events", "state": true]]])
+      try monitor.execute("migrate-set-parameters", ["max-bandwidth": 1 << 40])
+      try monitor.execute("migrate", ["uri": "exec:cat > \(file)"])
+      try monitor.awaitEvent("MIGRATION", done: "completed", failed: "failed")
+      let end = try monitor.execute("query-migrate")
+      return (end["downtime"] as? Double ?? 0, Clock.seconds - start)
+    }
+  }
+
+  /// Milliseconds until the guest has written again.
+  func restore() throws -> Double {
+    let start = Clock.seconds
+    let subject = try self.start(restoring: true)
+    defer { subject.stop() }
+    return (try subject.awaitOutput(containing: ".", seconds: 60) - start) * 1000
+  }
+}
+
+/// QMP, one command after the other.
+private final class Monitor {
+  private let socket: UnixSocket
+  private var received: [UInt8] = []
+
+  init(_ path: String) throws {
+    socket = try UnixSocket.connect(to: path, kind: .stream)
+    _ = try message()
+    try execute("qmp_capabilities")
+  }
+
+  private func message() throws -> [String: Any] {
+    while true {
+      if let end = received.firstIndex(of: 0x0A) {
+        let line = Data(received[..<end])
+        received.removeSubrange(...end)
+        return try JSONSerialization.jsonObject(with: line) as? [String: Any] ?? [:]
+      }
+      let part = try socket.receive()
+      guard !part.isEnd else { throw BenchError("the control socket was closed") }
+      received += part.bytes
+    }
+  }
+
+  @discardableResult
+  func execute(_ command: String, _ arguments: [String: Any] = [:]) throws -> [String: Any] {
+    let json = try JSONSerialization.data(
+      withJSONObject: ["execute": command, "arguments": arguments])
+    try socket.descriptor.writeAll([UInt8](json) + [0x0A])
+    while true {
+      let answer = try message()
+      if let error = answer["error"] { throw BenchError("\(command): \(error)") }
+      if let result = answer["return"] { return result as? [String: Any] ?? [:] }
+    }
+  }
+
+  /// Waits for an event that says so.
+  func awaitEvent(_ name: String, done: String, failed: String) throws {
+    while true {
+      let message = try message()
+      guard message["event"] as? String == name, let data = message["data"] as? [String: Any]
+      else { continue }
+      switch data["status"] as? String {
+      case done: return
+      case failed: throw BenchError("\(name): \(data)")
+      default: break
+      }
+    }
+  }
+}
+
+/// A kernel with a PVH entry, which both servers start in 32-bit mode.
+private enum BusyGuest {
+  private static let base: UInt32 = 0x10_0000
+
+  private static var code: [UInt8] {
+    func word(_ value: UInt32) -> [UInt8] {
+      (0..<4).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
+    }
+    var code: [UInt8] = []
+    // mov edi, 16 MiB; mov ecx, pages of 1 GiB
+    code += [0xBF] + word(16 << 20) + [0xB9] + word(262_144)
+    // mov [edi], edi; add edi, 4096; dec ecx; jnz
+    code += [0x89, 0x3F, 0x81, 0xC7] + word(4096) + [0x49, 0x75, 0xF5]
+    // mov edx, COM1; mov al, '+'; out dx, al
+    code += [0xBA] + word(0x3F8) + [0xB0, 0x2B, 0xEE]
+    let loop = code.count
+    // mov edi, 256 MiB; mov ecx, a tenth of 2 GiB
+    code += [0xBF] + word(256 << 20) + [0xB9] + word(52_429)
+    // inc dword [edi]; add edi, 4096; dec ecx; jnz
+    code += [0xFF, 0x07, 0x81, 0xC7] + word(4096) + [0x49, 0x75, 0xF5]
+    // mov al, '.'; out dx, al; jmp
+    code += [0xB0, 0x2E, 0xEE, 0xEB]
+    code.append(UInt8(truncatingIfNeeded: loop - code.count - 1))
+    return code
+  }
+
+  /// ELF32 with the note XEN_ELFNOTE_PHYS32_ENTRY.
+  static var elf: Data {
+    func half(_ value: UInt16) -> [UInt8] { [UInt8(value & 0xFF), UInt8(value >> 8)] }
+    func word(_ value: UInt32) -> [UInt8] {
+      (0..<4).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
+    }
+    let note = word(4) + word(4) + word(18) + Array("Xen\0".utf8) + word(base)
+    let headers: UInt32 = 52 + 2 * 32
+    let (noteAt, codeAt) = (headers, headers + UInt32(note.count))
+    var file: [UInt8] = [0x7F, 0x45, 0x4C, 0x46, 1, 1, 1] + [UInt8](repeating: 0, count: 9)
+    file += half(2) + half(3) + word(1) + word(base) + word(52) + word(0) + word(0)
+    file += half(52) + half(32) + half(2) + half(0) + half(0) + half(0)
+    func segment(_ type: UInt32, _ offset: UInt32, _ address: UInt32, _ size: UInt32) -> [UInt8] {
+      word(type) + word(offset) + word(address) + word(address) + word(size) + word(size)
+        + word(7) + word(4)
+    }
+    file += segment(1, codeAt, base, UInt32(code.count))
+    file += segment(4, noteAt, 0, UInt32(note.count))
+    return Data(file + note + code)
+  }
+}
