@@ -28,6 +28,9 @@ public protocol AudioSink: AnyObject {
 public protocol AudioSource: AnyObject {
   /// Exactly `count` frames, at `rate` a second: those of the time up to now.
   func record(_ count: Int, rate: Int) -> [AudioFrame]
+
+  /// Nothing is recorded from now on, until the next `record`. Free when it is so.
+  func rest()
 }
 
 /// Nothing is connected.
@@ -37,4 +40,6 @@ public final class SilentSource: AudioSource {
   public func record(_ count: Int, rate: Int) -> [AudioFrame] {
     Array(repeating: .silence, count: count)
   }
+
+  public func rest() {}
 }

@@ -1,7 +1,7 @@
 import DeviceModel
 
 /// The AC'97 audio controller of the Intel 82801AA (ICH), with one codec: stereo out, stereo
-/// in, and a microphone, whose inputs hear what the source does.
+/// in, and a microphone, which have a source each.
 ///
 /// Intel 82801AA datasheet, 12 (AC'97 audio controller registers).
 package final class AC97: StatefulDevice {
@@ -55,18 +55,20 @@ package final class AC97: StatefulDevice {
   package let function: PCIFunction
   private let clock: any DeviceClock
   private let sink: any AudioSink
-  private let source: any AudioSource
+  private let lineIn: any AudioSource
+  private let microphone: any AudioSource
   private let boxes: [AC97BusMaster]
   private var timer: (any DeviceTimer)?
   private var state: State
 
   package init(
     memory: any GuestMemory, clock: any DeviceClock, sink: any AudioSink,
-    source: any AudioSource, state: State?
+    lineIn: any AudioSource, microphone: any AudioSource, state: State?
   ) {
     self.clock = clock
     self.sink = sink
-    self.source = source
+    self.lineIn = lineIn
+    self.microphone = microphone
     function = PCIFunction(
       name: "AC'97",
       identity: PCIIdentity(
@@ -93,13 +95,16 @@ package final class AC97: StatefulDevice {
   private func connect() {
     for box in boxes {
       box.mayMaster = { [unowned self] in function.isBusMaster }
-      box.record = { [unowned self] in source.record($0, rate: $1) }
       box.onAbort = { [unowned self] in
         let status = function.configuration.read(PCIRegister.status, width: 2)
         function.setRegister(
           PCIRegister.status, width: 2, value: status | Self.receivedMasterAbort)
       }
     }
+    boxes[Box.input].record = { [unowned self] in lineIn.record($0, rate: $1) }
+    boxes[Box.input].onRest = { [unowned self] in lineIn.rest() }
+    boxes[Box.microphone].record = { [unowned self] in microphone.record($0, rate: $1) }
+    boxes[Box.microphone].onRest = { [unowned self] in microphone.rest() }
     boxes[Box.input].rate = { [unowned self] in state.codec.inputRate }
     boxes[Box.output].rate = { [unowned self] in state.codec.outputRate }
     boxes[Box.output].onPlay = { [unowned self] in sink.play(state.codec.lineOut($0), rate: $1) }

@@ -58,7 +58,8 @@ package enum AC97Fuzzing {
 
     init() {
       card = AC97(
-        memory: memory, clock: clock, sink: sink, source: SilentSource(), state: nil)
+        memory: memory, clock: clock, sink: sink, lineIn: SilentSource(),
+        microphone: SilentSource(), state: nil)
       enable()
     }
 
@@ -70,8 +71,8 @@ package enum AC97Fuzzing {
     func restore() {
       clock.forgetTimers()
       card = AC97(
-        memory: memory, clock: clock, sink: sink, source: SilentSource(),
-        state: card.saveState())
+        memory: memory, clock: clock, sink: sink, lineIn: SilentSource(),
+        microphone: SilentSource(), state: card.saveState())
     }
 
     /// One look after another, as drivers and timers do.

@@ -59,7 +59,7 @@ extension VirtioSound {
   func halt(_ stream: Int) {
     state.streams[stream].phase = .stopped
     state.streams[stream].clock = nil
-    if stream == Self.output { sink.rest() }
+    if stream == Self.output { sink.rest() } else { source.rest() }
   }
 
   /// Gives the driver all of its buffers back.
@@ -73,9 +73,15 @@ extension VirtioSound {
 
   // MARK: Time
 
+  /// Neither stream moves.
+  func rest() {
+    sink.rest()
+    source.rest()
+  }
+
   /// Moves the frames of the time that has passed.
   func catchUp() {
-    guard let transport, transport.isRunning else { return sink.rest() }
+    guard let transport, transport.isRunning else { return rest() }
     for stream in state.streams.indices { catchUp(stream, transport) }
     arm()
   }
@@ -112,7 +118,7 @@ extension VirtioSound {
         let moved =
           stream == Self.output
           ? play(chain, count, transport) : record(chain, count, transport)
-        guard moved else { return sink.rest() }
+        guard moved else { return rest() }
         due -= count
       }
       guard count == left else { return }
@@ -123,7 +129,7 @@ extension VirtioSound {
     guard due > 0 else { return }
     // Nothing is there for time that has passed; with the next buffer it begins anew.
     state.streams[stream].clock = nil
-    if stream == Self.output { sink.rest() }
+    if stream == Self.output { sink.rest() } else { source.rest() }
     if state.streams[stream].tellsOfXruns { tellOfXrun(stream) }
   }
 

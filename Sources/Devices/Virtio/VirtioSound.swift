@@ -80,7 +80,7 @@ package final class VirtioSound: VirtioDevice, StatefulDevice {
   package func reset() {
     state = Self.powerOn
     timer?.cancel()
-    sink.rest()
+    rest()
   }
 
   package func start(features: UInt64) {}

@@ -208,8 +208,8 @@ final class Board {
     soundCard =
       configuration.audio.card == .ac97
       ? AC97(
-        memory: memory, clock: clock, sink: audio.makeVoice(), source: SilentSource(),
-        state: try saved.state("ac97")) : nil
+        memory: memory, clock: clock, sink: audio.makeVoice(), lineIn: SilentSource(),
+        microphone: SilentSource(), state: try saved.state("ac97")) : nil
 
     // Display.
     var vga: VGA?

@@ -152,11 +152,13 @@ import Testing
     #expect(bench.status(.input) == 0x0F && bench.get(0x30, 4) & 0x20 != 0)
     #expect(
       bench.samples(at: 0x8000, count: 32) == (0..<16).flatMap { [Int16($0), -Int16($0)] })
+    #expect(bench.source.rests == 1 && bench.microphone.rests == 0)
     bench.describe(0, at: 0x9000, samples: 48, control: 2)
     bench.run(.microphone, lastValid: 0)
     bench.clock.advance(milliseconds: 1)
     #expect(bench.get(0x30, 4) & 0x80 != 0)
-    #expect(bench.samples(at: 0x9000, count: 48) == (16..<64).map { Int16($0) })
+    #expect(bench.microphone.rests == 1)
+    #expect(bench.samples(at: 0x9000, count: 48) == (0..<48).map { Int16($0) })
   }
 
   @Test(

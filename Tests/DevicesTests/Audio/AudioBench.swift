@@ -23,12 +23,20 @@ final class FakeSink: AudioSink {
 /// Counts up, so that each frame that was recorded is known again.
 final class CountingSource: AudioSource {
   private(set) var next: Int16 = 0
+  private(set) var rests = 0
+  private var isRecording = false
 
   func record(_ count: Int, rate: Int) -> [AudioFrame] {
-    (0..<count).map { _ in
+    isRecording = true
+    return (0..<count).map { _ in
       defer { next &+= 1 }
       return AudioFrame(left: next, right: -next)
     }
+  }
+
+  func rest() {
+    if isRecording { rests += 1 }
+    isRecording = false
   }
 }
 
@@ -45,6 +53,7 @@ final class AC97Bench {
   let clock: FakeClock
   let sink: FakeSink
   let source = CountingSource()
+  let microphone = CountingSource()
   let card: AC97
 
   init(
@@ -54,7 +63,9 @@ final class AC97Bench {
     self.memory = memory
     self.clock = clock
     self.sink = sink
-    card = AC97(memory: memory, clock: clock, sink: sink, source: source, state: state)
+    card = AC97(
+      memory: memory, clock: clock, sink: sink, lineIn: source, microphone: microphone, state: state
+    )
     guard state == nil else { return }
     card.function.setRegister(PCIRegister.command, width: 2, value: 5)
     set(0x2C, 4, 2)

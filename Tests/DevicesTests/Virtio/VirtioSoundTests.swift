@@ -235,6 +235,9 @@ import Testing
     let recorded = (0..<16).map { setting.queues[3].get(0x4_1000 + $0 * 2, Int16.self) }
     #expect(recorded == (0..<16).map { Int16($0) })
     #expect(setting.queues[3].get(0x4_2000, UInt64.self) == 0x8000)
+    #expect(setting.source.rests == 0)
+    #expect(setting.send(0x105, 1) == Self.ok)
+    #expect(setting.source.rests == 1)
   }
 
   @Test("buffers for a stream that is not there, or not prepared, come back at once")
