@@ -12,21 +12,26 @@ import DeviceModel
 /// | 2    | surface   | VMM →       | source u8, format u8, offset u64, stride u32, width u16, height u16 |
 /// | 3    | damage    | VMM →       | sequence u32, rectangles: x, y, width, height u16 each   |
 /// | 4    | cursor    | VMM →       | x, y of the hot spot, width, height u16; pixels: blue, green, red, alpha (premultiplied) |
-/// | 5    | audio     | VMM →       | reserved                                                 |
+/// | 5    | audio     | VMM →       | 0: the sound ends; 1: it begins, rate u32; 2: lost u32, frames (since version 2) |
 /// | 6    | leds      | VMM →       | bit 0 scroll, 1 number, 2 capitals lock                  |
 /// | 7    | bell      | VMM →       |                                                          |
 /// | 8    | name      | VMM →       | UTF-8                                                    |
+/// | 9    | recording | VMM →       | whether the guest records u8 (since version 2)           |
 /// | 16   | key       | display →   | `KeyCode` u16, pressed u8                                |
 /// | 17   | pointer   | display →   | x, y u16 (0 … 65535 over the picture), buttons u8, wheel i8, horizontal wheel i8 |
 /// | 18   | resize    | display →   | width, height u16                                        |
 /// | 19   | clipboard | display →   | UTF-8                                                    |
 /// | 20   | power     | display →   | 0 shut down, 1 reboot, 2 reset                           |
 /// | 21   | pace      | display →   | sequence u32                                             |
+/// | 22   | listen    | display →   | bit 0 sound is wanted, 1 a microphone is there (since version 2) |
+/// | 23   | microphone | display →  | frames (since version 2)                                 |
 ///
 /// **Beginning.** The display says hello first; the VMM answers hello and at once
-/// `surface`, `leds`, `cursor` as they are. Versions must be equal; a VMM answers
-/// another version with its own hello and closes. A display that was given a path
-/// connects when somebody listens there, now or later, and again after the VMM went.
+/// `surface`, `leds`, `cursor` as they are. A VMM that speaks the display's version
+/// answers with that, and it holds for the connection; otherwise it answers with its own
+/// newest and closes, and a display that speaks that connects again with it. A display that
+/// was given a path connects when somebody listens there, now or later, and again after the
+/// VMM went.
 ///
 /// **Memory.** A surface lies in one of the memories of `Scanout.Source`. The first
 /// `surface` packet on a connection that names a source carries its memfd by
@@ -47,6 +52,17 @@ import DeviceModel
 /// ignore it, and answers, if at all, with a `surface` of that or any other size. The
 /// viewer was told "prohibited" by then and learns of a new size as of any mode change.
 ///
+/// **Sound.** A frame is left i16, right i16; those of a microphone are 48000 a second. A
+/// VMM sends sound to displays that want it, and to no others. `audio` says the rate when
+/// the guest begins to play, then what it played in the time that has passed, and the end
+/// when it falls silent. What a display does not take waits for half a second; then the
+/// oldest is left out, and `lost` counts the frames left out before these. `recording` goes
+/// to displays that have a microphone: at once as it is, and with each change. While the
+/// guest records they send what the microphone hears, as it hears it, and what comes faster
+/// is left out; the VMM listens to one of them, the one that was there first. Of what the
+/// guest does not take in half a second the oldest is left out, and where nothing came it
+/// records silence.
+///
 /// **Between VMMs.** Without a VMM, or before its first `surface`, a display shows a
 /// status screen of its own in the last picture's size (1024×768 before the first),
 /// with no pointer and all lights off. Keys that were down count as let go of; what the
@@ -61,15 +77,19 @@ public enum DisplayLinkMessage: Hashable, Sendable {
   case leds(KeyboardLEDs)
   case bell
   case name(String)
+  case audio(SoundEvent)
+  case recording(Bool)
   case key(KeyCode, pressed: Bool)
   case pointer(x: UInt16, y: UInt16, buttons: PointerButtons, wheel: Int8, horizontalWheel: Int8)
   case resize(width: Int, height: Int)
   case clipboard(String)
   case power(PowerRequest)
   case pace(sequence: UInt32)
+  case listen(sound: Bool, microphone: Bool)
+  case microphone([AudioFrame])
 
-  /// The version of the link that this code speaks.
-  public static let version: UInt16 = 1
+  /// The newest version of the link that this code speaks; it speaks all before it, too.
+  public static let version: UInt16 = 2
   /// No packet is longer.
   public static let maximumSize = 96 * 1024
   /// No `damage` has more rectangles.
@@ -81,6 +101,22 @@ public enum DisplayLinkMessage: Hashable, Sendable {
   public static let maximumName = 256
   /// No picture is wider or higher.
   public static let maximumSide = 8192
+  /// No packet has more frames of sound.
+  public static let maximumFrames = 2400
+  /// Frames a second that sound may have.
+  public static let soundRates = 4000...192_000
+  /// Those of a microphone.
+  public static let microphoneRate = 48000
+  /// Frames that wait for whoever does not take them, half a second of them.
+  public static let maximumWaitingFrames = 24000
+
+  /// What a VMM says about the guest's sound.
+  public enum SoundEvent: Hashable, Sendable {
+    case end
+    case begin(rate: Int)
+    /// `lost`: how many before them were left out.
+    case frames([AudioFrame], lost: UInt32)
+  }
 
   /// What a viewer may ask of the guest's power.
   public enum PowerRequest: UInt8, Hashable, Sendable {
@@ -111,7 +147,7 @@ public struct DisplayLinkError: CarrelError {
 }
 
 extension DisplayLinkMessage {
-  private enum Code: UInt8 {
+  enum Code: UInt8 {
     case hello = 1
     case surface
     case damage
@@ -120,12 +156,23 @@ extension DisplayLinkMessage {
     case leds
     case bell
     case name
+    case recording
     case key = 16
     case pointer
     case resize
     case clipboard
     case power
     case pace
+    case listen
+    case microphone
+  }
+
+  /// The first version of the link that has this message.
+  public var firstVersion: UInt16 {
+    switch self {
+    case .audio, .recording, .listen, .microphone: 2
+    default: 1
+    }
   }
 
   private static let magic = Array("CRLK".utf8)
@@ -162,6 +209,7 @@ extension DisplayLinkMessage {
     case .name(let name):
       writer.write(Code.name.rawValue)
       writer.write(Self.bounded(name, limit: Self.maximumName))
+    case .audio, .recording, .listen, .microphone: encodeSound(to: &writer)
     default:
       encodeInput(to: &writer)
     }
@@ -232,7 +280,7 @@ extension DisplayLinkMessage {
     }
     var reader = LinkReader(bytes)
     let type: UInt8 = try reader.read()
-    guard let code = Code(rawValue: type), code != .audio else {
+    guard let code = Code(rawValue: type) else {
       throw DisplayLinkError(.malformed, "display link: unknown message type \(type)")
     }
     self = try Self.read(code, &reader)
@@ -252,9 +300,11 @@ extension DisplayLinkMessage {
     case .surface: return .surface(try readScanout(&reader))
     case .damage: return try readDamage(&reader)
     case .cursor: return .cursor(try readCursor(&reader))
-    case .audio, .bell: return .bell
+    case .audio: return .audio(try readSound(&reader))
+    case .bell: return .bell
     case .leds: return .leds(KeyboardLEDs(rawValue: try reader.read(UInt8.self) & 7))
     case .name: return .name(try reader.readText(limit: maximumName))
+    case .recording: return .recording(try reader.read(UInt8.self) != 0)
     case .key:
       return .key(KeyCode(try reader.read()), pressed: try reader.read(UInt8.self) != 0)
     case .pointer:
@@ -271,6 +321,10 @@ extension DisplayLinkMessage {
       }
       return .power(request)
     case .pace: return .pace(sequence: try reader.read())
+    case .listen:
+      let wanted: UInt8 = try reader.read()
+      return .listen(sound: wanted & 1 != 0, microphone: wanted & 2 != 0)
+    case .microphone: return .microphone(try readFrames(&reader))
     }
   }
 

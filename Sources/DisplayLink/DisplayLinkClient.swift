@@ -22,6 +22,11 @@ public final class DisplayLinkClient {
     case leds(KeyboardLEDs)
     case bell
     case name(String)
+    /// Begins before there are frames, and ends by `detached`, too. Only to displays that
+    /// listen.
+    case sound(DisplayLinkMessage.SoundEvent)
+    /// Whether the guest records. Only to displays that have a microphone.
+    case recording(Bool)
   }
 
   /// Readable when `process` has something to do.
@@ -32,6 +37,13 @@ public final class DisplayLinkClient {
   private let outgoing: Outgoing
   private var socket: UnixSocket?
   private var isAttached = false
+  private var isSounding = false
+  /// The version that hello named, and the one that the next one does: an older VMM said
+  /// that it speaks that.
+  private var version = DisplayLinkMessage.version
+  private var nextVersion = DisplayLinkMessage.version
+  /// Told to each VMM.
+  private var wishes = DisplayLinkMessage.listen(sound: false, microphone: false)
   private var mappings: [Scanout.Source: MemoryMapping] = [:]
   private var surface: DisplaySurface?
   private var sequence: UInt32 = 0
@@ -61,7 +73,8 @@ public final class DisplayLinkClient {
   // MARK: Sending
 
   /// Sends input or a request. While no VMM is attached it goes nowhere; when the
-  /// VMM does not take it, pointer motion is dropped and all else waits its turn.
+  /// VMM does not take it, pointer motion and what a microphone heard are dropped and all
+  /// else waits its turn.
   public func send(_ message: DisplayLinkMessage) {
     outgoing.send(message)
   }
@@ -70,6 +83,14 @@ public final class DisplayLinkClient {
   public var sender: @Sendable (DisplayLinkMessage) -> Void {
     let outgoing = outgoing
     return { outgoing.send($0) }
+  }
+
+  /// Whether the viewer wants sound, and has a microphone. Holds for all VMMs to come.
+  public func listen(sound: Bool, microphone: Bool) {
+    let wishes = DisplayLinkMessage.listen(sound: sound, microphone: microphone)
+    guard wishes != self.wishes else { return }
+    self.wishes = wishes
+    outgoing.send(wishes)
   }
 
   /// Asks for the damage since the last one. Call once the last was taken.
@@ -94,12 +115,17 @@ public final class DisplayLinkClient {
 
   private func connect() {
     guard let watch, let socket = try? UnixSocket.connect(to: watch.path, kind: .packets)
-    else { return }
+    else {
+      nextVersion = DisplayLinkMessage.version
+      return
+    }
     use(socket)
   }
 
   private func use(_ socket: UnixSocket) {
-    let hello = DisplayLinkMessage.hello(version: DisplayLinkMessage.version, name: "")
+    version = nextVersion
+    nextVersion = DisplayLinkMessage.version
+    let hello = DisplayLinkMessage.hello(version: version, name: "")
     guard (try? socket.descriptor.setNonBlocking(true)) != nil,
       (try? socket.send(hello.encoded(), blocking: false)) != nil,
       (try? poller.add(socket.descriptor, token: Self.socketToken)) != nil
@@ -127,16 +153,16 @@ public final class DisplayLinkClient {
   private func take(
     _ message: DisplayLinkMessage, _ descriptors: [FileDescriptor], _ socket: UnixSocket
   ) throws -> [Event] {
+    guard message.firstVersion <= version else {
+      throw DisplayLinkError(
+        .malformed, "display link: the VMM sent a message that version \(version) lacks")
+    }
     switch message {
-    case .hello(let version, let name):
-      guard version == DisplayLinkMessage.version else {
-        throw DisplayLinkError(
-          .version,
-          "display link: the VMM speaks version \(version), this display "
-            + "\(DisplayLinkMessage.version); update the older one")
-      }
+    case .hello(let theirs, let name):
+      try settle(theirs)
       isAttached = true
-      outgoing.use(socket)
+      outgoing.use(socket, version: version)
+      outgoing.send(wishes)
       return [.attached(name: name)]
     case .surface(let scanout):
       if let descriptor = descriptors.first {
@@ -164,8 +190,33 @@ public final class DisplayLinkClient {
     case .leds(let leds): return [.leds(leds)]
     case .bell: return [.bell]
     case .name(let name): return [.name(name)]
-    case .key, .pointer, .resize, .clipboard, .power, .pace:
+    case .audio(let event):
+      try check(event)
+      return [.sound(event)]
+    case .recording(let isRecording): return [.recording(isRecording)]
+    case .key, .pointer, .resize, .clipboard, .power, .pace, .listen, .microphone:
       throw DisplayLinkError(.malformed, "display link: the VMM sent a display's message")
+    }
+  }
+
+  /// A VMM that does not speak this version says which it speaks.
+  private func settle(_ theirs: UInt16) throws(DisplayLinkError) {
+    guard theirs != version else { return }
+    if (1..<version).contains(theirs) { nextVersion = theirs }
+    throw DisplayLinkError(
+      .version,
+      "display link: the VMM speaks version \(theirs), this display \(version); update the "
+        + "older one")
+  }
+
+  private func check(_ event: DisplayLinkMessage.SoundEvent) throws(DisplayLinkError) {
+    switch event {
+    case .begin: isSounding = true
+    case .end: isSounding = false
+    case .frames:
+      guard isSounding else {
+        throw DisplayLinkError(.malformed, "display link: sound without a beginning")
+      }
     }
   }
 
@@ -177,6 +228,7 @@ public final class DisplayLinkClient {
     mappings = [:]
     if isAttached { events.append(.detached) }
     isAttached = false
+    isSounding = false
     // A new VMM may already listen; then nothing more would be reported.
     connect()
   }
@@ -186,6 +238,7 @@ public final class DisplayLinkClient {
 private final class Outgoing: Sendable {
   private struct State {
     var socket: UnixSocket?
+    var version = DisplayLinkMessage.version
     var backlog: [DisplayLinkMessage] = []
   }
 
@@ -197,18 +250,20 @@ private final class Outgoing: Sendable {
     self.poller = poller
   }
 
-  func use(_ socket: UnixSocket?) {
-    state.withLock { $0 = State(socket: socket) }
+  func use(_ socket: UnixSocket?, version: UInt16 = DisplayLinkMessage.version) {
+    state.withLock { $0 = State(socket: socket, version: version) }
   }
 
   func send(_ message: DisplayLinkMessage) {
     state.withLock { state in
-      guard let socket = state.socket else { return }
+      guard let socket = state.socket, message.firstVersion <= state.version else { return }
       if state.backlog.isEmpty {
         if Self.sendNow(message, socket) { return }
         try? poller.modify(
           socket.descriptor, [.readable, .writable], token: DisplayLinkClient.socketToken)
       }
+      // What was said while nobody took it is over.
+      if case .microphone = message { return }
       if let last = state.backlog.last, Self.supersedes(message, last) {
         state.backlog[state.backlog.count - 1] = message
       } else if state.backlog.count < Self.maximumBacklog {

@@ -13,6 +13,8 @@ public protocol DisplayLinkHandler: AnyObject {
   func displayLink(clipboard text: String)
   /// A viewer pressed a power button.
   func displayLink(power request: DisplayLinkMessage.PowerRequest)
+  /// What a viewer's microphone heard, at `DisplayLinkMessage.microphoneRate`.
+  func displayLink(recorded frames: [AudioFrame])
 }
 
 /// The VMM's end of the display link: hands the picture to any number of
@@ -45,9 +47,13 @@ public final class DisplayLinkServer: Sendable {
     var scanout: Scanout?
     var cursor = CursorImage.hidden
     var leds = KeyboardLEDs()
+    var isRecording = false
     var displays: [UInt64: DisplayPeer] = [:]
     var adopted: [UnixSocket] = []
     var nextToken: UInt64 = 2
+
+    /// The display whose microphone the guest hears.
+    var speaker: UInt64? { displays.filter { $0.value.hasMicrophone }.keys.min() }
   }
 
   /// - Parameters:
@@ -78,6 +84,11 @@ public final class DisplayLinkServer: Sendable {
   /// Whether some display waits for damage: only then is it worth looking for.
   public var wantsDamage: Bool {
     state.withLock { state in state.displays.values.contains { $0.isAsking } }
+  }
+
+  /// Whether some display listens: only then is sound worth publishing.
+  public var wantsSound: Bool {
+    state.withLock { state in state.displays.values.contains { $0.listens } }
   }
 
   /// A connection for a display in this process.
@@ -139,6 +150,24 @@ public final class DisplayLinkServer: Sendable {
   public func ringBell() {
     publish { state in
       for token in state.displays.keys { state.displays[token]?.pending.insert(.bell) }
+    }
+  }
+
+  /// What the guest played in the time that has passed; none when it falls silent.
+  public func publish(sound frames: [AudioFrame], rate: Int) {
+    publish { state in
+      for token in state.displays.keys { state.displays[token]?.play(frames, rate: rate) }
+    }
+  }
+
+  /// Whether the guest records.
+  public func publish(recording isRecording: Bool) {
+    publish { state in
+      guard state.isRecording != isRecording else { return }
+      state.isRecording = isRecording
+      for (token, display) in state.displays where display.hasMicrophone {
+        state.displays[token]?.pending.insert(.recording)
+      }
     }
   }
 
@@ -219,6 +248,7 @@ public final class DisplayLinkServer: Sendable {
             return actions + disconnect(token, &state)
           }
         } else if let action = try state.displays[token]?.receive(message) {
+          if case .recorded = action, token != state.speaker { continue }
           actions.append(action)
         }
       } catch let error as SystemError where error.kind == .wouldBlock {
@@ -231,12 +261,13 @@ public final class DisplayLinkServer: Sendable {
   }
 
   private func welcome(version: UInt16, _ token: UInt64, _ state: inout State) -> Bool {
-    let answer = DisplayLinkMessage.hello(version: DisplayLinkMessage.version, name: state.name)
+    let isSpoken = (1...DisplayLinkMessage.version).contains(version)
+    let answer = DisplayLinkMessage.hello(
+      version: isSpoken ? version : DisplayLinkMessage.version, name: state.name)
     guard let display = state.displays[token],
-      (try? display.socket.send(answer.encoded(), blocking: false)) != nil,
-      version == DisplayLinkMessage.version
+      (try? display.socket.send(answer.encoded(), blocking: false)) != nil, isSpoken
     else { return false }
-    state.displays[token]?.isWelcome = true
+    state.displays[token]?.version = version
     state.displays[token]?.pending = [.leds, .cursor]
     state.displays[token]?.surfaceChanged()
     return true

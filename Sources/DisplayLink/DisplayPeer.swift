@@ -11,6 +11,7 @@ struct DisplayPeer {
     static let leds = Pending(rawValue: 4)
     static let name = Pending(rawValue: 8)
     static let bell = Pending(rawValue: 16)
+    static let recording = Pending(rawValue: 32)
   }
 
   /// Something to do for the machine, outside of the link's lock.
@@ -19,6 +20,7 @@ struct DisplayPeer {
     case size(Int, Int)
     case clipboard(String)
     case power(DisplayLinkMessage.PowerRequest)
+    case recorded([AudioFrame])
 
     func perform(on handler: some DisplayLinkHandler) {
       switch self {
@@ -26,18 +28,23 @@ struct DisplayPeer {
       case .size(let width, let height): handler.displayLink(wantsSize: width, height: height)
       case .clipboard(let text): handler.displayLink(clipboard: text)
       case .power(let request): handler.displayLink(power: request)
+      case .recorded(let frames): handler.displayLink(recorded: frames)
       }
     }
   }
 
   let socket: UnixSocket
-  /// Said hello in the right version.
-  var isWelcome = false
+  /// The version of the link that it and this side speak, once it said hello.
+  var version: UInt16?
   /// Its queue was full at the last attempt.
   var isBlocked = false
   var pending: Pending = []
   /// What it has not been told, in pixels of the published scan-out.
   var damage = Region()
+  private(set) var listens = false
+  private(set) var hasMicrophone = false
+  private var allowance = MicrophoneAllowance(at: MonotonicClock.now)
+  private(set) var sound = SoundQueue(limit: DisplayLinkMessage.maximumWaitingFrames)
 
   private var sequence: UInt32 = 0
   private var hasCredit = false
@@ -48,6 +55,8 @@ struct DisplayPeer {
   init(_ socket: UnixSocket) {
     self.socket = socket
   }
+
+  var isWelcome: Bool { version != nil }
 
   /// Whether it asked for damage and got none yet.
   var isAsking: Bool { isWelcome && hasCredit }
@@ -63,12 +72,19 @@ struct DisplayPeer {
     toldMemories.remove(source)
   }
 
+  /// What the guest plays from now on; no frames when it falls silent.
+  mutating func play(_ frames: [AudioFrame], rate: Int) {
+    guard listens else { return }
+    if frames.isEmpty { sound.end() } else { sound.append(frames, rate: rate) }
+  }
+
   // MARK: To the display
 
   /// Sends what is pending; `false` when the queue is full and something is left.
   mutating func flush(_ state: DisplayLinkServer.State) throws(SystemError) -> Bool {
     do {
       try sendState(state)
+      try sendSound()
       try sendDamage()
       return true
     } catch {
@@ -91,6 +107,19 @@ struct DisplayPeer {
     try send(.leds(state.leds), ifPending: .leds)
     try send(.name(state.name), ifPending: .name)
     try send(.bell, ifPending: .bell)
+    try send(.recording(state.isRecording), ifPending: .recording)
+  }
+
+  private mutating func sendSound() throws(SystemError) {
+    while let item = sound.next(atMost: DisplayLinkMessage.maximumFrames) {
+      switch item {
+      case .begin(let rate): try send(.audio(.begin(rate: rate)))
+      case .end: try send(.audio(.end))
+      case .frames(let frames, let lost):
+        try send(.audio(.frames(Array(frames), lost: UInt32(clamping: lost))))
+      }
+      sound.take(item)
+    }
   }
 
   private mutating func sendDamage() throws(SystemError) {
@@ -122,8 +151,12 @@ struct DisplayPeer {
   ///
   /// - Throws: when a display may not send this, or not yet.
   mutating func receive(_ message: DisplayLinkMessage) throws(DisplayLinkError) -> Action? {
-    guard isWelcome else {
+    guard let version else {
       throw DisplayLinkError(.malformed, "display link: a display did not say hello first")
+    }
+    guard message.firstVersion <= version else {
+      throw DisplayLinkError(
+        .malformed, "display link: a display sent a message that version \(version) lacks")
     }
     switch message {
     case .key(let code, let pressed):
@@ -145,7 +178,19 @@ struct DisplayPeer {
       // One that crossed a `surface` on its way names an older sequence.
       if taken == sequence { hasCredit = true }
       return nil
-    case .hello, .surface, .damage, .cursor, .leds, .bell, .name:
+    case .listen(let sound, let microphone):
+      listens = sound
+      hasMicrophone = microphone
+      if !sound { self.sound.clear() }
+      if microphone { pending.insert(.recording) } else { pending.remove(.recording) }
+      return nil
+    case .microphone(let frames):
+      // What comes faster is a flood, or was heard long ago.
+      guard hasMicrophone, allowance.take(frames.count, at: MonotonicClock.now) else {
+        return nil
+      }
+      return .recorded(frames)
+    case .hello, .surface, .damage, .cursor, .leds, .bell, .name, .audio, .recording:
       throw DisplayLinkError(.malformed, "display link: a display sent a VMM's message")
     }
   }

@@ -122,7 +122,7 @@ public struct MachineConfiguration: Sendable {
     }
 
     public var card: Card
-    /// A WAVE file that sound is written to; `nil` when nobody listens.
+    /// A WAVE file that sound is written to; displays hear it whether there is one or not.
     public var wave: String?
 
     public init(_ card: Card = .ac97, wave: String? = nil) {

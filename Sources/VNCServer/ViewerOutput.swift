@@ -209,6 +209,7 @@ final class ViewerOutput {
           _ = viewer.write([RFBNumbers.ServerMessage.bell])
         }
       case .name(let name): rename(name)
+      case .sound, .recording: break
       }
     }
   }

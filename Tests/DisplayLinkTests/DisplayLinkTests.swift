@@ -7,20 +7,22 @@ import TestSupport
 import Testing
 
 /// Collects what displays ask for.
-private final class Machine: DisplayLinkHandler {
+final class Machine: DisplayLinkHandler {
   var inputs: [InputEvent] = []
   var sizes: [[Int]] = []
   var clipboards: [String] = []
   var powers: [DisplayLinkMessage.PowerRequest] = []
+  var recorded: [AudioFrame] = []
 
   func displayLink(received event: InputEvent) { inputs.append(event) }
   func displayLink(wantsSize width: Int, height: Int) { sizes.append([width, height]) }
   func displayLink(clipboard text: String) { clipboards.append(text) }
   func displayLink(power request: DisplayLinkMessage.PowerRequest) { powers.append(request) }
+  func displayLink(recorded frames: [AudioFrame]) { recorded += frames }
 }
 
 /// What one display has seen.
-private final class Viewer {
+final class Viewer {
   let link: DisplayLinkClient
   var surface: DisplaySurface?
   var surfaces = 0
@@ -32,6 +34,8 @@ private final class Viewer {
   var leds: KeyboardLEDs?
   var cursor: CursorImage?
   var bells = 0
+  var sounds: [DisplayLinkMessage.SoundEvent] = []
+  var recordings: [Bool] = []
 
   init(_ link: DisplayLinkClient) { self.link = link }
 
@@ -48,13 +52,15 @@ private final class Viewer {
       case .leds(let leds): self.leds = leds
       case .bell: bells += 1
       case .name(let name): self.name = name
+      case .sound(let event): sounds.append(event)
+      case .recording(let isRecording): recordings.append(isRecording)
       }
     }
   }
 }
 
 /// Runs servers and viewers on this thread until `condition` holds (5 s at most).
-private func run(
+func run(
   _ server: DisplayLinkServer?, _ machine: Machine, _ viewers: [Viewer],
   until condition: () -> Bool
 ) throws -> Bool {
@@ -74,7 +80,7 @@ private func run(
 private let small = Scanout(
   source: .videoMemory, offset: 64, stride: 256, width: 64, height: 8, format: .xrgb8888)
 
-private func makeServer(_ path: String?) throws -> (DisplayLinkServer, MemoryMapping) {
+func makeServer(_ path: String?) throws -> (DisplayLinkServer, MemoryMapping) {
   let memory = try SharedMemory(name: "vram", size: 65536)
   let server = try DisplayLinkServer(
     path: path, name: "desk", memories: [.videoMemory: memory])

@@ -26,6 +26,14 @@ struct DisplayLinkMessageTests {
     .clipboard("naïve\n€"),
     .power(.reset),
     .pace(sequence: 3),
+    .audio(.begin(rate: 48000)),
+    .audio(
+      .frames([AudioFrame(left: 1, right: -2), AudioFrame(left: .max, right: .min)], lost: 9)),
+    .audio(.end),
+    .recording(true),
+    .listen(sound: true, microphone: false),
+    .listen(sound: false, microphone: true),
+    .microphone([AudioFrame(left: -3, right: 4)]),
   ]
 
   @Test("what is encoded is what is decoded", arguments: samples)
@@ -48,7 +56,7 @@ struct DisplayLinkMessageTests {
     let bytes = message.encoded()
     let isOpenEnded =
       switch message {
-      case .hello, .name, .clipboard, .damage, .cursor: true
+      case .hello, .name, .clipboard, .damage, .cursor, .audio(.frames): true
       default: false
       }
     for count in 0..<bytes.count where !isOpenEnded || count == 0 {
@@ -117,6 +125,33 @@ struct DisplayLinkMessageTests {
     }
     #expect(text.hasPrefix(cut))
     #expect(cut.utf8.count > DisplayLinkMessage.maximumText - 4)
+  }
+
+  @Test("sound that is no sound is refused")
+  func sound() {
+    let frames = DisplayLinkMessage.audio(
+      .frames([AudioFrame(left: 1, right: 2), AudioFrame(left: 3, right: 4)], lost: 0)
+    ).encoded()
+    for bytes in [
+      Array(frames.dropLast()), Array(frames.dropLast(8)), [5], [5, 3], [5, 0, 0],
+      [5, 1, 0, 0, 0, 0], [5, 1, 255, 255, 255, 255], [23], [23, 1, 2],
+      frames + Array(repeating: 0, count: DisplayLinkMessage.maximumFrames * 4),
+    ] {
+      #expect(throws: DisplayLinkError.self) { try DisplayLinkMessage(decoding: bytes) }
+    }
+  }
+
+  @Test("more frames than a packet has are cut to those, and a rate to what there is")
+  func longSound() throws {
+    let frames = (0..<5000).map { AudioFrame(left: Int16($0), right: 0) }
+    let most = Array(frames.prefix(DisplayLinkMessage.maximumFrames))
+    for (message, cut): (DisplayLinkMessage, DisplayLinkMessage) in [
+      (.audio(.frames(frames, lost: 1)), .audio(.frames(most, lost: 1))),
+      (.microphone(frames), .microphone(most)),
+      (.audio(.begin(rate: -1)), .audio(.begin(rate: 4000))),
+    ] {
+      #expect(try DisplayLinkMessage(decoding: message.encoded()) == cut)
+    }
   }
 
   @Test("a name longer than any desktop's is refused")

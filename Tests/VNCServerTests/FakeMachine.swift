@@ -18,6 +18,7 @@ final class FakeMachine: Sendable {
     var sizes: [[Int]] = []
     var clipboards: [String] = []
     var powers: [DisplayLinkMessage.PowerRequest] = []
+    var recorded: [AudioFrame] = []
   }
 
   private final class Handler: DisplayLinkHandler {
@@ -33,6 +34,9 @@ final class FakeMachine: Sendable {
     func displayLink(clipboard text: String) { record.change { $0.clipboards.append(text) } }
     func displayLink(power request: DisplayLinkMessage.PowerRequest) {
       record.change { $0.powers.append(request) }
+    }
+    func displayLink(recorded frames: [AudioFrame]) {
+      record.change { $0.recorded += frames }
     }
   }
 

@@ -1,10 +1,15 @@
 import DeviceModel
 import Devices
+import Display
 
 /// Where a machine's sound leaves it. Called under the device lock; never blocks.
 package protocol AudioOutput: AnyObject {
+  /// Whether anybody hears what is written.
+  var isListening: Bool { get }
   /// The next frames, at `AudioMixer.rate`.
   func write(_ frames: [AudioFrame])
+  /// No device plays any more, until the next `write`.
+  func rest()
 }
 
 /// Adds up what a machine's devices play at the same time. While none plays, nothing comes
@@ -15,21 +20,24 @@ package final class AudioMixer {
   private static let patience = AudioMixer.rate
 
   private let clock: any DeviceClock
-  /// `nil` when nobody listens.
-  private let output: (any AudioOutput)?
+  private var outputs: [any AudioOutput]
   private var voices: [Voice] = []
   /// Frames of machine time before those that wait for other voices.
   private var start = 0
   private var waiting: [SIMD2<Int32>] = []
 
-  package init(clock: any DeviceClock, output: (any AudioOutput)?) {
+  package init(clock: any DeviceClock, outputs: [any AudioOutput] = []) {
     self.clock = clock
-    self.output = output
+    self.outputs = outputs
   }
+
+  /// The mix goes there, too, from now on.
+  package func add(_ output: any AudioOutput) { outputs.append(output) }
+
+  package func remove(_ output: any AudioOutput) { outputs.removeAll { $0 === output } }
 
   /// A device's own way into the mix.
   package func makeVoice() -> any AudioSink {
-    guard output != nil else { return Nobody() }
     let voice = Voice(self)
     voices.append(voice)
     return voice
@@ -70,24 +78,31 @@ package final class AudioMixer {
     let settled = voices.compactMap(\.position).min() ?? end
     let count = min(max(settled, end - Self.patience), end) - start
     guard count > 0 else { return }
-    output?.write(
-      waiting.prefix(count).map {
-        AudioFrame(left: Int16(clamping: $0.x), right: Int16(clamping: $0.y))
-      })
+    let frames = waiting.prefix(count).map {
+      AudioFrame(left: Int16(clamping: $0.x), right: Int16(clamping: $0.y))
+    }
+    for output in outputs where output.isListening { output.write(frames) }
     waiting.removeFirst(count)
     start += count
+  }
+
+  private func rested() {
+    handOut()
+    guard !voices.contains(where: { $0.position != nil }) else { return }
+    for output in outputs { output.rest() }
   }
 
   private final class Voice: AudioSink {
     private unowned let mixer: AudioMixer
     /// Where what it plays next belongs; `nil` while it rests.
     private(set) var position: Int?
-    private var resampler = Resampler(rate: AudioMixer.rate)
+    private var resampler = Resampler(from: AudioMixer.rate, to: AudioMixer.rate)
 
     init(_ mixer: AudioMixer) { self.mixer = mixer }
 
     func play(_ frames: [AudioFrame], rate: Int) {
-      if resampler.rate != rate { resampler = Resampler(rate: rate) }
+      guard mixer.outputs.contains(where: { $0.isListening }) else { return rest() }
+      if resampler.rate != rate { resampler = Resampler(from: rate, to: AudioMixer.rate) }
       let frames = resampler.convert(frames)
       let place = position ?? mixer.beginning(of: frames.count)
       position = mixer.add(frames, at: place)
@@ -97,13 +112,8 @@ package final class AudioMixer {
     func rest() {
       guard position != nil else { return }
       position = nil
-      resampler = Resampler(rate: resampler.rate)
-      mixer.handOut()
+      resampler = Resampler(from: resampler.rate, to: AudioMixer.rate)
+      mixer.rested()
     }
-  }
-
-  private final class Nobody: AudioSink {
-    func play(_ frames: [AudioFrame], rate: Int) {}
-    func rest() {}
   }
 }

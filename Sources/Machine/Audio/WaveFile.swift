@@ -61,6 +61,11 @@ package final class WaveFile: AudioOutput, Sendable {
     thread?.join()
   }
 
+  package var isListening: Bool { true }
+
+  /// What is silence is not written.
+  package func rest() {}
+
   package func write(_ frames: [AudioFrame]) {
     unwritten.change { unwritten in
       guard !unwritten.hasStopped else { return }

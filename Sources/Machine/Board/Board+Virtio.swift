@@ -23,7 +23,7 @@ extension Board {
   /// Every virtio device of the machine, one line each.
   static func addVirtioDevices(
     to cards: VirtioCards, _ configuration: MachineConfiguration, _ drives: Drives,
-    _ links: HostLinks, _ clock: any DeviceClock, _ audio: AudioMixer
+    _ links: HostLinks, _ clock: any DeviceClock, _ sound: (out: AudioMixer, in: Microphone)
   ) throws {
     try cards.add("keyboard", at: VirtioSlot.keyboard) { VirtioInput(.keyboard, state: $0) }
     try cards.add("tablet", at: VirtioSlot.tablet) { VirtioInput(.tablet, state: $0) }
@@ -48,7 +48,8 @@ extension Board {
     }
     if configuration.audio.card == .virtio {
       try cards.add("sound", at: VirtioSlot.sound) {
-        VirtioSound(clock: clock, sink: audio.makeVoice(), source: SilentSource(), state: $0)
+        VirtioSound(
+          clock: clock, sink: sound.out.makeVoice(), source: sound.in.makeEar(), state: $0)
       }
     }
     for (index, disk) in drives.virtioDisks.enumerated() {

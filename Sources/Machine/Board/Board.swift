@@ -33,6 +33,7 @@ final class Board {
   let ide: IDEController
   let virtio: VirtioCards
   let audio: AudioMixer
+  let microphone = Microphone()
   private let soundCard: AC97?
   let usb: USBController?
   let display: (any DisplayAdapter)?
@@ -170,7 +171,7 @@ final class Board {
     try ports.map(portA, name: "system control A", at: 0x92, size: 1)
 
     // Speaker, on channel 2 of the interval timer.
-    audio = AudioMixer(clock: clock, output: links.sound)
+    audio = AudioMixer(clock: clock, outputs: links.sound.map { [$0] } ?? [])
     let speakerTimer = SpeakerChannel(kvm)
     let speaker = PCSpeaker(
       timer: speakerTimer, clock: clock, sink: audio.makeVoice(),
@@ -208,8 +209,8 @@ final class Board {
     soundCard =
       configuration.audio.card == .ac97
       ? AC97(
-        memory: memory, clock: clock, sink: audio.makeVoice(), lineIn: SilentSource(),
-        microphone: SilentSource(), state: try saved.state("ac97")) : nil
+        memory: memory, clock: clock, sink: audio.makeVoice(), lineIn: microphone.makeEar(),
+        microphone: microphone.makeEar(), state: try saved.state("ac97")) : nil
 
     // Display.
     var vga: VGA?
@@ -233,7 +234,8 @@ final class Board {
 
     // Virtio devices, which sit on PCI alone.
     virtio = try VirtioCards(kvm, memory, lock: lock, saved: saved)
-    try Self.addVirtioDevices(to: virtio, configuration, drives, links, clock, audio)
+    try Self.addVirtioDevices(
+      to: virtio, configuration, drives, links, clock, (audio, microphone))
     if case .virtio(let outputs) = configuration.display, let vga {
       let memory = try MappedMemory(name: "carrel-gpu", size: VirtioGPU.memorySize)
       let card = try virtio.add("gpu", at: Self.displaySlot, extend: vga.addMemory(to:)) {

@@ -12,6 +12,7 @@ public final class DisplayOutput: @unchecked Sendable {
   private let machine: Machine
   private let adapter: any DisplayAdapter
   private let link: DisplayLinkServer
+  private let sound: LinkSound
   private let memories: [Scanout.Source: MappedMemory]
   private let poller: Poller
   private let ending: EventDescriptor
@@ -39,6 +40,7 @@ public final class DisplayOutput: @unchecked Sendable {
     self.memories = memories
     link = try DisplayLinkServer(
       path: path, name: machine.configuration.name, memories: memories.mapValues(\.shared))
+    sound = LinkSound(link)
     poller = try Poller()
     ending = try EventDescriptor()
     try poller.add(link.descriptor, token: 0)
@@ -49,6 +51,7 @@ public final class DisplayOutput: @unchecked Sendable {
       machine.board.setLEDObserver { [link] in link.publish(leds: $0) }
       machine.board.tone.onTone = { [link] in if $0 != nil { link.ringBell() } }
       link.publish(leds: machine.board.leds)
+      connectSound()
       if let graphics = machine.board.graphics {
         graphics.onCursor = { [link] in link.publish(cursor: $0) }
         link.publish(cursor: graphics.cursor)
@@ -74,11 +77,24 @@ public final class DisplayOutput: @unchecked Sendable {
       machine.board.setLEDObserver { _ in }
       machine.board.tone.onTone = { _ in }
       machine.board.graphics?.onCursor = nil
+      machine.board.audio.remove(sound)
+      machine.board.microphone.onRecording = { _ in }
     }
+  }
+
+  /// Device lock held.
+  private func connectSound() {
+    guard machine.configuration.audio.card != .none else { return }
+    machine.board.audio.add(sound)
+    machine.board.microphone.onRecording = { [link] in link.publish(recording: $0) }
+    link.publish(recording: machine.board.microphone.isRecording)
   }
 
   /// A connection for a display in this process.
   public func connect() throws(SystemError) -> UnixSocket { try link.connect() }
+
+  /// Whether some display listens to the machine.
+  package var isHeard: Bool { link.wantsSound }
 
   /// How many displays are connected.
   public var displayCount: Int { link.displayCount }
@@ -170,6 +186,10 @@ public final class DisplayOutput: @unchecked Sendable {
 }
 
 extension DisplayOutput: DisplayLinkHandler {
+  public func displayLink(recorded frames: [AudioFrame]) {
+    machine.board.lock.withLock { machine.board.microphone.hear(frames) }
+  }
+
   public func displayLink(received event: InputEvent) {
     machine.send(event)
     schedule.inputArrived(at: MonotonicClock.now)

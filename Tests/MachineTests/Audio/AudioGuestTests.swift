@@ -6,61 +6,13 @@ import Testing
 
 @Suite("Sound of a guest", .needsKVM)
 struct AudioGuestTests {
-  /// Where the list and the samples lie, from the program's start on.
-  private static let list = 0x400
-  private static let samples = 0x800
-  private static let framesPerBuffer = 3000
+  private static let framesPerBuffer = AC97Program.framesPerBuffer
 
   /// Plays two buffers and switches itself off when the controller halts.
   private static var program: GuestProgram {
-    var program = GuestProgram()
-    /// dx = base (ebx: 3, esi: 6) + offset
-    func port(_ base: UInt8, _ offset: UInt32) {
-      program.emit(0x8D, 0x90 | base)  // lea edx, [base + offset]
-      program.emit(word: offset)
-    }
-    func base(_ register: UInt32, _ into: UInt8) {
-      program.outLong(0xCF8, 0x8000_2000 | register)
-      program.port(0xCFC)
-      program.emit(0xED, 0x24, 0xFC, 0x89, into)  // in eax, dx; and al, ~3; mov into, eax
-    }
-    func out(_ base: UInt8, _ offset: UInt32, _ value: UInt32, _ code: [UInt8]) {
-      port(base, offset)
-      program.loadEAX(value)
-      for byte in code { program.emit(byte) }
-    }
-    let origin = UInt32(GuestProgram.origin)
-    let (byte, word, long): ([UInt8], [UInt8], [UInt8]) = ([0xEE], [0x66, 0xEF], [0xEF])
-    program.outLong(0xCF8, 0x8000_2004)
-    program.outWord(0xCFC, 5)
-    base(0x10, 0xC3)
-    base(0x14, 0xC6)
-    out(6, 0x2C, 2, long)
-    out(3, 0x02, 0, word)
-    out(3, 0x18, 0x0808, word)
-    out(6, 0x10, origin + UInt32(list), long)
-    out(6, 0x15, 1, byte)
-    out(6, 0x1B, 1, byte)
-    let loop = program.bytes.count
-    port(6, 0x16)
-    program.emit(0x66, 0xED, 0xA8, 0x01)  // in ax, dx; test al, 1
-    program.jump(0x74, to: loop)
-    program.powerOff()
-    var data = [UInt8](repeating: 0, count: list - program.bytes.count)
-    for buffer in 0..<2 {
-      let address = origin + UInt32(samples + buffer * framesPerBuffer * 4)
-      // The last one ends in silence.
-      let words = [address, UInt32(framesPerBuffer * 2) | UInt32(buffer) << 30]
-      for word in words { data += (0..<4).map { UInt8(truncatingIfNeeded: word >> ($0 * 8)) } }
-    }
-    data += [UInt8](repeating: 0, count: samples - list - 16)
-    for frame in frames {
-      for sample in [frame.left, frame.right] {
-        data += [UInt8(truncatingIfNeeded: sample), UInt8(truncatingIfNeeded: sample >> 8)]
-      }
-    }
-    for byte in data { program.emit(byte) }
-    return program
+    var program = AC97Program()
+    program.run(.output, buffers: 2)
+    return program.finished(frames, buffers: 2)
   }
 
   private static let frames = (0..<2 * framesPerBuffer).map {

@@ -1,4 +1,5 @@
 import DeviceModel
+import Display
 import Machine
 import Testing
 
@@ -6,7 +7,10 @@ import Testing
 struct MixerTests {
   private final class FakeOutput: AudioOutput {
     var frames: [AudioFrame] = []
+    var isListening = true
+    var rests = 0
     func write(_ frames: [AudioFrame]) { self.frames += frames }
+    func rest() { rests += 1 }
   }
 
   /// Time that a test sets.
@@ -27,7 +31,7 @@ struct MixerTests {
     let output = FakeOutput()
     let mixer: AudioMixer
 
-    init() { mixer = AudioMixer(clock: clock, output: output) }
+    init() { mixer = AudioMixer(clock: clock, outputs: [output]) }
 
     func advance(milliseconds: UInt64) { clock.now += milliseconds * 1_000_000 }
   }
@@ -73,6 +77,45 @@ struct MixerTests {
     #expect(setting.output.frames == mixed)
   }
 
+  @Test("those who listen hear it from then on, and are told of silence")
+  func listeners() {
+    let setting = Setting()
+    let late = FakeOutput()
+    late.isListening = false
+    setting.mixer.add(late)
+    let (first, second) = (setting.mixer.makeVoice(), setting.mixer.makeVoice())
+    for round in 0..<4 {
+      late.isListening = round >= 2
+      setting.advance(milliseconds: 10)
+      first.play(Self.level(Int16(round), 480), rate: 48000)
+      second.play(Self.level(0, 480), rate: 48000)
+    }
+    #expect(setting.output.frames.count == 4 * 480)
+    #expect(late.frames == Self.level(2, 480) + Self.level(3, 480))
+    first.rest()
+    #expect(late.rests == 0)
+    second.rest()
+    #expect(late.rests == 1)
+    let heard = late.frames.count
+    setting.mixer.remove(late)
+    setting.advance(milliseconds: 10)
+    first.play(Self.level(1, 480), rate: 48000)
+    #expect(late.frames.count == heard && setting.output.frames.last?.left == 1)
+  }
+
+  @Test("what is played while nobody listens is not heard later")
+  func unheard() {
+    let setting = Setting()
+    let voice = setting.mixer.makeVoice()
+    setting.output.isListening = false
+    setting.advance(milliseconds: 10)
+    voice.play(Self.level(1, 480), rate: 48000)
+    setting.output.isListening = true
+    setting.advance(milliseconds: 10)
+    voice.play(Self.level(2, 480), rate: 48000)
+    #expect(setting.output.frames == Self.level(2, 480))
+  }
+
   @Test("a voice that says nothing any more is not waited for without end")
   func stuck() {
     let setting = Setting()
@@ -111,6 +154,30 @@ struct MixerTests {
     #expect(Wave.purity(part, turnsPerSample: frequency / 48_000) > 0.999)
     let loudest = heard.map { Int($0.left) }.max() ?? 0
     #expect((11_400...12_300).contains(loudest))
+  }
+}
+
+@Suite("Resampler")
+struct ResamplerTests {
+  @Test(
+    "a tone keeps its pitch, its level and its length at a viewer's rate",
+    arguments: [8000, 11_025, 22_050, 44_100, 96_000, 192_000])
+  func tone(rate: Int) {
+    let turns = 441.0 / 48_000
+    let tone = (0..<48_000).map { index in
+      let value = Int16(12_000 * Wave.sine(Double(index) * turns))
+      return AudioFrame(left: value, right: -value)
+    }
+    var resampler = Resampler(from: 48_000, to: rate)
+    let heard = stride(from: 0, to: tone.count, by: 959).flatMap { start in
+      resampler.convert(Array(tone[start..<min(start + 959, tone.count)]))
+    }
+    #expect(abs(heard.count - rate) <= 4)
+    // A hundred turns.
+    let part = heard.dropFirst(1000).prefix(rate * 100 / 441).map { Double($0.left) }
+    #expect(Wave.purity(part, turnsPerSample: 441.0 / Double(rate)) > 0.999)
+    #expect((11_400...12_300).contains(heard.map { Int($0.left) }.max() ?? 0))
+    #expect(heard.allSatisfy { abs(Int($0.left) + Int($0.right)) <= 1 })
   }
 }
 

@@ -1,32 +1,35 @@
 import DeviceModel
 
-/// Turns sound of any rate into the mixer's, frame after frame: as many come out as the
-/// rates say, over any length of time. Sound of the mixer's rate passes unchanged.
+/// Turns sound of one rate into another's, frame after frame: as many come out as the
+/// rates say, over any length of time. Where both are the same it passes unchanged.
 ///
 /// Between frames runs a cubic through the four around it (Catmull and Rom's); rates of
-/// twice the mixer's and more are brought down by means of neighbours first.
-struct Resampler {
+/// twice the other's and more are brought down by means of neighbours first.
+public struct Resampler: Sendable {
   private typealias Point = SIMD2<Float>
 
-  let rate: Int
+  /// Frames a second that go in, and that come out.
+  public let rate: Int
+  public let output: Int
   /// How many frames make one.
   private let group: Int
   private var sum = Point.zero
   private var summed = 0
   /// The last four, oldest first.
   private var around = [Point](repeating: .zero, count: 4)
-  /// The place between the middle two, of `AudioMixer.rate * group` from one to the other.
+  /// The place between the middle two, of `output * group` from one to the other.
   private var phase = 0
 
-  init(rate: Int) {
+  public init(from rate: Int, to output: Int) {
     self.rate = max(rate, 1)
-    group = max(rate / AudioMixer.rate, 1)
+    self.output = max(output, 1)
+    group = max(self.rate / self.output, 1)
   }
 
-  mutating func convert(_ frames: [AudioFrame]) -> [AudioFrame] {
-    guard rate != AudioMixer.rate else { return frames }
+  public mutating func convert(_ frames: [AudioFrame]) -> [AudioFrame] {
+    guard rate != output else { return frames }
     var converted: [AudioFrame] = []
-    converted.reserveCapacity(frames.count * AudioMixer.rate / rate + 1)
+    converted.reserveCapacity(frames.count * output / rate + 1)
     for frame in frames {
       sum += Point(Float(frame.left), Float(frame.right))
       summed += 1
@@ -35,7 +38,7 @@ struct Resampler {
       around.append(sum / Float(group))
       sum = .zero
       summed = 0
-      let interval = AudioMixer.rate * group
+      let interval = output * group
       while phase < interval {
         converted.append(between(Float(phase) / Float(interval)))
         phase += rate
