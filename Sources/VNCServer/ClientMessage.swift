@@ -17,6 +17,7 @@ package enum ClientMessage: Hashable, Sendable {
   case cutText([UInt8])
   case fence(flags: UInt32, payload: [UInt8])
   case continuousUpdates(enabled: Bool, Rect)
+  case audio(AudioRequest)
   /// Whole, as received, for libvncserver: pixel format, extended clipboard, xvp.
   case passed([UInt8])
   case setDesktopSize([UInt8])
@@ -172,7 +173,7 @@ package struct ClientMessageParser {
     case 248: return try fence()
     case 250: return take(4).map { Complete(value: .passed(Array($0))) }
     case 251: return setDesktopSize()
-    case 255: return try extendedKey()
+    case 255: return try qemuMessage()
     case 7: throw ClientProtocolError(description: "file transfer is not offered")
     case 11: throw ClientProtocolError(description: "text chat is not offered")
     case let type:
@@ -252,11 +253,40 @@ package struct ClientMessageParser {
     return take(8 + Int(byte(6)) * 16).map { Complete(value: .setDesktopSize(Array($0))) }
   }
 
-  private mutating func extendedKey() throws(ClientProtocolError) -> Complete? {
+  private mutating func qemuMessage() throws(ClientProtocolError) -> Complete? {
     guard available >= 2 else { return nil }
-    guard byte(1) == 0 else {
-      throw ClientProtocolError(description: "unknown QEMU message \(byte(1))")
+    switch byte(1) {
+    case RFBNumbers.QEMUMessage.extendedKeyEvent: return extendedKey()
+    case RFBNumbers.QEMUMessage.audio: return try audio()
+    case let kind: throw ClientProtocolError(description: "unknown QEMU message \(kind)")
     }
+  }
+
+  private mutating func audio() throws(ClientProtocolError) -> Complete? {
+    guard available >= 4 else { return nil }
+    switch big16(2) {
+    case 0: return consume(4, .audio(.enable))
+    case 1: return consume(4, .audio(.disable))
+    case 2: return try audioFormat()
+    case let operation:
+      throw ClientProtocolError(description: "unknown operation \(operation) of sound")
+    }
+  }
+
+  private mutating func audioFormat() throws(ClientProtocolError) -> Complete? {
+    guard available >= 10 else { return nil }
+    let (channels, rate) = (Int(byte(5)), Int(big32(6)))
+    guard let sample = AudioFormat.Sample(rawValue: byte(4)), (1...2).contains(channels),
+      AudioFormat.rates.contains(rate)
+    else {
+      throw ClientProtocolError(
+        description: "unsupported sound (format \(byte(4)), \(channels) channels, \(rate) Hz)")
+    }
+    return consume(
+      10, .audio(.format(AudioFormat(sample, channels: channels, rate: rate))))
+  }
+
+  private mutating func extendedKey() -> Complete? {
     guard available >= 12 else { return nil }
     return consume(
       12, .extendedKey(keysym: big32(4), keycode: big32(8), pressed: big16(2) != 0))

@@ -10,6 +10,7 @@ package enum RFBNumbers {
     package static let desktopSize: Int32 = -223
     package static let extendedDesktopSize: Int32 = -308
     package static let extendedKeyEvent: Int32 = -258
+    package static let audio: Int32 = -259
     package static let ledState: Int32 = -261
     package static let desktopName: Int32 = -307
     package static let fence: Int32 = -312
@@ -21,6 +22,13 @@ package enum RFBNumbers {
     package static let bell: UInt8 = 2
     package static let endOfContinuousUpdates: UInt8 = 150
     package static let fence: UInt8 = 248
+    package static let qemu: UInt8 = 255
+  }
+
+  /// Kinds of QEMU's messages, in both directions.
+  package enum QEMUMessage {
+    package static let extendedKeyEvent: UInt8 = 0
+    package static let audio: UInt8 = 1
   }
 
   /// Flags of a fence.

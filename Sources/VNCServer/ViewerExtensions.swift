@@ -1,7 +1,7 @@
 import DeviceModel
 
 /// The protocol extensions that libvncserver lacks, for one viewer: extended key
-/// events, LED state, desktop name, fences, continuous updates.
+/// events, sound, LED state, desktop name, fences, continuous updates.
 ///
 /// Pure: it knows what the viewer supports and what it has yet to be told, and
 /// makes the bytes.
@@ -29,8 +29,8 @@ package struct ViewerExtensions {
   /// lists of what libvncserver could do but may not here).
   package static func setEncodings(for encodings: [Int32]) -> [UInt8] {
     let left: Set<Int32> = [
-      RFBNumbers.Encoding.extendedKeyEvent, RFBNumbers.Encoding.ledState,
-      RFBNumbers.Encoding.desktopName, RFBNumbers.Encoding.fence,
+      RFBNumbers.Encoding.extendedKeyEvent, RFBNumbers.Encoding.audio,
+      RFBNumbers.Encoding.ledState, RFBNumbers.Encoding.desktopName, RFBNumbers.Encoding.fence,
       RFBNumbers.Encoding.continuousUpdates, RFBNumbers.Encoding.ultra,
       RFBNumbers.Encoding.zywrle, RFBNumbers.Encoding.tightPNG,
     ]
@@ -49,8 +49,10 @@ package struct ViewerExtensions {
     if isNew(RFBNumbers.Encoding.continuousUpdates) {
       bytes.append(RFBNumbers.ServerMessage.endOfContinuousUpdates)
     }
-    for encoding in [RFBNumbers.Encoding.extendedKeyEvent, RFBNumbers.Encoding.ledState]
-    where isNew(encoding) {
+    for encoding in [
+      RFBNumbers.Encoding.extendedKeyEvent, RFBNumbers.Encoding.audio,
+      RFBNumbers.Encoding.ledState,
+    ] where isNew(encoding) {
       pending.insert(encoding)
     }
     // TigerVNC asks for the size of its window after its first update, or never: that one

@@ -7,7 +7,7 @@ package enum ViewerFuzzing {
   /// The first byte is how many bytes come at a time (0: all), the others what comes.
   ///
   /// - Returns: whether the same messages came out in pieces and at once, none larger
-  ///   than is allowed, and no key stayed down.
+  ///   than is allowed, no key stayed down, and sound was no more than was asked for.
   @discardableResult
   package static func run(_ input: [UInt8]) -> Bool {
     let bytes = input.dropFirst()
@@ -36,6 +36,8 @@ package enum ViewerFuzzing {
   private static func act(on messages: [ClientMessage]) -> Bool {
     var extensions = ViewerExtensions(name: "fuzz")
     var pacer = UpdatePacer()
+    var sound = ViewerSound()
+    var isSound = true
     var time: UInt64 = 0
     var down: Set<KeyCode> = []
     func press(_ events: [(KeyCode, Bool)]) {
@@ -64,11 +66,25 @@ package enum ViewerFuzzing {
       case .updateRequest(_, let rect), .continuousUpdates(_, let rect):
         let area = rect.intersection(Rect(x: 0, y: 0, width: 640, height: 480))
         if pacer.allowsUpdate { _ = pacer.sent(bytes: area.width * area.height, now: time) }
+      case .audio(let request):
+        sound.take(request)
+        isSound = isSound && play(&sound)
       case .pointer(let buttons, _, _): keys.leds = KeyboardLEDs(rawValue: buttons & 7)
       default: break
       }
     }
     press(keys.releaseAll())
-    return down.isEmpty
+    return down.isEmpty && isSound
+  }
+
+  /// Whether 20 ms of sound are no more than the viewer's format makes of them, and none
+  /// when it wants none.
+  private static func play(_ sound: inout ViewerSound) -> Bool {
+    let frames = (0..<960).map { AudioFrame(left: Int16($0), right: Int16(-$0)) }
+    sound.take(.begin(rate: 48000))
+    sound.take(.frames(frames, lost: 0))
+    var bytes = 0
+    while let message = sound.next() { bytes += message.count }
+    return sound.isEnabled ? (8...40_000).contains(bytes) : bytes <= 8
   }
 }

@@ -49,6 +49,7 @@ final class ViewerOutput {
   // The viewer.
   private var client: LibVNCClient?
   private var extensions: ViewerExtensions
+  private var sound = SoundSender()
   private var pacer = UpdatePacer()
   private var continuous: Rect?
   /// What was asked for whether it changed or not, and has not been sent yet.
@@ -117,6 +118,7 @@ final class ViewerOutput {
     if !lossy.isEmpty && now < lastChange + Self.stillness {
       deadlines.append(lastChange + Self.stillness)
     }
+    if let retry = sound.retry(after: now) { deadlines.append(retry) }
     guard let next = deadlines.min() else { return -1 }
     return next <= now ? 0 : Int32(clamping: (next - now) / 1_000_000 + 1)
   }
@@ -155,6 +157,7 @@ final class ViewerOutput {
 
   private func use(_ client: DisplayLinkClient) {
     link = client
+    client.listen(sound: sound.isEnabled, microphone: false)
     try? poller.add(client.descriptor, token: Self.linkToken)
     takeLink()
   }
@@ -173,6 +176,7 @@ final class ViewerOutput {
   private func forgetMachine() {
     isAttached = false
     router.connect(nil)
+    sound.take(.end)
     setLEDs([])
     setCursor(.hidden)
   }
@@ -209,7 +213,9 @@ final class ViewerOutput {
           _ = viewer.write([RFBNumbers.ServerMessage.bell])
         }
       case .name(let name): rename(name)
-      case .sound, .recording: break
+      case .sound(let event): sound.take(event)
+      // RFB knows no microphones.
+      case .recording: break
       }
     }
   }
@@ -350,6 +356,9 @@ final class ViewerOutput {
       client?.forgetRequests()
       for rect in demanded.rects { client?.request(rect, incremental: true) }
       if !enabled { _ = viewer.write([RFBNumbers.ServerMessage.endOfContinuousUpdates]) }
+    case .audio(let request):
+      sound.take(request)
+      link?.listen(sound: sound.isEnabled, microphone: false)
     case .passed(let bytes), .setDesktopSize(let bytes): feed(bytes)
     case .key, .extendedKey, .pointer: break
     }
@@ -421,6 +430,7 @@ final class ViewerOutput {
         extensions.pendingRects(
           leds: leds, width: frame.width, height: frame.height))
     }
+    sound.send(to: viewer)
     let isWanted = mayStart(client)
     while !isFinished && mayStart(client) && update(client) {}
     if !isFinished { capture(client) }

@@ -9,6 +9,8 @@ final class ViewerSocket: Sendable {
   private static let interval: UInt64 = 400_000_000
   /// Ends a blocking call of the writing thread. Ignored where nobody handles it.
   static let interruption = Signal(SIGURG)
+  /// SIOCOUTQNSD of linux/sockios.h.
+  private static let unsentQuery: UInt = 0x894B
 
   let descriptor: FileDescriptor
   /// Readable when `checkProgress` is due. For the reading thread.
@@ -62,6 +64,16 @@ final class ViewerSocket: Sendable {
   var isWritable: Bool {
     var watched = pollfd(fd: descriptor.raw, events: Int16(POLLOUT), revents: 0)
     return poll(&watched, 1, 0) == 1 && watched.revents & Int16(POLLOUT) != 0
+  }
+
+  /// Bytes that the kernel has not sent yet, as far as it tells.
+  var unsent: Int {
+    var bytes: Int32 = 0
+    // Of a TCP socket what is on its way is not among them.
+    if ioctl(descriptor.raw, Self.unsentQuery, &bytes) != 0 {
+      _ = ioctl(descriptor.raw, UInt(TIOCOUTQ), &bytes)
+    }
+    return Int(bytes)
   }
 
   /// Why the viewer was shed, if it was.
