@@ -16,14 +16,19 @@ extension GuestProgram {
 
   /// Gives queue 0 its rings, each in a page from `rings` on, and starts the device.
   mutating func startVirtio(rings: UInt32) {
-    setWord(0x16, 0)
+    setUpVirtio(queue: 0, rings: rings)
+    setByte(0x14, 0x0F)
+  }
+
+  /// Gives a queue its rings, each in a page from `rings` on.
+  mutating func setUpVirtio(queue: UInt16, rings: UInt32) {
+    setWord(0x16, queue)
     setWord(0x18, 8)
     for (index, register) in [UInt32(0x20), 0x28, 0x30].enumerated() {
       setLong(register, rings + UInt32(index) << 12)
       setLong(register + 4, 0)
     }
     setWord(0x1C, 1)
-    setByte(0x14, 0x0F)
   }
 
   /// mov byte [ebx + register], value
@@ -59,10 +64,10 @@ extension GuestProgram {
     }
   }
 
-  /// Makes the chain at descriptor 0 available, as the `number`th, and tells queue 0.
-  mutating func notifyVirtio(number: UInt32, rings: UInt32) {
+  /// Makes the chain at descriptor 0 available, as the `number`th, and tells the queue.
+  mutating func notifyVirtio(number: UInt32, rings: UInt32, queue: UInt16 = 0) {
     store(number << 16, at: rings + 0x1000)
-    setWord(0x3000, 0)
+    setWord(0x3000 + UInt32(queue) * 4, queue)
   }
 
   /// Waits until the device gave back as many.

@@ -100,6 +100,24 @@ struct DisplayProcessTests {
     #expect(machine.wait { $0.inputs.last == .key(KeyCode(0x11), pressed: true) })
   }
 
+  @Test("hands the sound of its desktop on to a viewer that wants it")
+  func sound() throws {
+    let directory = try TemporaryDirectory()
+    let machine = try FakeMachine(path: directory.path("desk.display"))
+    machine.server.publish(scanout(320, 200))
+    let display = try DisplayProcess()
+    try display.tell("attach \(directory.path("desk.display"))")
+    let viewer = SoundViewer(display.viewer.descriptor)
+    try viewer.connect()
+    try viewer.setFormat(3, channels: 1, rate: 48000)
+    try viewer.enable()
+    #expect(machine.wait { _ in machine.server.wantsSound })
+    machine.server.publish(
+      sound: [AudioFrame(left: 0x102, right: 0x302), .silence], rate: 48000)
+    machine.server.publish(sound: [], rate: 48000)
+    #expect(try viewer.stream() == [2, 2, 0, 0])
+  }
+
   @Test("ends with the viewer, and with carreld", arguments: [true, false])
   func ends(viewerLeaves: Bool) throws {
     let display = try DisplayProcess()

@@ -129,6 +129,29 @@ struct DisplaySoundTests {
     guest.machine.tearDown()
   }
 
+  @Test("a guest that records with virtio-snd hears it, too")
+  func virtioMicrophone() throws {
+    let (guest, output) = try Self.machine(SoundDriver.recorder, .virtio)
+    let display = DisplayEar(try DisplayLinkClient(connected: try output.connect()))
+    display.link.listen(sound: false, microphone: true)
+    try display.process { display.recordings == [false] }
+    try guest.machine.resume()
+    try display.process { display.recordings.last == true }
+    let spoken = (1...12_000).map { AudioFrame(left: Int16($0), right: 0) }
+    for start in stride(from: 0, to: spoken.count, by: 960) {
+      display.link.send(.microphone(Array(spoken[start..<min(start + 960, spoken.count)])))
+    }
+    #expect(guest.machine.waitForEnd() == .guestShutdown)
+    guest.machine.tearDown()
+    let bytes = try guest.directory.read("serial")
+    #expect(bytes.count == SoundDriver.frames * 2)
+    let samples = stride(from: 0, to: bytes.count, by: 2).map {
+      Int16(bitPattern: UInt16(bytes[$0]) | UInt16(bytes[$0 + 1]) << 8)
+    }
+    let heard = samples.drop { $0 == 0 }.prefix(spoken.count)
+    #expect(heard.count > 1000 && Array(heard) == spoken.prefix(heard.count).map(\.left))
+  }
+
   @Test("a guest without a sound card has no sound for displays")
   func noCard() throws {
     let (guest, output) = try Self.machine(GuestProgram.speaking, .none)
@@ -190,6 +213,62 @@ private final class DisplayEar {
       take()
       return condition()
     }
+  }
+}
+
+/// A driver of virtio-snd.
+private struct SoundDriver {
+  static let frames = 48_000
+  private enum Place {
+    static let control: UInt32 = 0x30_0000
+    static let receive: UInt32 = 0x30_3000
+    static let request: UInt32 = 0x30_6000
+    static let answer: UInt32 = 0x30_7000
+    static let samples: UInt32 = 0x40_0000
+  }
+
+  private var program = GuestProgram()
+  private var requests: UInt32 = 0
+
+  private mutating func request(_ words: [UInt32]) {
+    requests += 1
+    for (index, word) in words.enumerated() {
+      program.store(word, at: Place.request + UInt32(index * 4))
+    }
+    program.describe(
+      [(Place.request, UInt32(words.count * 4), false), (Place.answer, 4, true)],
+      rings: Place.control)
+    program.notifyVirtio(number: requests, rings: Place.control)
+    program.awaitUsed(number: requests, rings: Place.control)
+  }
+
+  /// Records a second of stream 1 in mono, 16 bits, 48 kHz, and sends it to the serial port.
+  static var recorder: GuestProgram {
+    var driver = SoundDriver()
+    let size = UInt32(frames * 2)
+    driver.program.findVirtio(slot: 15 << 3 | 5)
+    driver.program.setUpVirtio(queue: 3, rings: Place.receive)
+    driver.program.startVirtio(rings: Place.control)
+    driver.request([0x101, 1, size, size, 0, 1 | 5 << 8 | 7 << 16])
+    driver.request([0x102, 1])
+    driver.request([0x104, 1])
+    driver.program.store(1, at: Place.request)
+    driver.program.describe(
+      [(Place.request, 4, false), (Place.samples, size, true), (Place.answer, 8, true)],
+      rings: Place.receive)
+    driver.program.notifyVirtio(number: 1, rings: Place.receive, queue: 3)
+    driver.program.awaitUsed(number: 1, rings: Place.receive)
+    driver.program.emit(0xBE)  // mov esi, samples
+    driver.program.emit(word: Place.samples)
+    driver.program.emit(0xB9)  // mov ecx, size
+    driver.program.emit(word: size)
+    let loop = driver.program.bytes.count
+    driver.program.emit(0x8A, 0x06)  // mov al, [esi]
+    driver.program.sendALWhenReady()
+    driver.program.emit(0x46, 0x49)  // inc esi; dec ecx
+    driver.program.jump(0x75, to: loop)
+    driver.program.powerOff()
+    return driver.program
   }
 }
 
