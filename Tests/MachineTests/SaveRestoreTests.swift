@@ -5,36 +5,7 @@ import Testing
 
 @Suite("Saving and restoring a machine", .needsKVM)
 struct SaveRestoreTests {
-  /// Computes a checksum over many steps, with a byte on the serial port every now
-  /// and then, and ends with its four bytes.
-  private var program: GuestProgram {
-    var program = GuestProgram()
-    program.emit(0xBB)  // mov ebx, 1
-    program.emit(word: 1)
-    program.emit(0xB9)  // mov ecx, 20000
-    program.emit(word: 20_000)
-    let loop = program.bytes.count
-    program.emit(0x69, 0xDB)  // imul ebx, ebx, 1664525
-    program.emit(word: 1_664_525)
-    program.emit(0x43)  // inc ebx
-    program.emit(0x01, 0x1D)  // add [0x200000], ebx
-    program.emit(word: 0x20_0000)
-    program.emit(0xF7, 0xC1)  // test ecx, 0xfff
-    program.emit(word: 0xFFF)
-    program.emit(0x75, 0x09)  // jnz past the output
-    program.emit(0xB0, 0x2E)  // mov al, '.'
-    program.sendAL()
-    program.emit(0x90)
-    program.emit(0x49, 0x75)  // dec ecx; jnz loop
-    program.emit(UInt8(truncatingIfNeeded: loop - program.bytes.count - 1))
-    program.loadEAX(from: 0x20_0000)
-    for _ in 0..<4 {
-      program.sendAL()
-      program.emit(0xC1, 0xE8, 0x08)  // shr eax, 8
-    }
-    program.powerOff()
-    return program
-  }
+  private var program: GuestProgram { .summing(steps: 20_000) }
 
   @Test("a machine saved while it computes comes to the same result in another machine")
   func sameResult() throws {
@@ -83,5 +54,44 @@ struct SaveRestoreTests {
     configuration.memory = 32 << 20
     let error = #expect(throws: MachineError.self) { try Machine(configuration, from: saved) }
     #expect(error?.kind == .state)
+  }
+}
+
+extension GuestProgram {
+  /// Computes a checksum over many steps, with a byte on the serial port every now
+  /// and then, and ends with its four bytes.
+  ///
+  /// - Parameter more: instructions of each step, which may add to the sum at 0x200000 and
+  ///   change EAX and EDX; EBX is the step's number.
+  static func summing(
+    steps: UInt32, more: (inout GuestProgram) -> Void = { _ in }
+  ) -> GuestProgram {
+    var program = GuestProgram()
+    program.emit(0xBB)  // mov ebx, 1
+    program.emit(word: 1)
+    program.emit(0xB9)  // mov ecx, steps
+    program.emit(word: steps)
+    let loop = program.bytes.count
+    program.emit(0x69, 0xDB)  // imul ebx, ebx, 1664525
+    program.emit(word: 1_664_525)
+    program.emit(0x43)  // inc ebx
+    program.emit(0x01, 0x1D)  // add [0x200000], ebx
+    program.emit(word: 0x20_0000)
+    more(&program)
+    program.emit(0xF7, 0xC1)  // test ecx, 0xfff
+    program.emit(word: 0xFFF)
+    program.emit(0x75, 0x09)  // jnz past the output
+    program.emit(0xB0, 0x2E)  // mov al, '.'
+    program.sendAL()
+    program.emit(0x90)
+    program.emit(0x49, 0x0F, 0x85)  // dec ecx; jnz loop
+    program.emit(word: UInt32(bitPattern: Int32(loop - program.bytes.count - 4)))
+    program.loadEAX(from: 0x20_0000)
+    for _ in 0..<4 {
+      program.sendAL()
+      program.emit(0xC1, 0xE8, 0x08)  // shr eax, 8
+    }
+    program.powerOff()
+    return program
   }
 }

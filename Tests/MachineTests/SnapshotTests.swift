@@ -8,44 +8,19 @@ import Testing
 
 @Suite("Snapshots of machines", .needsKVM)
 struct MachineSnapshotTests {
-  /// As the tests of saving in memory: sends a byte now and then, and at the end four of a
-  /// checksum; and fills 4 MiB of memory with it on the way, over and over.
+  /// Fills 4 MiB of memory on the way, over and over.
   private var program: GuestProgram {
-    var program = GuestProgram()
-    program.emit(0xBB)  // mov ebx, 1
-    program.emit(word: 1)
-    program.emit(0xB9)  // mov ecx, 60000
-    program.emit(word: 60_000)
-    let loop = program.bytes.count
-    program.emit(0x69, 0xDB)  // imul ebx, ebx, 1664525
-    program.emit(word: 1_664_525)
-    program.emit(0x43)  // inc ebx
-    program.emit(0x01, 0x1D)  // add [0x200000], ebx
-    program.emit(word: 0x20_0000)
-    program.emit(0x89, 0xDA)  // mov edx, ebx
-    program.emit(0x81, 0xE2)  // and edx, 0x3ffffc
-    program.emit(word: 0x3F_FFFC)
-    program.emit(0x01, 0x9A)  // add [edx + 0x400000], ebx
-    program.emit(word: 0x40_0000)
-    program.emit(0x8B, 0x82)  // mov eax, [edx + 0x400000]
-    program.emit(word: 0x40_0000)
-    program.emit(0x01, 0x05)  // add [0x200000], eax
-    program.emit(word: 0x20_0000)
-    program.emit(0xF7, 0xC1)  // test ecx, 0xfff
-    program.emit(word: 0xFFF)
-    program.emit(0x75, 0x09)  // jnz past the output
-    program.emit(0xB0, 0x2E)  // mov al, '.'
-    program.sendAL()
-    program.emit(0x90)
-    program.emit(0x49, 0x0F, 0x85)  // dec ecx; jnz loop
-    program.emit(word: UInt32(bitPattern: Int32(loop - program.bytes.count - 4)))
-    program.loadEAX(from: 0x20_0000)
-    for _ in 0..<4 {
-      program.sendAL()
-      program.emit(0xC1, 0xE8, 0x08)  // shr eax, 8
+    .summing(steps: 60_000) { program in
+      program.emit(0x89, 0xDA)  // mov edx, ebx
+      program.emit(0x81, 0xE2)  // and edx, 0x3ffffc
+      program.emit(word: 0x3F_FFFC)
+      program.emit(0x01, 0x9A)  // add [edx + 0x400000], ebx
+      program.emit(word: 0x40_0000)
+      program.emit(0x8B, 0x82)  // mov eax, [edx + 0x400000]
+      program.emit(word: 0x40_0000)
+      program.emit(0x01, 0x05)  // add [0x200000], eax
+      program.emit(word: 0x20_0000)
     }
-    program.powerOff()
-    return program
   }
 
   private func request(
