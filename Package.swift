@@ -80,6 +80,8 @@ var targets: [Target] = [
   system("CXXHash", "libxxhash", "libxxhash-dev"),
   // Loads its library itself, on hosts that need it.
   .target(name: "CZydis"),
+  // The x87 instructions of the host's processor, for hosts that need them completed.
+  .target(name: "CX87"),
 
   library("CarrelBase"),
   library("LinuxSystem", ["CarrelBase", "CLinux"]),
@@ -92,7 +94,8 @@ var targets: [Target] = [
   library("DisplayLink", ["Display", "LinuxSystem"]),
   library("Disk", ["DeviceModel", "LinuxSystem"]),
   library("Snapshot", ["DeviceModel", "LinuxSystem", "CXXHash"]),
-  library("Machine", ["KVM", "Devices", "Disk", "DisplayLink", "Snapshot", "CPNG", "CZydis"]),
+  library(
+    "Machine", ["KVM", "Devices", "Disk", "DisplayLink", "Snapshot", "CPNG", "CZydis", "CX87"]),
   library("VNCServer", ["DisplayLink", "CVNCServer", "CDeflate", "CCairo"]),
 
   program(

@@ -69,6 +69,27 @@ p_flat:
  jne p_fail
  mov al, 'h'
  call p_send
+ fninit
+ mov dword ptr [0x300000], 7
+ fild dword ptr [0x300000]
+ fld1
+ fld st(0)
+ faddp
+ fdivp
+ fstp qword ptr [0x300008]
+ cmp dword ptr [0x30000c], 0x400C0000
+ jne p_fail
+ fldz
+ fldz
+ fdivp
+ fld1
+ fcomip st, st(1)
+ jnp p_fail
+ fnstenv [0x300020]
+ cmp word ptr [0x300024], 0x3801
+ jne p_fail
+ mov al, 'k'
+ call p_send
  pushfd
  or dword ptr [esp], 0x100
  popfd

@@ -124,6 +124,10 @@ int czydis_decode(
   instruction->length = decoded.length;
   instruction->operand_width = decoded.operand_width;
   instruction->address_width = decoded.address_width;
+  instruction->opcode = decoded.opcode;
+  if (decoded.attributes & ZYDIS_ATTRIB_HAS_MODRM)
+    instruction->modrm =
+        decoded.raw.modrm.mod << 6 | decoded.raw.modrm.reg << 3 | decoded.raw.modrm.rm;
   instruction->has_lock = (decoded.attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0;
   if (decoded.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
     instruction->vector_length = decoded.avx.vector_length / 128 ? decoded.avx.vector_length / 128 : 1;

@@ -50,6 +50,9 @@ struct czydis_instruction {
   uint8_t has_lock;
   // 0 for legacy encoding, else the vector length in bits / 128 of VEX.
   uint8_t vector_length;
+  // The last byte of the opcode, and what follows it, 0 if nothing does.
+  uint8_t opcode;
+  uint8_t modrm;
   struct czydis_operand operands[4];
 };
 

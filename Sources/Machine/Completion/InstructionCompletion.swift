@@ -23,7 +23,8 @@ package enum InstructionCompletion {
   static let handlers: [UInt16: Handler] = {
     let families = [
       integerHandlers, bitHandlers, systemHandlers, descriptorHandlers, transferHandlers,
-      extendedStateHandlers, floatingPointHandlers, vectorHandlers,
+      extendedStateHandlers, floatingPointHandlers, x87Handlers, environmentHandlers,
+      vectorHandlers,
     ]
     return families.reduce(into: [:]) { all, family in
       for (mnemonic, handler) in family { all[UInt16(mnemonic.rawValue)] = handler }

@@ -19,12 +19,12 @@ struct CompletionGuestTests {
     #expect(guest.machine.endReason == .guestShutdown)
   }
 
-  @Test("32-bit: values, FWAIT, INT3, IRET, undefined code, single steps, SSE")
+  @Test("32-bit: values, FWAIT, INT3, IRET, undefined code, single steps, SSE, x87")
   func protectedMode() throws {
     let guest = try TestGuest(GuestProgram(CGUEST_PROTECTED)) { configuration, _ in
       configuration.endsOnReset = true
     }
-    try expectEnd(of: guest, after: "abcdefghij")
+    try expectEnd(of: guest, after: "abcdefghkij")
   }
 
   @Test("64-bit: CMPXCHG16B, POPCNT, IRETQ, SSE, LAR, page faults")

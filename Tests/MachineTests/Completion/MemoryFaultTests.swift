@@ -81,6 +81,20 @@ struct MemoryFaultTests {
     #expect(top == [0x27])
   }
 
+  @Test("an x87 value on a page that is absent is neither loaded nor popped")
+  func floatingPoint() {
+    let (load, store): ([UInt8], [UInt8]) = ([0xDB, 0x2E], [0xDB, 0x3E])  // [rsi]
+    for (code, fault): ([UInt8], UInt32) in [(load, 0), (store, 2)] {
+      var processor = processor(level: 0)
+      processor.port.area.replaceSubrange(2..<5, with: [0, 0x38, 0x80])
+      let before = processor.port.area
+      processor.state[6] = 0x40_2FF8
+      #expect(processor.exception(code) == .pageFault(0x40_3000, code: fault))
+      #expect(processor.port.area == before)
+      #expect(processor.port.readPhysical(0x2_2FF8, count: 8) == Array(repeating: 0, count: 8))
+    }
+  }
+
   @Test("addresses that are not canonical, and limits of segments")
   func segments() {
     #expect(fault(Self.popcnt, at: 0x8000_0000_0000, level: 0) == .generalProtection())
@@ -126,6 +140,7 @@ struct CompletionFuzzingTests {
       if turn % 4 != 0, let row = NativeRows.all.randomElement(using: &random) {
         program.replaceSubrange(165..<165 + row.code.count, with: row.code)
       }
+      if turn % 4 == 1 { program[165] = 0xD8 | program[165] & 7 }
       #expect(CompletionFuzzing.run(program), "\(program)")
     }
   }

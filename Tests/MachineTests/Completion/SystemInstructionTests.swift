@@ -32,6 +32,7 @@ struct SystemInstructionTests {
     try processor.run(0xD9, 0x7E, 0x10)  // fnstcw [rsi + 16]
     #expect(processor.port.readPhysical(0x4010, count: 3) == [0x7B, 0x03, 0])
     // An exception that was masked until now is waited for.
+    processor.port.area[0] = 0x7F
     processor.port.area[2] = 4
     processor.port.writePhysical(0x4000, [0x7B, 0x03])
     try processor.run(0xD9, 0x2E)
