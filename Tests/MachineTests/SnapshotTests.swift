@@ -71,6 +71,27 @@ struct MachineSnapshotTests {
     }
   }
 
+  @Test("a guest that cannot go on is saved where it stands, and tried there again")
+  func stuck() throws {
+    var program = GuestProgram()
+    program.emit(0xB0, 0x61)  // mov al, 'a'
+    program.sendAL()
+    program.jumpIntoNothing()
+    let guest = try TestGuest(program)
+    try guest.machine.resume()
+    let text = guest.waitUntilStuck()
+    let identifier = MachineUUID.random()
+    try guest.machine.saveSnapshot(request(guest, identifier))
+    #expect(guest.machine.stuckReason == text)
+    guest.machine.quit()
+    let second = try Machine(guest.machine.configuration, from: try open(guest, identifier))
+    #expect(second.stuckReason == nil, "another version may know what this one did not")
+    try second.resume()
+    try eventually("the guest to stop again") { second.stuckReason != nil }
+    #expect(second.stuckReason == text)
+    second.quit()
+  }
+
   @Test("one that completes another has only what changed, and without its base is refused")
   func differential() throws {
     var program = GuestProgram()
