@@ -70,6 +70,10 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
     JSONVerb("desktop start office-2", as: DesktopDocument.self) { $0.power == "running" },
     JSONVerb("desktop stop office-2", as: DesktopDocument.self) { $0.power == "off" && $0.held },
     JSONVerb("desktop reset office-2", as: DesktopDocument.self) { $0.id == "office-2" },
+    JSONVerb("desktop suspend office-1 --force", as: DesktopDocument.self) {
+      $0.phase == "suspended" && $0.power == "off"
+    },
+    JSONVerb("desktop resume office-1", as: DesktopDocument.self) { $0.power == "running" },
     JSONVerb("desktop assign office-2 bob", as: DesktopDocument.self) { $0.owner == "bob" },
     JSONVerb("desktop release office-1 --force", as: DesktopDocument.self) { $0.owner == nil },
     JSONVerb("desktop delete office-2", as: Gone.self) { $0.deleted == "office-2" },

@@ -47,7 +47,10 @@ struct InProcess: Sendable {
       group.addTask { try await broker.run() }
       group.addTask { try await server.run() }
       let client = ControlClient(socketPath: directory.path("control.sock"))
-      while access(client.socketPath, F_OK) != 0 { await Task.yield() }
+      // Between its name and its first connection there is a moment in which it refuses.
+      while (try? UnixSocket.connect(to: client.socketPath, kind: .stream)) == nil {
+        await Task.yield()
+      }
       defer { group.cancelAll() }
       try await body(client)
       await broker.stop()
@@ -113,7 +116,12 @@ private final class ReadyLauncher: Launcher {
   func identify(_ desktop: DesktopID, as identity: DesktopIdentity) async throws(LaunchError) {}
   func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {}
   func reset(_ desktop: DesktopID) async throws(LaunchError) {}
-  func suspend(_ desktop: DesktopID) async throws(LaunchError) {}
+
+  func suspend(_ desktop: DesktopID) async throws(LaunchError) {
+    guard let generation = generations.withLock({ $0.removeValue(forKey: desktop) }) else { return }
+    ended.yield(DesktopExit(desktop: desktop, generation: generation, reason: .suspended))
+  }
+
   func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8] {
     if let picture { return picture }
     throw LaunchError(.unresponsive, "desktop '\(desktop)' does not answer: reset it")
