@@ -78,6 +78,8 @@ var targets: [Target] = [
   .target(name: "CCairo", cSettings: [.unsafeFlags(headerFlags(of: "pangocairo"))]),
   system("CPNG", "libpng", "libpng-dev"),
   system("CXXHash", "libxxhash", "libxxhash-dev"),
+  system("CZlib", "zlib", "zlib1g-dev"),
+  system("CZstd", "libzstd", "libzstd-dev"),
   // Loads its library itself, on hosts that need it.
   .target(name: "CZydis"),
   // The x87 instructions of the host's processor, for hosts that need them completed.
@@ -92,7 +94,7 @@ var targets: [Target] = [
   library("Devices", ["DeviceModel"]),
   library("Display", ["DeviceModel", "CPixman"]),
   library("DisplayLink", ["Display", "LinuxSystem"]),
-  library("Disk", ["DeviceModel", "LinuxSystem"]),
+  library("Disk", ["DeviceModel", "LinuxSystem", "CZlib", "CZstd"]),
   library("Snapshot", ["DeviceModel", "LinuxSystem", "CXXHash"]),
   library(
     "Machine", ["KVM", "Devices", "Disk", "DisplayLink", "Snapshot", "CPNG", "CZydis", "CX87"]),

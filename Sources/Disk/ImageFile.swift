@@ -10,17 +10,7 @@ struct ImageFile: Sendable {
   /// Opens `path` and locks it: shared for reading, exclusive for writing.
   init(path: String, isReadOnly: Bool, sectorSize: Int) throws(DiskError) {
     self.path = path
-    do {
-      descriptor = try FileDescriptor.open(path, isReadOnly ? [] : [.writable])
-    } catch {
-      throw Self.openError(path, isReadOnly: isReadOnly, error)
-    }
-    try Self.checkKind(descriptor, path)
-    do {
-      try descriptor.lock(exclusive: !isReadOnly)
-    } catch {
-      throw Self.lockError(path, descriptor, error)
-    }
+    descriptor = try Self.openLocked(path, isReadOnly: isReadOnly)
     do {
       byteCount = try descriptor.size()
     } catch {
@@ -28,6 +18,27 @@ struct ImageFile: Sendable {
     }
     try Self.checkSize(byteCount, sectorSize: sectorSize, path)
     try Self.checkFormat(descriptor, path)
+  }
+
+  /// Opens an image of any format and locks it: shared for reading, exclusive for writing.
+  static func openLocked(
+    _ path: String, isReadOnly: Bool
+  ) throws(DiskError) -> FileDescriptor {
+    let descriptor: FileDescriptor
+    do {
+      // A pipe without a writer is no image, and nothing to wait for.
+      descriptor = try FileDescriptor.open(
+        path, isReadOnly ? [.nonBlocking] : [.writable, .nonBlocking])
+    } catch {
+      throw openError(path, isReadOnly: isReadOnly, error)
+    }
+    try checkKind(descriptor, path)
+    do {
+      try descriptor.lock(exclusive: !isReadOnly)
+    } catch {
+      throw lockError(path, descriptor, error)
+    }
+    return descriptor
   }
 
   private static func openError(
@@ -105,6 +116,7 @@ struct ImageFile: Sendable {
     guard isRead, let (_, name) = formats.first(where: { $0.0 == start }) else { return }
     throw DiskError(
       kind: .notAnImage,
-      context: "image \(path) is \(name), not raw; convert it with qemu-img convert -O raw")
+      context: "image \(path) is \(name), not raw; "
+        + (name == "qcow2" ? "say format=qcow2" : "convert it with qemu-img convert -O raw"))
   }
 }
