@@ -25,7 +25,17 @@ public struct MachineConfiguration: Sendable {
       case virtio
     }
 
+    /// How the image's bytes are laid out. It is never guessed from contents, which a guest
+    /// may have written.
+    public enum Format: String, Hashable, Sendable {
+      case raw
+      case qcow2
+    }
+
     public var path: String
+    public var format: Format
+    /// Where images that it is based on may be, beside its own directory.
+    public var baseDirectories: [String] = []
     public var isReadOnly: Bool
     public var bus: Bus
     /// At most 20 characters; `nil` for one made from the disk's number.
@@ -34,10 +44,11 @@ public struct MachineConfiguration: Sendable {
     public var queues: Int
 
     public init(
-      path: String, isReadOnly: Bool = false, bus: Bus = .ide, serial: String? = nil,
-      queues: Int = 1
+      path: String, format: Format = .raw, isReadOnly: Bool = false, bus: Bus = .ide,
+      serial: String? = nil, queues: Int = 1
     ) {
       self.path = path
+      self.format = format
       self.isReadOnly = isReadOnly
       self.bus = bus
       self.serial = serial

@@ -23,7 +23,9 @@ struct ByteSize: ExpressibleByArgument, Equatable {
   var defaultValueDescription: String { "\(bytes >> 20)M" }
 }
 
-/// `FILE[,format=raw][,bus=ide|virtio][,serial=TEXT][,queues=N][,readonly=on]`.
+/// `FILE[,format=raw|qcow2][,bases=DIR][,bus=ide|virtio][,serial=TEXT][,queues=N][,readonly=on]`.
+/// An image is raw unless something else is said: its contents, which guests write, do not
+/// count.
 struct DiskArgument {
   let disk: MachineConfiguration.Disk
 
@@ -37,7 +39,14 @@ struct DiskArgument {
       let pair = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
       let value = pair.count == 2 ? String(pair[1]) : ""
       switch pair.first {
-      case "format": try Self.require(value, of: "format", ["raw"])
+      case "format":
+        try Self.require(value, of: "format", ["raw", "qcow2"])
+        disk.format = MachineConfiguration.Disk.Format(rawValue: value) ?? .raw
+      case "bases":
+        guard value.hasPrefix("/") else {
+          throw ValidationError("bases=\(value) is no directory; give its whole path.")
+        }
+        disk.baseDirectories.append(value)
       case "bus":
         try Self.require(value, of: "bus", ["ide", "virtio"])
         disk.bus = MachineConfiguration.Disk.Bus(rawValue: value) ?? .ide
@@ -52,9 +61,12 @@ struct DiskArgument {
         disk.isReadOnly = value == "on"
       default:
         throw ValidationError(
-          "there is no disk option '\(option)'; there are format=raw, bus=ide|virtio,"
-            + " serial=TEXT, queues=N and readonly=on|off.")
+          "there is no disk option '\(option)'; there are format=raw|qcow2, bases=DIR,"
+            + " bus=ide|virtio, serial=TEXT, queues=N and readonly=on|off.")
       }
+    }
+    guard disk.format == .qcow2 || disk.baseDirectories.isEmpty else {
+      throw ValidationError("bases=DIR is for format=qcow2.")
     }
     guard disk.bus == .virtio || disk.queues == 1 else {
       throw ValidationError("queues=N is for bus=virtio.")

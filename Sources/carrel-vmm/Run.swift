@@ -61,9 +61,12 @@ struct Run: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      A raw image or block device as disk; up to three with bus=ide and eight with bus=virtio.
+      A raw or qcow2 image or block device as disk; up to three with bus=ide and eight with \
+      bus=virtio. What a qcow2 image is based on is in its own directory, or in those of bases.
       """,
-      valueName: "file[,format=raw][,bus=ide|virtio][,serial=text][,queues=n][,readonly=on]"),
+      valueName:
+        "file[,format=raw|qcow2][,bases=dir][,bus=ide|virtio][,serial=text][,queues=n][,readonly=on]"
+    ),
     transform: DiskArgument.init(parsing:))
   var disk: [DiskArgument] = []
 

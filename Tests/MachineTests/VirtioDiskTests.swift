@@ -65,6 +65,33 @@ struct VirtioDiskTests {
     #expect(guest.output == "\0S03!\0S42!\0S00!\0S63!")
   }
 
+  @Test("a guest reads a qcow2 image, and what it is based on", .needs("qemu-img", "qemu-io"))
+  func overlay() throws {
+    var program = GuestProgram()
+    setUpDisk(&program)
+    for (number, sector) in [3, 42, 0, 63].enumerated() {
+      read(&program, sector: UInt32(sector), number: UInt32(number) + 1)
+      program.awaitUsed(number: UInt32(number) + 1, rings: Place.rings)
+      report(&program)
+    }
+    program.powerOff()
+    let guest = try TestGuest(program) { configuration, directory in
+      try directory.write(image, to: "base")
+      // Sector 42 reads "0000" in the overlay.
+      let (status, output) = try directory.run(
+        """
+        qemu-img create -q -f qcow2 -b base -F raw -o cluster_size=512 disk 64K &&
+        qemu-io -f qcow2 -c 'write -q -P 0x30 21504 512' disk
+        """)
+      try #require(status == 0, "\(output)")
+      configuration.disks = [
+        .init(path: directory.path("disk"), format: .qcow2, bus: .virtio)
+      ]
+    }
+    #expect(try guest.run() == .guestShutdown)
+    #expect(guest.output == "\0S03!\00000\0S00!\0S63!")
+  }
+
   @Test("a machine saved while its disk is busy goes on with it when restored")
   func restored() throws {
     var program = GuestProgram()

@@ -9,12 +9,12 @@ import LinuxSystem
 /// of whoever changes the machine's status guards the rest.
 final class Drives {
   struct VirtioDisk {
-    let image: RawImage
+    let image: any DiskImage
     let serial: String
     let queues: Int
   }
 
-  private var disks: [RawImage] = []
+  private var disks: [any DiskImage] = []
   /// Of each disk, as QEMU calls drives.
   private var names: [String] = []
   private(set) var medium: RawImage?
@@ -27,9 +27,7 @@ final class Drives {
     self.lock = lock
     var index = 0
     for (number, disk) in configuration.disks.enumerated() {
-      let image = try RawImage(
-        path: disk.path, use: .disk, isReadOnly: disk.isReadOnly,
-        deviceLock: { lock.withLock($0) })
+      let image = try Self.open(disk, lock)
       disks.append(image)
       let serial = disk.serial ?? "CARREL\(number + 1)"
       switch disk.bus {
@@ -48,6 +46,21 @@ final class Drives {
       attach(.cdrom(image), at: .cdrom)
     } else {
       attach(.cdrom(nil), at: .cdrom)
+    }
+  }
+
+  private static func open(
+    _ disk: MachineConfiguration.Disk, _ lock: Lock
+  ) throws(DiskError) -> any DiskImage {
+    switch disk.format {
+    case .raw:
+      try RawImage(
+        path: disk.path, use: .disk, isReadOnly: disk.isReadOnly,
+        deviceLock: { lock.withLock($0) })
+    case .qcow2:
+      try Qcow2Disk(
+        path: disk.path, isReadOnly: disk.isReadOnly,
+        BackingPolicy(directories: disk.baseDirectories), deviceLock: { lock.withLock($0) })
     }
   }
 

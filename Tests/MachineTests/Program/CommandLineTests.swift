@@ -50,10 +50,14 @@ struct CommandLineTests {
     arguments: [
       ("--memory", "0", "<size>"), ("--memory", "1X", "<size>"), ("--cpus", "two", "--cpus"),
       ("--disk", "", "it begins with the path of an image"),
-      ("--disk", "a,format=qcow2", "format=qcow2 is not supported; format is raw"),
+      ("--disk", "a,format=vmdk", "format=vmdk is not supported; format is raw or qcow2"),
+      ("--disk", "a,bases=/b", "bases=DIR is for format=qcow2"),
+      ("--disk", "a,format=qcow2,bases=b", "bases=b is no directory; give its whole path"),
       ("--disk", "a,bus=scsi", "bus=scsi is not supported; bus is ide or virtio"),
       ("--disk", "a,readonly=yes", "readonly is on or off"),
-      ("--disk", "a,cache=none", "there is no disk option 'cache=none'; there are format=raw"),
+      (
+        "--disk", "a,cache=none", "there is no disk option 'cache=none'; there are format=raw|qcow2"
+      ),
       ("--fw-cfg", "opt/x", "it begins with name=N"),
       ("--fw-cfg", "name=,string=x", "it begins with name=N"),
       ("--fw-cfg", "name=opt/x", "after the name comes string=TEXT or file=PATH"),

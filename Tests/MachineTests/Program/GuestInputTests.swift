@@ -121,6 +121,26 @@ struct GuestInputTests {
     #expect(try program.process.wait() == .exited(0))
     #expect(program.text("serial") == letter)
   }
+
+  @Test("a machine starts from a qcow2 image with its base elsewhere", .needs("qemu-img"))
+  func qcow2() throws {
+    let directory = try TemporaryDirectory()
+    try directory.write(
+      FirmwareTests.bootSector("Q") + [UInt8](repeating: 0, count: (1 << 20) - 512), to: "raw")
+    let commands = """
+      mkdir top bases && mv raw bases/raw &&
+      qemu-img create -q -f qcow2 -b "$PWD/bases/raw" -F raw top/disk
+      """
+    try #require(try directory.run(commands).status == 0)
+    let options = ["--serial", "@/serial", "--memory", "32M", "--vga", "none"]
+    let refused = try RunningProgram(
+      nil, ["--disk", "@/top/disk,format=qcow2"] + options, in: directory)
+    #expect(try refused.process.wait() != .exited(0))
+    let disk = "@/top/disk,format=qcow2,bases=\(directory.path("bases"))"
+    let program = try RunningProgram(nil, ["--disk", disk] + options, in: directory)
+    #expect(try program.process.wait() == .exited(0))
+    #expect(program.text("serial") == "Q")
+  }
 }
 
 /// An ISO 9660 image without files that starts a boot sector (El Torito, without
