@@ -132,7 +132,8 @@ if part == "fuzz" {
   targets += [
     .target(name: "CFuzzer"),
     program(
-      "carrel-fuzz", ["CFuzzer", "Devices", "Display", "Machine", "QMP", "RFB", "VNCServer"]),
+      "carrel-fuzz",
+      ["CFuzzer", "Devices", "Disk", "Display", "Machine", "QMP", "RFB", "VNCServer"]),
   ]
 }
 
