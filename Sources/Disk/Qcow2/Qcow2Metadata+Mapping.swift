@@ -29,27 +29,34 @@ extension Qcow2Metadata {
       let rest = (geometry.l2Entries - index) << geometry.clusterBits - skipped
       return Extent(mapping: .unallocated, count: min(count, rest))
     }
-    let mapping = try self.mapping(table[index])
+    let entry = table[index]
+    let mapping = try self.mapping(entry)
     var length = geometry.clusterSize - skipped
-    if case .compressed = mapping { return Extent(mapping: mapping, count: min(count, length)) }
     var clusters: UInt64 = 1
     index += 1
-    while length < count, index < geometry.l2Entries, continues(mapping, clusters, table[index]) {
+    while length < count, index < geometry.l2Entries,
+      continues(mapping, entry, clusters, table[index])
+    {
       length += geometry.clusterSize
       (index, clusters) = (index + 1, clusters + 1)
     }
     return Extent(mapping: mapping.advanced(by: UInt64(skipped)), count: min(count, length))
   }
 
-  /// Whether the entry of the cluster that is `clusters` behind one of `mapping` belongs to
-  /// the same extent.
-  private func continues(_ mapping: ClusterMapping, _ clusters: UInt64, _ entry: UInt64) -> Bool {
-    guard let next = try? self.mapping(entry) else { return false }
-    return switch (mapping, next) {
-    case (.data(let host, let isOwn), .data(let nextHost, let isNextOwn)):
-      nextHost == host + offset(of: clusters) && isOwn == isNextOwn
-    case (.zero, .zero), (.unallocated, .unallocated): true
-    default: false
+  /// Whether `entry`, that of the cluster which is `clusters` behind the one whose entry is
+  /// `first`, belongs to the same extent.
+  func continues(
+    _ mapping: ClusterMapping, _ first: UInt64, _ clusters: UInt64, _ entry: UInt64
+  ) -> Bool {
+    switch mapping {
+    case .unallocated: return entry == 0
+    case .data(let host, _):
+      let next = cluster(at: host) + clusters
+      return entry == first + offset(of: clusters) && next < endCluster && kinds[next] == nil
+    case .zero:
+      guard case .zero? = try? self.mapping(entry) else { return false }
+      return true
+    case .compressed: return false
     }
   }
 

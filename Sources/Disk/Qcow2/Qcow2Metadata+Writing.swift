@@ -36,33 +36,19 @@ extension Qcow2Metadata {
     let first = cluster(at: offset)
     guard busy.isEmpty || !busy.contains(first) else { return .busy }
     guard let table = try ownL2Table(l1Index(first)) else { return .needsGrowth }
-    let index = l2Index(first)
-    let head = try mapping(table[index])
-    switch head {
-    case .data(let host, true):
-      return inPlace(table, index, host, skipped: Int(offset & geometry.clusterMask), count)
+    let extent = try extent(at: offset, count: count)
+    switch extent.mapping {
+    case .data(let host, true): return .inPlace(host: host, count: extent.count)
     case .zero(.some(let host), true):
       let rest = geometry.clusterSize - Int(offset & geometry.clusterMask)
       return .allocating(
         ClusterAllocation(
           first: first, clusters: 1, host: host, isVirgin: false, isReused: true,
-          count: min(count, rest), head: head, tail: head))
+          count: min(count, rest), head: extent.mapping, tail: extent.mapping))
     default:
+      let head = try mapping(table[l2Index(first)])
       return try allocating(table, offset, count, head, busy)
     }
-  }
-
-  private func inPlace(
-    _ table: MetadataTable, _ index: Int, _ host: UInt64, skipped: Int, _ count: Int
-  ) -> WritePlan {
-    var (length, next) = (geometry.clusterSize - skipped, index + 1)
-    while length < count, next < geometry.l2Entries {
-      guard case .data(let nextHost, true)? = try? mapping(table[next]),
-        nextHost == host + offset(of: UInt64(next - index))
-      else { break }
-      (length, next) = (length + geometry.clusterSize, next + 1)
-    }
-    return .inPlace(host: host + UInt64(skipped), count: min(count, length))
   }
 
   private func allocating(
