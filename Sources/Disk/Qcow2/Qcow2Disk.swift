@@ -5,6 +5,10 @@ import LinuxSystem
 public protocol DiskImage: BlockBackend {
   var path: String { get }
 
+  /// Carries out what was asked for and makes it durable. Not under the device lock, which
+  /// completions need.
+  func synchronize() throws(DiskError)
+
   /// Carries out what was asked for and stops: after it returns, no completion runs and the
   /// image is unlocked. Not under the device lock, which the last completions need.
   func close()
@@ -55,6 +59,8 @@ public final class Qcow2Disk: DiskImage {
   }
 
   deinit { workers.stop() }
+
+  public func synchronize() throws(DiskError) { try workers.synchronize() }
 
   public func close() {
     workers.stop()
@@ -143,6 +149,8 @@ private final class Workers: @unchecked Sendable {
   private let lock = Lock()
   private var requests: [Request] = []
   private var next = 0
+  /// Requests that threads are at, completions included.
+  private var underWay = 0
   private var isStopping = false
   private var isClosed = false
 
@@ -174,10 +182,19 @@ private final class Workers: @unchecked Sendable {
     if isFirst { try? image.close() }
   }
 
+  func synchronize() throws(DiskError) {
+    lock.withLock { while next < requests.count || underWay > 0 { lock.wait() } }
+    try image.flush()
+  }
+
   func run() {
     while let request = take() {
       let complete = request(image)
       deviceLock(complete)
+      lock.withLock {
+        underWay -= 1
+        lock.wakeAll()
+      }
     }
   }
 
@@ -187,6 +204,7 @@ private final class Workers: @unchecked Sendable {
       guard next < requests.count else { return nil }
       let request = requests[next]
       next += 1
+      underWay += 1
       if next == requests.count {
         requests.removeAll(keepingCapacity: true)
         next = 0
