@@ -154,7 +154,8 @@ private struct Qcow2Bench {
     var bytes = [UInt8](repeating: 0x3C, count: 256 << 10)
     return try [false, true].map { isWrite in
       var (ours, peer) = (Samples(), Samples())
-      for _ in 0..<settings.turns {
+      // A pass takes some hundredths of a second, within which others may be at work.
+      for _ in 0..<settings.turns * 8 {
         // SAFETY: the buffer is used only within the call.
         try bytes.withUnsafeMutableBytes { buffer in
           ours.add(
