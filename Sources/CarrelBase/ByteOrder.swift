@@ -1,11 +1,14 @@
-/// Integers as the bytes in memory: firmware tables, descriptors, requests.
+/// Integers as the bytes in memory: firmware tables, descriptors, requests. Inlined, as each
+/// request of a disk needs several and the general form costs microseconds.
 package enum LittleEndian {
-  package static func bytes<T: FixedWidthInteger>(_ value: T) -> [UInt8] {
+  @inlinable package static func bytes<T: FixedWidthInteger>(_ value: T) -> [UInt8] {
     (0..<T.bitWidth / 8).map { UInt8(truncatingIfNeeded: value >> T($0 * 8)) }
   }
 
   /// The number at `offset`; bytes beyond the end count as 0.
-  package static func number<T: FixedWidthInteger>(_ bytes: [UInt8], at offset: Int, _: T.Type)
+  @inlinable package static func number<T: FixedWidthInteger>(
+    _ bytes: [UInt8], at offset: Int, _: T.Type
+  )
     -> T
   {
     (0..<T.bitWidth / 8).reduce(0) {
@@ -15,7 +18,7 @@ package enum LittleEndian {
 }
 
 package enum BigEndian {
-  package static func bytes<T: FixedWidthInteger>(_ value: T) -> [UInt8] {
+  @inlinable package static func bytes<T: FixedWidthInteger>(_ value: T) -> [UInt8] {
     LittleEndian.bytes(value).reversed()
   }
 }
