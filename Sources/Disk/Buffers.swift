@@ -1,21 +1,12 @@
+import LinuxSystem
+
 /// The memory that a request's bytes go to, in pieces.
 extension [UnsafeMutableRawBufferPointer] {
   var byteCount: Int { reduce(0) { $0 + $1.count } }
 
   /// `count` bytes from `start` on, both within.
   func part(_ start: Int, _ count: Int) -> Self {
-    if self.count == 1 { return [.init(rebasing: self[0][start..<start + count])] }
-    var (parts, skip, left): (Self, Int, Int) = ([], start, count)
-    for piece in self where left > 0 {
-      guard skip < piece.count else {
-        skip -= piece.count
-        continue
-      }
-      let length = Swift.min(left, piece.count - skip)
-      parts.append(.init(rebasing: piece[skip..<skip + length]))
-      (skip, left) = (0, left - length)
-    }
-    return parts
+    Pieces.ranges(map(\.count), start, count).map { .init(rebasing: self[$0][$1]) }
   }
 
   func clear() {
@@ -39,18 +30,25 @@ extension [UnsafeRawBufferPointer] {
 
   /// `count` bytes from `start` on, both within.
   func part(_ start: Int, _ count: Int) -> Self {
-    if self.count == 1 { return [.init(rebasing: self[0][start..<start + count])] }
-    var (parts, skip, left): (Self, Int, Int) = ([], start, count)
-    for piece in self where left > 0 {
-      guard skip < piece.count else {
-        skip -= piece.count
+    Pieces.ranges(map(\.count), start, count).map { .init(rebasing: self[$0][$1]) }
+  }
+}
+
+private enum Pieces {
+  /// The part of each piece that is in `count` bytes from `start` on.
+  static func ranges(_ sizes: [Int], _ start: Int, _ count: Int) -> [(Int, Range<Int>)] {
+    if sizes.count == 1 { return [(0, start..<start + count)] }
+    var (ranges, skip, left): ([(Int, Range<Int>)], Int, Int) = ([], start, count)
+    for (index, size) in sizes.enumerated() where left > 0 {
+      guard skip < size else {
+        skip -= size
         continue
       }
-      let length = Swift.min(left, piece.count - skip)
-      parts.append(.init(rebasing: piece[skip..<skip + length]))
+      let length = min(left, size - skip)
+      ranges.append((index, skip..<skip + length))
       (skip, left) = (0, left - length)
     }
-    return parts
+    return ranges
   }
 }
 
@@ -69,19 +67,4 @@ final class Scratch {
   deinit { bytes.deallocate() }
 
   var isZero: Bool { UnsafeRawBufferPointer(bytes).isZero }
-}
-
-extension UnsafeRawBufferPointer {
-  var isZero: Bool {
-    var index = 0
-    while index + 8 <= count {
-      if loadUnaligned(fromByteOffset: index, as: UInt64.self) != 0 { return false }
-      index += 8
-    }
-    while index < count {
-      if self[index] != 0 { return false }
-      index += 1
-    }
-    return true
-  }
 }

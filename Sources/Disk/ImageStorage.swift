@@ -1,4 +1,3 @@
-import Glibc
 import LinuxSystem
 
 /// What an image's bytes are kept in.
@@ -74,7 +73,6 @@ extension ImageStorage {
 
 /// A file or block device as storage.
 final class FileStorage: ImageStorage {
-  private static let mostPieces = 1024
   private let descriptor: FileDescriptor
   let growsWithZeros: Bool
 
@@ -92,54 +90,11 @@ final class FileStorage: ImageStorage {
   func read(into buffers: [UnsafeMutableRawBufferPointer], offset: UInt64)
     throws(SystemError) -> Int
   {
-    if buffers.count == 1 { return try descriptor.read(into: buffers[0], offset: offset) }
-    let pieces = buffers.map { iovec(iov_base: $0.baseAddress, iov_len: $0.count) }
-    return try transfer(pieces, offset, "read", preadv)
+    try descriptor.read(into: buffers, offset: offset)
   }
 
   func write(_ buffers: [UnsafeRawBufferPointer], offset: UInt64) throws(SystemError) {
-    if buffers.count == 1 { return try descriptor.write(buffers[0], offset: offset) }
-    let pieces = buffers.map {
-      iovec(iov_base: UnsafeMutableRawPointer(mutating: $0.baseAddress), iov_len: $0.count)
-    }
-    let total = pieces.reduce(0) { $0 + $1.iov_len }
-    guard try transfer(pieces, offset, "write", pwritev) == total else {
-      throw SystemError(code: ENOSPC, "write at \(offset)")
-    }
-  }
-
-  /// - Returns: how much was moved before the end.
-  private func transfer(
-    _ pieces: [iovec], _ offset: UInt64, _ what: String,
-    _ call: (Int32, UnsafePointer<iovec>?, Int32, off_t) -> Int
-  ) throws(SystemError) -> Int {
-    var rest = pieces[...]
-    var done = 0
-    while let first = rest.first {
-      guard first.iov_len > 0 else {
-        rest.removeFirst()
-        continue
-      }
-      // SAFETY: the kernel is given as many pieces as there are, of memory that the caller
-      // keeps.
-      let moved = rest.prefix(Self.mostPieces).withUnsafeBufferPointer { buffer in
-        repeatedly {
-          call(descriptor.raw, buffer.baseAddress, Int32(buffer.count), off_t(offset) + off_t(done))
-        }
-      }
-      guard moved >= 0 else { throw SystemError(code: errno, "\(what) at \(offset)") }
-      if moved == 0 { break }
-      done += moved
-      rest.dropBytes(moved)
-    }
-    return done
-  }
-
-  private func repeatedly(_ call: () -> Int) -> Int {
-    while true {
-      let result = call()
-      if result >= 0 || errno != EINTR { return result }
-    }
+    try descriptor.write(buffers, offset: offset)
   }
 
   func punch(offset: UInt64, count: UInt64) throws(SystemError) -> Bool {
@@ -149,21 +104,4 @@ final class FileStorage: ImageStorage {
   func synchronize() throws(SystemError) { try descriptor.synchronize() }
 
   func unlock() { try? descriptor.unlock() }
-}
-
-extension ArraySlice<iovec> {
-  /// Takes what was moved off the front.
-  fileprivate mutating func dropBytes(_ count: Int) {
-    var left = count
-    while left > 0, let first = self.first {
-      guard first.iov_len > left else {
-        left -= first.iov_len
-        removeFirst()
-        continue
-      }
-      self[startIndex] = iovec(
-        iov_base: first.iov_base?.advanced(by: left), iov_len: first.iov_len - left)
-      return
-    }
-  }
 }

@@ -154,36 +154,6 @@ public final class FileDescriptor: Sendable {
     }
   }
 
-  /// IOV_MAX of Linux.
-  private static let mostPieces = 1024
-
-  /// Writes all of `pieces`, one behind the other, from `offset` on.
-  public func write(_ pieces: [UnsafeRawBufferPointer], offset: UInt64) throws(SystemError) {
-    if pieces.count == 1 { return try write(pieces[0], offset: offset) }
-    var vectors = pieces.map {
-      iovec(iov_base: UnsafeMutableRawPointer(mutating: $0.baseAddress), iov_len: $0.count)
-    }
-    var (next, offset) = (0, offset)
-    while next < vectors.count {
-      let limit = min(vectors.count - next, Self.mostPieces)
-      // SAFETY: the vectors are the callers' pieces, or what is left of one.
-      let count = vectors[next...].withUnsafeBufferPointer { rest in
-        retrying { pwritev(raw, rest.baseAddress, Int32(limit), off_t(clamping: offset)) }
-      }
-      guard count >= 0 else { throw SystemError(code: errno, "write at \(offset)") }
-      offset += UInt64(count)
-      var left = count
-      while next < vectors.count, left >= vectors[next].iov_len {
-        left -= vectors[next].iov_len
-        next += 1
-      }
-      if left > 0 {
-        vectors[next].iov_base += left
-        vectors[next].iov_len -= left
-      }
-    }
-  }
-
   /// Makes the empty file `target` a copy of this one's first `size` bytes, without
   /// its holes and sharing storage where the file system can. `progress` is told how
   /// many bytes are done, now and then and at the end.

@@ -18,6 +18,8 @@ package struct QMPSaveState: Hashable, Sendable {
   /// Bytes of memory that are in the file, and that were to be copied as far as is known.
   package var transferred: UInt64 = 0
   package var total: UInt64 = 0
+  /// Whether the file needs its base.
+  package var isDifferential = false
   /// Microseconds that the guest stood for it.
   package var downtime: UInt64 = 0
   package var error: String?
@@ -38,6 +40,7 @@ package struct QMPSaveState: Hashable, Sendable {
     members["transferred"] = .integer(Int64(clamping: transferred))
     members["total"] = .integer(Int64(clamping: total))
     members["downtime"] = .integer(Int64(clamping: downtime))
+    if status == .completed { members["differential"] = .bool(isDifferential) }
     members["error"] = error.map { .string($0) }
     return .object(members)
   }

@@ -10,7 +10,7 @@ public struct SnapshotChain: Sendable {
     public let offset: UInt64
   }
 
-  /// Longer ones are flattened by whoever makes snapshots.
+  /// Longer ones are refused.
   public static let longest = 64
 
   public let files: [SnapshotFile]

@@ -201,14 +201,3 @@ public final class MemoryWriter: Sendable {
     }
   }
 }
-
-extension UnsafeRawBufferPointer {
-  /// Whether all bytes are 0; the count is a multiple of 64.
-  var isZero: Bool {
-    for start in stride(from: 0, to: count, by: 64) {
-      let block = loadUnaligned(fromByteOffset: start, as: SIMD8<UInt64>.self)
-      if block != .zero { return false }
-    }
-    return true
-  }
-}

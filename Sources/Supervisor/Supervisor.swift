@@ -324,7 +324,7 @@ extension Supervisor {
   }
 
   /// Whether that VMM went within the time.
-  private func departs(
+  func departs(
     _ desktop: DesktopID, _ token: UInt64, within limit: Duration?
   ) async -> Bool {
     if isGone(desktop, token) { return true }
@@ -381,33 +381,6 @@ extension Supervisor {
     try await command(desktop, .reset)
   }
 
-  public func suspend(_ desktop: DesktopID) async throws(LaunchError) {
-    let directory = directory(of: desktop)
-    guard let machine = machines[desktop] else {
-      // It may have ended since this was wanted.
-      if directory.isSuspended { return }
-      throw LaunchError(.notRunning, "desktop '\(desktop)' is not running: start it first")
-    }
-    let client = ControlClient(path: directory.control)
-    let limit = settings.suspendLimit
-    do {
-      try await offPool {
-        try client.perform(.suspend(path: directory.suspended), within: limit) { event, data in
-          guard event == "CARREL_SAVE_STATUS" else { return false }
-          if let problem = data?["error"]?.text { throw SuspendFailure(problem: problem) }
-          return true
-        }
-      }
-    } catch {
-      throw LaunchError(
-        .unresponsive, "desktop '\(desktop)' could not be suspended and runs on", cause: error)
-    }
-    guard await departs(desktop, machine.token, within: limit) else {
-      throw LaunchError(
-        .unresponsive, "the VMM of desktop '\(desktop)' did not end after it was saved")
-    }
-  }
-
   public func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8] {
     let path = directory(of: desktop).screenshot
     try await command(desktop, .screenshot(path: path))
@@ -421,6 +394,9 @@ extension Supervisor {
         .unresponsive, "desktop '\(desktop)' gave no picture: try again", cause: error)
     }
   }
+
+  /// Of its VMM, if it has one.
+  func token(of desktop: DesktopID) -> UInt64? { machines[desktop]?.token }
 
   func checkRunning(_ desktop: DesktopID) throws(LaunchError) {
     guard machines[desktop]?.process != nil else {
@@ -496,11 +472,4 @@ extension Supervisor {
     return Survivor(
       desktop: desktop, generation: remains.generation, state: .ended(remains.exit))
   }
-}
-
-/// What a VMM said.
-private struct SuspendFailure: Error, CustomStringConvertible {
-  let problem: String
-
-  var description: String { problem }
 }

@@ -71,6 +71,7 @@ final class MachineSaving: Sendable {
       let complete = { (report: SnapshotReport) in
         end {
           $0.status = .completed
+          $0.isDifferential = report.isDifferential
           $0.downtime = report.pauseNanoseconds / 1000
         }
       }

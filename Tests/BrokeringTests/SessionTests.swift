@@ -161,11 +161,8 @@ struct SessionTests {
 
   @Test("policy: a desktop nobody looks at is suspended, and runs on at login")
   func suspend() throws {
-    var world = try World.with(
-      policies: PoolPolicies(onDisconnect: .suspend, disconnectSeconds: 60))
-    let viewer = world.arrive("alice")
-    world.settle()
-    world.leave(viewer)
+    var world = try World.left(
+      with: PoolPolicies(onDisconnect: .suspend, disconnectSeconds: 60))
     #expect(world.site.nextDeadline == world.now.adding(seconds: 60))
     world.pass(seconds: 59)
     #expect(world.desktop("office-1")?.phase == .disconnected)
@@ -186,11 +183,8 @@ struct SessionTests {
 
   @Test("a viewer that comes while a desktop is being suspended sees it wake")
   func suspendOvertaken() throws {
-    var world = try World.with(
-      policies: PoolPolicies(onDisconnect: .suspend, disconnectSeconds: 60))
-    let viewer = world.arrive("alice")
-    world.settle()
-    world.leave(viewer)
+    var world = try World.left(
+      with: PoolPolicies(onDisconnect: .suspend, disconnectSeconds: 60))
     world.pass(seconds: 60)
     #expect(world.calls == [.suspend(office1)])
     let again = world.arrive("alice")
@@ -203,11 +197,8 @@ struct SessionTests {
 
   @Test("a desktop that cannot be suspended runs on, and its problem is told")
   func suspendFails() throws {
-    var world = try World.with(
-      policies: PoolPolicies(onDisconnect: .suspend, disconnectSeconds: 60))
-    let viewer = world.arrive("alice")
-    world.settle()
-    world.leave(viewer)
+    var world = try World.left(
+      with: PoolPolicies(onDisconnect: .suspend, disconnectSeconds: 60))
     world.pass(seconds: 60)
     world.finish(0, well: false)
     #expect(world.desktop("office-1")?.phase == .disconnected)
@@ -293,6 +284,15 @@ struct SessionTests {
 }
 
 extension World {
+  /// Alice was there, and her desktop runs on.
+  fileprivate static func left(with policies: PoolPolicies) throws -> World {
+    var world = try World.with(policies: policies)
+    let viewer = world.arrive("alice")
+    world.settle()
+    world.leave(viewer)
+    return world
+  }
+
   /// What was asked of the launcher and is not done.
   fileprivate var startRequests: [LaunchRequest] {
     calls.compactMap { if case .start(let request) = $0 { request } else { nil } }

@@ -138,31 +138,12 @@ extension Result where Failure == BlockError {
     #expect(try bench.read(image, 512, 1024)?.get() == [UInt8](repeating: 0, count: 1024))
   }
 
-  /// What stands in for guest memory.
-  private final class Memory {
-    let bytes: UnsafeMutableRawBufferPointer
-
-    init(_ size: Int) { bytes = .allocate(byteCount: size, alignment: 4096) }
-
-    deinit { bytes.deallocate() }
-
-    func fill(_ value: UInt8) { bytes.initializeMemory(as: UInt8.self, repeating: value) }
-
-    /// In pieces of that size, the last one first.
-    func reversed(piece: Int) -> GuestBytes {
-      let places = stride(from: bytes.count - piece, through: 0, by: -piece)
-      return GuestBytes(
-        pieces: places.map { UnsafeRawBufferPointer(rebasing: bytes[$0..<$0 + piece]) },
-        owner: self)
-    }
-  }
-
   @Test("bytes to write are looked for when their turn comes, or not written")
   func writesInPlace() throws {
     let bench = try Bench()
     let path = try bench.file([UInt8](repeating: 7, count: 4096))
     let image = try bench.open(path)
-    let memory = Memory(512)
+    let memory = PieceMemory(512)
     memory.fill(1)
     var completed: [Int] = []
     bench.deviceLock.withLock {
@@ -187,7 +168,7 @@ extension Result where Failure == BlockError {
     let size = 2500 * 16
     let path = try bench.file([UInt8](repeating: 0, count: 80 * 512))
     let image = try bench.open(path)
-    let memory = Memory(size)
+    let memory = PieceMemory(size)
     for place in 0..<size { memory.bytes[place] = UInt8(truncatingIfNeeded: place / 16) }
     let result: Result<Void, BlockError>? = bench.answer { done in
       image.write(
@@ -205,7 +186,7 @@ extension Result where Failure == BlockError {
     let size = 1 << 20
     let path = try bench.file([UInt8](repeating: 0, count: size))
     let image = try bench.open(path)
-    let memory = Memory(size)
+    let memory = PieceMemory(size)
     for turn in 1...50 as ClosedRange<UInt8> {
       memory.fill(turn)
       var (isStarted, isOver) = (false, false)
@@ -230,7 +211,7 @@ extension Result where Failure == BlockError {
   func refusedWrite() throws {
     let bench = try Bench()
     let path = try bench.file([UInt8](repeating: 7, count: 4096))
-    let memory = Memory(512)
+    let memory = PieceMemory(512)
     var looked = 0
     for (isReadOnly, offset, kind) in [
       (true, 0, BlockError.Kind.readOnly), (false, 4096, .outOfRange),

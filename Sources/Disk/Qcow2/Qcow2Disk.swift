@@ -71,10 +71,12 @@ public final class Qcow2Disk: DiskImage {
   public func read(
     offset: UInt64, count: Int, completion: @escaping (Result<[UInt8], BlockError>) -> Void
   ) {
-    workers.add { image in
+    workers.add { workers in
       let result = Result { () throws(BlockError) in
         guard count >= 0 else { throw BlockError(kind: .outOfRange, context: "\(count) bytes") }
-        return try image.forDevice { image throws(DiskError) in try image.read(count, at: offset) }
+        return try workers.image.forDevice { image throws(DiskError) in
+          try image.read(count, at: offset)
+        }
       }
       return { completion(result) }
     }
@@ -85,6 +87,29 @@ public final class Qcow2Disk: DiskImage {
   ) {
     request(completion) { image throws(DiskError) in try image.write(bytes, at: offset) }
   }
+
+  public func write(
+    offset: UInt64, count: Int, source: @escaping () -> GuestBytes?,
+    completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    workers.add { workers in
+      var isTakenBack = false
+      let result = Result { () throws(BlockError) in
+        try workers.image.forDevice { image throws(DiskError) in
+          try image.checkWrite(offset, UInt64(clamping: count))
+          guard let bytes = workers.borrow(source) else {
+            isTakenBack = true
+            return
+          }
+          defer { workers.giveBack() }
+          try image.write(from: bytes.pieces, offset: offset)
+        }
+      }
+      return { if !isTakenBack { completion(result) } }
+    }
+  }
+
+  public func settle() { workers.settle() }
 
   public func flush(completion: @escaping (Result<Void, BlockError>) -> Void) {
     request(completion) { image throws(DiskError) in try image.flush() }
@@ -111,8 +136,8 @@ public final class Qcow2Disk: DiskImage {
     _ completion: @escaping (Result<Void, BlockError>) -> Void,
     _ body: @escaping (Qcow2Image) throws(DiskError) -> Void
   ) {
-    workers.add { image in
-      let result = Result { () throws(BlockError) in try image.forDevice(body) }
+    workers.add { workers in
+      let result = Result { () throws(BlockError) in try workers.image.forDevice(body) }
       return { completion(result) }
     }
   }
@@ -139,18 +164,20 @@ extension Qcow2Image {
 }
 
 /// Carries out a request; what it returns is called under the device lock.
-private typealias Request = (Qcow2Image) -> () -> Void
+private typealias Request = (Workers) -> () -> Void
 
 // SAFETY: the queue is touched under `lock` only; completions, which belong to devices, are
 // called under the device lock only.
 private final class Workers: @unchecked Sendable {
-  private let image: Qcow2Image
+  let image: Qcow2Image
   private let deviceLock: RawImage.DeviceLock
   private let lock = Lock()
   private var requests: [Request] = []
   private var next = 0
   /// Requests that threads are at, completions included.
   private var underWay = 0
+  /// Threads that read guest memory.
+  private var readers = 0
   private var isStopping = false
   private var isClosed = false
 
@@ -182,6 +209,28 @@ private final class Workers: @unchecked Sendable {
     if isFirst { try? image.close() }
   }
 
+  /// Guest memory to read until `giveBack`.
+  func borrow(_ source: () -> GuestBytes?) -> GuestBytes? {
+    var bytes: GuestBytes?
+    deviceLock {
+      bytes = source()
+      if bytes != nil { lock.withLock { readers += 1 } }
+    }
+    return bytes
+  }
+
+  func giveBack() {
+    lock.withLock {
+      readers -= 1
+      lock.wakeAll()
+    }
+  }
+
+  /// Device lock held: nobody borrows meanwhile.
+  func settle() {
+    lock.withLock { while readers > 0 { lock.wait() } }
+  }
+
   func synchronize() throws(DiskError) {
     lock.withLock { while next < requests.count || underWay > 0 { lock.wait() } }
     try image.flush()
@@ -189,7 +238,7 @@ private final class Workers: @unchecked Sendable {
 
   func run() {
     while let request = take() {
-      let complete = request(image)
+      let complete = request(self)
       deviceLock(complete)
       lock.withLock {
         underWay -= 1

@@ -198,15 +198,23 @@ extension Qcow2Image {
 
   /// For callers with bytes of their own.
   package func read(_ count: Int, at offset: UInt64) throws(DiskError) -> [UInt8] {
-    let scratch = Scratch(count)
-    try read(into: [scratch.bytes], offset: offset)
-    return Array(scratch.bytes)
+    var bytes = [UInt8](repeating: 0, count: count)
+    var failure: DiskError?
+    // SAFETY: the buffer is used only within the call.
+    bytes.withUnsafeMutableBytes { buffer in
+      do throws(DiskError) { try read(into: [buffer], offset: offset) } catch { failure = error }
+    }
+    if let failure { throw failure }
+    return bytes
   }
 
   package func write(_ bytes: [UInt8], at offset: UInt64) throws(DiskError) {
-    let scratch = Scratch(bytes.count)
-    scratch.bytes.copyBytes(from: bytes)
-    try write(from: [UnsafeRawBufferPointer(scratch.bytes)], offset: offset)
+    var failure: DiskError?
+    // SAFETY: the buffer is used only within the call.
+    bytes.withUnsafeBytes { buffer in
+      do throws(DiskError) { try write(from: [buffer], offset: offset) } catch { failure = error }
+    }
+    if let failure { throw failure }
   }
 }
 

@@ -17,12 +17,8 @@ struct DesktopResume: Verb {
   func call(_ client: ControlClient, _ terminal: Terminal) async throws -> DesktopDocument {
     let answer: DesktopDocument = try await client.post(APIPath("desktops", id, "resume"))
     guard !noWait else { return answer }
-    return try await Waiting.until(
-      seconds: 90,
-      ask: { () async throws -> DesktopDocument in try await client.get(APIPath("desktops", id)) },
-      problem: startProblem,
-      progress: { _ in terminal.showProgress("waking \(id)") },
-      isDone: { $0.power == "running" })
+    return try await Waiting.untilDesktop(
+      id, client, terminal, "waking", isDone: { $0.power == "running" })
   }
 
   func render(_ answer: DesktopDocument, _ terminal: Terminal) -> String {

@@ -18,12 +18,8 @@ struct DesktopStart: Verb {
     let answer: DesktopDocument = try await client.post(
       APIPath("desktops", id, "start"))
     guard !noWait else { return answer }
-    return try await Waiting.until(
-      seconds: 90,
-      ask: { () async throws -> DesktopDocument in try await client.get(APIPath("desktops", id)) },
-      problem: startProblem,
-      progress: { _ in terminal.showProgress("starting \(id)") },
-      isDone: { $0.power == "running" })
+    return try await Waiting.untilDesktop(
+      id, client, terminal, "starting", isDone: { $0.power == "running" })
   }
 
   func render(_ answer: DesktopDocument, _ terminal: Terminal) -> String {

@@ -25,12 +25,8 @@ struct DesktopStop: Verb {
     let answer: DesktopDocument = try await client.post(
       APIPath("desktops", id, "stop", query: force ? [("force", "true")] : []))
     guard !noWait else { return answer }
-    return try await Waiting.until(
-      seconds: 90,
-      ask: { () async throws -> DesktopDocument in try await client.get(APIPath("desktops", id)) },
-      problem: startProblem,
-      progress: { _ in terminal.showProgress("stopping \(id)") },
-      isDone: { $0.power == "off" })
+    return try await Waiting.untilDesktop(
+      id, client, terminal, "stopping", isDone: { $0.power == "off" })
   }
 
   func render(_ answer: DesktopDocument, _ terminal: Terminal) -> String {

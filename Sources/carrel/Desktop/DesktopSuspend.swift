@@ -23,15 +23,10 @@ struct DesktopSuspend: Verb {
     let answer: DesktopDocument = try await client.post(
       APIPath("desktops", id, "suspend", query: force ? [("force", "true")] : []))
     guard !noWait else { return answer }
-    return try await Waiting.until(
-      seconds: 600,
-      ask: { () async throws -> DesktopDocument in try await client.get(APIPath("desktops", id)) },
-      problem: { desktop in
-        guard desktop.phase != "suspended", let problem = desktop.problem else { return nil }
-        return problem
-      },
-      progress: { _ in terminal.showProgress("suspending \(id)") },
-      isDone: { $0.power == "off" || $0.phase != "suspended" })
+    return try await Waiting.untilDesktop(
+      id, client, terminal, "suspending", seconds: 600,
+      problem: { $0.phase == "suspended" ? nil : $0.problem },
+      isDone: { $0.power == "off" || ($0.phase != "suspended" && $0.problem == nil) })
   }
 
   func render(_ answer: DesktopDocument, _ terminal: Terminal) -> String {

@@ -27,6 +27,18 @@ enum Waiting {
     }
   }
 
+  /// Waits until a desktop is as it was told to be.
+  static func untilDesktop(
+    _ id: String, _ client: ControlClient, _ terminal: Terminal, _ text: String,
+    seconds: Int = 90, problem: (DesktopDocument) -> String? = startProblem,
+    isDone: (DesktopDocument) -> Bool
+  ) async throws -> DesktopDocument {
+    try await until(
+      seconds: seconds,
+      ask: { () async throws -> DesktopDocument in try await client.get(APIPath("desktops", id)) },
+      problem: problem, progress: { _ in terminal.showProgress("\(text) \(id)") }, isDone: isDone)
+  }
+
   /// Waits until a thing is gone.
   static func untilGone(
     _ path: APIPath, _ client: ControlClient, _ terminal: Terminal, _ text: String

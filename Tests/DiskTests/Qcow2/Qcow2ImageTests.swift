@@ -368,6 +368,65 @@ struct Qcow2DiskTests {
     #expect(try image.check().isClean)
   }
 
+  @Test("bytes are written from where they are, which is free again once writes have settled")
+  func writesInPlace() throws {
+    let machine = try Machine()
+    let memory = PieceMemory(256 << 10)
+    for turn in 1...20 as ClosedRange<UInt8> {
+      memory.fill(turn)
+      var (isStarted, isOver) = (false, false)
+      machine.lock.withLock {
+        machine.disk.write(
+          offset: 512, count: memory.bytes.count,
+          source: {
+            isStarted = true
+            return memory.reversed(piece: 4096)
+          }, completion: { _ in isOver = true })
+        while !isStarted { machine.lock.wait() }
+        machine.disk.settle()
+        memory.fill(0xFF)
+        while !isOver { machine.lock.wait() }
+      }
+      let read: Result<[UInt8], BlockError>? = machine.answer {
+        machine.disk.read(offset: 0, count: memory.bytes.count + 1024, completion: $0)
+      }
+      let bytes = try #require(try read?.get())
+      let isWhole = bytes.dropFirst(512).dropLast(512).allSatisfy { $0 == turn }
+      #expect(isWhole && bytes.first == 0 && bytes.last == 0)
+    }
+    machine.disk.close()
+    try machine.bench.check("disk")
+  }
+
+  @Test("a write that is taken back, or beyond the end, writes nothing")
+  func takenBack() throws {
+    let machine = try Machine()
+    let memory = PieceMemory(512)
+    memory.fill(1)
+    var (looked, completed) = (0, 0)
+    machine.lock.withLock {
+      machine.disk.write(
+        offset: 0, count: 512,
+        source: {
+          looked += 1
+          return nil
+        }, completion: { _ in completed += 1 })
+      while looked == 0 { machine.lock.wait() }
+    }
+    let beyond: Result<Void, BlockError>? = machine.answer { done in
+      machine.disk.write(
+        offset: 4 << 20, count: 512,
+        source: {
+          looked += 1
+          return memory.reversed(piece: 512)
+        }, completion: done)
+    }
+    #expect(throws: BlockError.self) { try beyond?.get() }
+    machine.disk.close()
+    #expect(looked == 1 && completed == 0)
+    #expect(try machine.bench.contents("disk") == [UInt8](repeating: 0, count: 4 << 20))
+  }
+
   @Test("what is beyond the end, or not a disk, is refused")
   func refusals() throws {
     let machine = try Machine()

@@ -1,0 +1,39 @@
+import Brokering
+import LinuxSystem
+import QMP
+
+extension Supervisor {
+  public func suspend(_ desktop: DesktopID) async throws(LaunchError) {
+    let directory = directory(of: desktop)
+    guard let token = token(of: desktop) else {
+      // It may have ended since this was wanted.
+      if directory.isSuspended { return }
+      throw LaunchError(.notRunning, "desktop '\(desktop)' is not running: start it first")
+    }
+    let client = ControlClient(path: directory.control)
+    let limit = settings.suspendLimit
+    do {
+      try await offPool {
+        try client.perform(.suspend(path: directory.suspended), within: limit) { event, data in
+          guard event == "CARREL_SAVE_STATUS" else { return false }
+          if let problem = data?["error"]?.text { throw SuspendFailure(problem: problem) }
+          return true
+        }
+      }
+    } catch {
+      throw LaunchError(
+        .unresponsive, "desktop '\(desktop)' could not be suspended and runs on", cause: error)
+    }
+    guard await departs(desktop, token, within: limit) else {
+      throw LaunchError(
+        .unresponsive, "the VMM of desktop '\(desktop)' did not end after it was saved")
+    }
+  }
+}
+
+/// What a VMM said.
+private struct SuspendFailure: Error, CustomStringConvertible {
+  let problem: String
+
+  var description: String { problem }
+}
