@@ -101,7 +101,7 @@ var targets: [Target] = [
   library("VNCServer", ["DisplayLink", "CVNCServer", "CDeflate", "CCairo"]),
 
   program(
-    "carrel-vmm", ["Machine", "VNCServer", "QMP", arguments], linkerSettings: selfContained),
+    "carrel-vmm", ["Machine", "VNCServer", "QMP", "Disk", arguments], linkerSettings: selfContained),
   program("carrel-display", ["VNCServer", arguments], linkerSettings: selfContained),
 
   library("TestSupport", ["LinuxSystem"]),

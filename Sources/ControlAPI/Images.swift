@@ -21,10 +21,13 @@ public struct LibraryImageDocument: Codable, Hashable, Sendable {
   /// The pools that are made from it, and whose desktops those are.
   public var pools: [String]
   public var users: [String]
+  /// Desktops' disks that are based on it.
+  public var disks: [ImageDiskDocument]
 
   public init(
     name: String, state: String, kind: String, path: String, size: UInt64, allocated: UInt64,
-    origin: String, created: WireTime, pools: [String], users: [String]
+    origin: String, created: WireTime, pools: [String], users: [String],
+    disks: [ImageDiskDocument] = []
   ) {
     self.name = name
     self.state = state
@@ -36,6 +39,34 @@ public struct LibraryImageDocument: Codable, Hashable, Sendable {
     self.created = created
     self.pools = pools
     self.users = users
+    self.disks = disks
+  }
+}
+
+/// An image that a desktop's disk is made of.
+public struct ImageDiskDocument: Codable, Hashable, Sendable {
+  public var desktop: String
+  /// Whose desktop it is.
+  public var owner: String?
+  /// `disk-2.qcow2`
+  public var name: String
+  /// The desktop's image that it is based on; without one it is the library's.
+  public var base: String?
+  /// What it takes on the host, in bytes.
+  public var allocated: UInt64
+  /// Whether the desktop writes to it.
+  public var isCurrent: Bool
+
+  public init(
+    desktop: String, owner: String?, name: String, base: String?, allocated: UInt64,
+    isCurrent: Bool
+  ) {
+    self.desktop = desktop
+    self.owner = owner
+    self.name = name
+    self.base = base
+    self.allocated = allocated
+    self.isCurrent = isCurrent
   }
 }
 

@@ -22,8 +22,11 @@ struct Datastore {
         + "room there, or keep fewer with --spares")
   }
 
-  /// What a copy of the image takes, holes left out; `nil` where copies share storage.
+  /// What a copy of the image takes, holes left out; `nil` where none is made, or copies
+  /// share storage.
   func cost(of image: Image) -> UInt64? {
+    // Desktops have overlays over images of the library.
+    if image.path.hasPrefix(path + "/images/") { return nil }
     var status = stat()
     // SAFETY: stat fills the structure given or fails.
     guard stat(image.path, &status) == 0 else { return nil }

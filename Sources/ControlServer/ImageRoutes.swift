@@ -82,7 +82,12 @@ extension Site {
       name: image.name.rawValue, state: "ready", kind: image.kind.rawValue, path: image.path,
       size: image.size, allocated: image.allocated, origin: image.origin,
       created: WireTime(image.created), pools: pools(from: image).map(\.name.rawValue),
-      users: users(of: image).map(\.rawValue))
+      users: users(of: image).map(\.rawValue),
+      disks: image.disks.map {
+        ImageDiskDocument(
+          desktop: $0.desktop.rawValue, owner: desktops[$0.desktop]?.owner?.rawValue,
+          name: $0.name, base: $0.base, allocated: $0.allocated, isCurrent: $0.isCurrent)
+      })
     switch image.state {
     case .ready: break
     case .making(let step, let percent):

@@ -32,8 +32,21 @@ public struct MachineConfiguration: Sendable {
       case qcow2
     }
 
+    /// An image that another one is based on.
+    public struct Base: Hashable, Sendable {
+      public var path: String
+      public var format: Format
+
+      public init(path: String, format: Format) {
+        self.path = path
+        self.format = format
+      }
+    }
+
     public var path: String
     public var format: Format
+    /// What a qcow2 image is made over when it is not there yet.
+    public var base: Base?
     /// Where images that it is based on may be, beside its own directory.
     public var baseDirectories: [String] = []
     public var isReadOnly: Bool

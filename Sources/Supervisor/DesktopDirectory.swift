@@ -11,11 +11,14 @@ public struct DesktopDirectory: Hashable, Sendable {
   public let runtime: String
   /// Kept files.
   public let state: String
+  /// Where the site's images are.
+  let images: String
 
   package init(desktop: DesktopID, runtimeRoot: String, stateRoot: String) {
     self.desktop = desktop
     runtime = "\(runtimeRoot)/desktops/\(desktop.rawValue)"
     state = "\(stateRoot)/desktops/\(desktop.rawValue)"
+    images = ImageDirectory.root(stateRoot)
   }
 
   // MARK: Written by the VMM
@@ -44,8 +47,8 @@ public struct DesktopDirectory: Hashable, Sendable {
   public var userFile: String { runtime + "/user" }
   public var keyboardFile: String { runtime + "/keyboard" }
   public var desktopFile: String { runtime + "/desktop" }
-  /// The desktop's own disk.
-  public var disk: String { state + "/disk.raw" }
+  /// The desktop's own disk, when it is no overlay.
+  var copiedDisk: String { "\(state)/\(DiskLayers.copyName)" }
   /// The variables of the desktop's UEFI, made by its VMM.
   public var variables: String { state + "/variables.fd" }
   /// Where the desktop goes on, after it was suspended.
@@ -55,7 +58,7 @@ public struct DesktopDirectory: Hashable, Sendable {
   var isSuspended: Bool { Files.exists(suspended) }
   /// What a VMM writes before that is whole.
   var suspendedDraft: String { suspended + ".new" }
-  var diskDraft: String { state + "/disk.raw.new" }
+  var diskDraft: String { copiedDisk + ".new" }
 
   /// The longest path that fits in a Unix socket's address.
   static let socketPathLimit = 107
@@ -71,6 +74,12 @@ public struct DesktopDirectory: Hashable, Sendable {
   /// Removes what an earlier VMM left and a new one will write.
   func clearTraces() throws(SystemError) {
     for path in [identity, exit, displayLink, control, agent, screenshot] { try Files.remove(path) }
+  }
+
+  /// Removes the desktop's disk, the newest of its images first: none ever lacks its base.
+  func removeDisks() throws(SystemError) {
+    let disks = try DiskLayers(in: state)
+    for layer in disks.layers.reversed() { try Files.remove(disks.path(layer)) }
   }
 
   /// Removes both directories with all that is in them.

@@ -12,7 +12,8 @@ struct Launching: Sendable {
   /// Told what this start has come to; must not block.
   let progress: @Sendable (StartProgress.Step) -> Void
 
-  func prepare() throws {
+  /// - Returns: the disk to start it with, if it has one.
+  func prepare() throws -> DesktopDisk? {
     guard access(request.image.path, R_OK) == 0 else {
       throw LaunchError(
         .image,
@@ -34,40 +35,24 @@ struct Launching: Sendable {
     // Empty for nobody: the VMM wants a file, and looks again when it is replaced.
     try Files.replace(directory.userFile, with: Array((request.user?.rawValue ?? "").utf8))
     try Files.replace(directory.keyboardFile, with: Array(request.keyboardLayout.utf8))
-    try prepareDisk()
+    let disk = try DiskPreparation(request: request, directory: directory) {
+      progress(.copyingDisk(percent: $0))
+    }.run()
     try Files.remove(directory.suspendedDraft)
     // What a desktop that starts anew does to its disk, nothing saved before may see.
     if !request.resumes || request.disk == .fresh { try Files.remove(directory.suspended) }
     failpoints.hit("supervisor.prepared")
-  }
-
-  private func prepareDisk() throws {
-    let hasDisk = request.image.kind == .disk || request.diskMiB != nil
-    if request.disk == .fresh { try Files.remove(directory.variables) }
-    if request.disk == .fresh || !hasDisk { try Files.remove(directory.disk) }
-    guard hasDisk, !Files.exists(directory.disk) else { return }
-    guard request.image.kind == .disk else { return try makeEmptyDisk() }
-    try DiskCopy.make(
-      from: request.image.path, to: directory.disk, draft: directory.diskDraft
-    ) { progress(.copyingDisk(percent: $0)) }
-  }
-
-  private func makeEmptyDisk() throws {
-    let file = try FileDescriptor.open(directory.diskDraft, [.writable, .create, .truncate])
-    try file.setSize(UInt64(clamping: request.diskMiB ?? 0) << 20)
-    try file.synchronize()
-    guard rename(directory.diskDraft, directory.disk) == 0 else {
-      throw SystemError(code: errno, "put \(directory.disk) in place")
-    }
+    return disk
   }
 
   /// Starts the VMM in a session of its own: it lives on when `carreld` does not.
-  func spawn() throws -> ChildProcess {
+  func spawn(with disk: DesktopDisk?) throws -> ChildProcess {
     let log = try LogFile.open(directory.log)
     var child = ChildProcess.Request(
       program,
       VMMCommand(
-        request, in: directory, goesOn: request.resumes && Files.exists(directory.suspended)
+        request, in: directory, disk: disk,
+        goesOn: request.resumes && Files.exists(directory.suspended)
       ).arguments)
     child.environment = ["PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"]
     child.directory = directory.runtime

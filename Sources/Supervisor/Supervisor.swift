@@ -139,11 +139,11 @@ extension Supervisor {
         StartProgress(desktop: request.desktop, generation: request.generation, step: step))
     }
     do {
-      try await offPool { try launching.prepare() }
+      let disk = try await offPool { try launching.prepare() }
       guard machines[request.desktop]?.isUnwanted == false else {
         throw LaunchError(.startFailed, "desktop '\(request.desktop)' is not wanted any more")
       }
-      let child = try await offPool { try launching.spawn() }
+      let child = try await offPool { try launching.spawn(with: disk) }
       machines[request.desktop]?.process = child.handle
       do {
         try watcher.watch(child) { [weak self] exit in

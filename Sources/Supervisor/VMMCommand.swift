@@ -5,7 +5,10 @@ package struct VMMCommand: Hashable, Sendable {
   package let arguments: [String]
 
   /// - Parameter goesOn: from where the desktop was suspended.
-  package init(_ request: LaunchRequest, in directory: DesktopDirectory, goesOn: Bool = false) {
+  package init(
+    _ request: LaunchRequest, in directory: DesktopDirectory, disk: DesktopDisk?,
+    goesOn: Bool = false
+  ) {
     var arguments = [
       "run", "--name", request.desktop.rawValue,
       "--memory", "\(request.memoryMiB)M", "--cpus", "\(request.cpus)",
@@ -24,9 +27,7 @@ package struct VMMCommand: Hashable, Sendable {
     let firmware =
       ["--firmware", request.hardware.firmware.rawValue]
       + (request.hardware.firmware == .uefi ? ["--nvram", directory.variables] : [])
-    let disk = [
-      "--disk", "\(directory.disk),format=raw,bus=\(request.hardware.diskBus.rawValue)",
-    ]
+    let disk = disk.map { ["--disk", $0.argument(bus: request.hardware.diskBus)] } ?? []
     switch request.image.kind {
     case .kernel:
       arguments += ["--kernel", request.image.path]

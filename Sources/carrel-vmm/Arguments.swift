@@ -23,7 +23,8 @@ struct ByteSize: ExpressibleByArgument, Equatable {
   var defaultValueDescription: String { "\(bytes >> 20)M" }
 }
 
-/// `FILE[,format=raw|qcow2][,bases=DIR][,bus=ide|virtio][,serial=TEXT][,queues=N][,readonly=on]`.
+/// `FILE[,format=raw|qcow2][,over=raw|qcow2:BASE][,bases=DIR][,bus=ide|virtio][,serial=TEXT]`
+/// `[,queues=N][,readonly=on]`.
 /// An image is raw unless something else is said: its contents, which guests write, do not
 /// count.
 struct DiskArgument {
@@ -42,6 +43,14 @@ struct DiskArgument {
       case "format":
         try Self.require(value, of: "format", ["raw", "qcow2"])
         disk.format = MachineConfiguration.Disk.Format(rawValue: value) ?? .raw
+      case "over":
+        let base = value.split(separator: ":", maxSplits: 1)
+        guard base.count == 2,
+          let format = MachineConfiguration.Disk.Format(rawValue: String(base[0]))
+        else {
+          throw ValidationError("over=\(value) is no image; give over=raw:FILE or over=qcow2:FILE.")
+        }
+        disk.base = MachineConfiguration.Disk.Base(path: String(base[1]), format: format)
       case "bases":
         guard value.hasPrefix("/") else {
           throw ValidationError("bases=\(value) is no directory; give its whole path.")
@@ -61,12 +70,16 @@ struct DiskArgument {
         disk.isReadOnly = value == "on"
       default:
         throw ValidationError(
-          "there is no disk option '\(option)'; there are format=raw|qcow2, bases=DIR,"
+          "there is no disk option '\(option)'; there are format=raw|qcow2,"
+            + " over=raw|qcow2:FILE, bases=DIR,"
             + " bus=ide|virtio, serial=TEXT, queues=N and readonly=on|off.")
       }
     }
     guard disk.format == .qcow2 || disk.baseDirectories.isEmpty else {
       throw ValidationError("bases=DIR is for format=qcow2.")
+    }
+    guard disk.base == nil || (disk.format == .qcow2 && !disk.isReadOnly) else {
+      throw ValidationError("over=FILE makes an image to write to: give format=qcow2 too.")
     }
     guard disk.bus == .virtio || disk.queues == 1 else {
       throw ValidationError("queues=N is for bus=virtio.")

@@ -62,10 +62,11 @@ struct Run: ParsableCommand {
     help: ArgumentHelp(
       """
       A raw or qcow2 image or block device as disk; up to three with bus=ide and eight with \
-      bus=virtio. What a qcow2 image is based on is in its own directory, or in those of bases.
+      bus=virtio. A qcow2 image that is not there is made over the one that over names. What a qcow2 image is based on is in its own directory, or in those of bases.
       """,
       valueName:
-        "file[,format=raw|qcow2][,bases=dir][,bus=ide|virtio][,serial=text][,queues=n][,readonly=on]"
+        "file[,format=raw|qcow2][,over=raw|qcow2:base][,bases=dir][,bus=ide|virtio][,serial=text]"
+        + "[,queues=n][,readonly=on]"
     ),
     transform: DiskArgument.init(parsing:))
   var disk: [DiskArgument] = []

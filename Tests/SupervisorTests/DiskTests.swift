@@ -1,5 +1,5 @@
 import Brokering
-import Glibc
+import Foundation
 import LinuxSystem
 import Supervisor
 import TestSupport
@@ -40,6 +40,46 @@ struct DiskTests {
     try await running.supervisor.discard(office)
     #expect(!Files.exists(disk))
     #expect(try FileDescriptor.open(image).read(upTo: 6) == Array("master".utf8))
+  }
+
+  @Test("is an overlay over an image of the library, and holds what the desktop writes alone")
+  func overlays() async throws {
+    let running = try RunningSupervisor()
+    let state = running.settings.stateDirectory
+    try FileManager.default.createDirectory(
+      atPath: "\(state)/images/office", withIntermediateDirectories: true)
+    let image = "\(state)/images/office/image.raw"
+    let contents = [UInt8](repeating: 0x55, count: 4 << 20)
+    try Files.replace(image, with: contents)
+    func start(_ number: Int, _ generation: UInt64, _ disk: LaunchRequest.Disk) async throws {
+      try await running.supervisor.start(
+        LaunchRequest(
+          desktop: DesktopID(rawValue: "office-\(number)"), generation: generation,
+          image: Image(kind: .disk, path: image), memoryMiB: 16, cpus: 1, disk: disk, user: nil,
+          keyboardLayout: "en-us"))
+    }
+    func overlay(_ number: Int) -> String { "\(state)/desktops/office-\(number)/disk-1.qcow2" }
+    // One base serves both at once.
+    try await start(1, 1, .fresh)
+    try await start(2, 1, .fresh)
+    for number in 1...2 {
+      var status = stat()
+      #expect(stat(overlay(number), &status) == 0 && status.st_blocks * 512 < 1 << 20)
+      try await running.supervisor.stop(
+        DesktopID(rawValue: "office-\(number)"), graceSeconds: nil)
+    }
+    let write = "write -P 0x66 1M 64k"
+    let (status, output) = try running.directory.run("qemu-io -c '\(write)' \(overlay(1))")
+    #expect(status == 0, "\(output)")
+    let written = try Files.read(overlay(1))
+    try await start(1, 2, .keep)
+    try await running.supervisor.stop(DesktopID(rawValue: "office-1"), graceSeconds: nil)
+    #expect(try Files.read(overlay(1)) == written)
+    try await start(1, 3, .fresh)
+    try await running.supervisor.stop(DesktopID(rawValue: "office-1"), graceSeconds: nil)
+    let (_, compared) = try running.directory.run("qemu-img compare \(overlay(1)) \(overlay(2))")
+    #expect(compared.contains("Images are identical"), "\(compared)")
+    #expect(try Files.read(image) == contents)
   }
 
   @Test("has UEFI's variables beside it, kept or made afresh as it is")

@@ -142,6 +142,42 @@ struct ImageStoreTests {
     await #expect(throws: BrokerError.self) { try await store.delete(name, isInUse: { false }) }
   }
 
+  @Test("an image that desktops' disks are based on is not deleted, whatever happens meanwhile")
+  func bases() async throws {
+    let name = ImageName(rawValue: "office")
+    try await store.importFile(try makeImage("raw"), as: name)
+    let image = try await settled("office")
+    let desktop = directory.path("desktops/office-7")
+    try FileManager.default.createDirectory(atPath: desktop, withIntermediateDirectories: true)
+    try qemuImg([
+      "create", "-q", "-f", "qcow2", "-b", image.path, "-F", "raw", "\(desktop)/disk-1.qcow2",
+    ])
+    try qemuImg([
+      "create", "-q", "-f", "qcow2", "-b", "disk-1.qcow2", "-F", "qcow2",
+      "\(desktop)/disk-3.qcow2",
+    ])
+    let disks = try await store.image(name).disks
+    #expect(disks.map(\.name) == ["disk-1.qcow2", "disk-3.qcow2"])
+    #expect(disks.map(\.base) == [nil, "disk-1.qcow2"])
+    #expect(disks.map(\.isCurrent) == [false, true])
+    #expect(disks.allSatisfy { $0.desktop.rawValue == "office-7" && $0.allocated > 0 })
+    let error = await #expect(throws: BrokerError.self) {
+      try await store.delete(name, isInUse: { false })
+    }
+    #expect(error?.kind == .conflict && error?.description.contains("office-7") == true)
+
+    // As after a kill between hiding the image and looking who needs it.
+    try FileManager.default.moveItem(
+      atPath: directory.path("images/office/image.json"),
+      toPath: directory.path("images/office/deleted.json"))
+    let next = Self.store(in: directory.path, builder: nil)
+    #expect(try await next.image(name).state == .ready)
+    #expect(Files.exists(image.path))
+    try FileManager.default.removeItem(atPath: desktop)
+    try await next.delete(name, isInUse: { false })
+    #expect(!Files.exists(image.path))
+  }
+
   @Test("what a carreld that was killed left half made is gone at the next start")
   func remains() async throws {
     try FileManager.default.createDirectory(

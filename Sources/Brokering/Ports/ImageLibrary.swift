@@ -49,10 +49,12 @@ public struct LibraryImage: Hashable, Sendable {
   /// "Debian bookworm with xfce", "imported from /srv/office.qcow2".
   public let origin: String
   public let created: Timestamp
+  /// The desktops' disks that are based on it.
+  public let disks: [ImageDisk]
 
   public init(
     name: ImageName, state: State, kind: Image.Kind, path: String, size: UInt64,
-    allocated: UInt64, origin: String, created: Timestamp
+    allocated: UInt64, origin: String, created: Timestamp, disks: [ImageDisk] = []
   ) {
     self.name = name
     self.state = state
@@ -62,6 +64,30 @@ public struct LibraryImage: Hashable, Sendable {
     self.allocated = allocated
     self.origin = origin
     self.created = created
+    self.disks = disks
+  }
+}
+
+/// One image of a desktop's disk, with what it is based on.
+public struct ImageDisk: Hashable, Sendable {
+  public let desktop: DesktopID
+  /// `disk-2.qcow2`, in the desktop's directory.
+  public let name: String
+  /// Another of the desktop's; `nil`: the library's image.
+  public let base: String?
+  /// What it takes on the host's disk.
+  public let allocated: UInt64
+  /// Whether the desktop writes to it; the others stay as they are.
+  public let isCurrent: Bool
+
+  public init(
+    desktop: DesktopID, name: String, base: String?, allocated: UInt64, isCurrent: Bool
+  ) {
+    self.desktop = desktop
+    self.name = name
+    self.base = base
+    self.allocated = allocated
+    self.isCurrent = isCurrent
   }
 }
 

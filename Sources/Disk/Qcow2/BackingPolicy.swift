@@ -161,6 +161,14 @@ extension BackingChain {
 }
 
 extension Qcow2Image {
+  /// Opens an image without what it is based on, as is enough to check it, and locks it.
+  public static func openAlone(
+    _ path: String, isReadOnly: Bool
+  ) throws(DiskError) -> Qcow2Image {
+    let storage = FileStorage(try ImageFile.openLocked(path, isReadOnly: isReadOnly))
+    return try Qcow2Image(path: path, storage: storage, isReadOnly: isReadOnly)
+  }
+
   /// Opens an image with all that it is based on, and locks them: the image exclusively when
   /// it is opened for writing, all else shared.
   ///

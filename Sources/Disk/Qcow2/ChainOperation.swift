@@ -35,8 +35,7 @@ public enum ChainOperation {
   public static func rebaseUnsafely(
     _ path: String, onto base: Qcow2Options.Backing?
   ) throws(DiskError) {
-    let storage = FileStorage(try ImageFile.openLocked(path, isReadOnly: false))
-    let image = try Qcow2Image(path: path, storage: storage, isReadOnly: false)
+    let image = try Qcow2Image.openAlone(path, isReadOnly: false)
     try image.setBacking(base)
     try image.close()
   }
@@ -102,10 +101,7 @@ public enum ChainOperation {
   ) throws(DiskError) {
     let (base, size) = try prepareCommit(path, policy)
     // While the base is written, the image reads its own clusters only.
-    let image = try Qcow2Image(
-      path: path,
-      storage: FileStorage(try ImageFile.openLocked(path, isReadOnly: !empties)),
-      isReadOnly: !empties)
+    let image = try Qcow2Image.openAlone(path, isReadOnly: !empties)
     let target = try CommitTarget(base.path, base.format, size: size, policy)
     try image.forEachExtent(progress) { mapping, offset, count throws(DiskError) in
       switch mapping {

@@ -12,6 +12,9 @@ public struct ImageCheck: Equatable, Sendable {
   public internal(set) var allocatedClusters: UInt64 = 0
 
   public var isClean: Bool { errors == 0 && leaks == 0 }
+
+  /// Of an image that has nothing wrong.
+  public init() {}
 }
 
 extension Qcow2Image {

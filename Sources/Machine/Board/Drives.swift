@@ -58,10 +58,25 @@ final class Drives {
         path: disk.path, use: .disk, isReadOnly: disk.isReadOnly,
         deviceLock: { lock.withLock($0) })
     case .qcow2:
-      try Qcow2Disk(
-        path: disk.path, isReadOnly: disk.isReadOnly,
-        BackingPolicy(directories: disk.baseDirectories), deviceLock: { lock.withLock($0) })
+      try openOverlay(disk, lock)
     }
+  }
+
+  private static func openOverlay(
+    _ disk: MachineConfiguration.Disk, _ lock: Lock
+  ) throws(DiskError) -> Qcow2Disk {
+    var policy = BackingPolicy(directories: disk.baseDirectories)
+    if let base = disk.base {
+      // Who names the base by its path allows it.
+      policy.directories.append(
+        base.path.lastIndex(of: "/").map { String(base.path[..<$0]) } ?? ".")
+      if !Files.exists(disk.path) {
+        try Qcow2Image.createOverlay(
+          disk.path, over: .init(base.path, base.format == .raw ? .raw : .qcow2), policy)
+      }
+    }
+    return try Qcow2Disk(
+      path: disk.path, isReadOnly: disk.isReadOnly, policy, deviceLock: { lock.withLock($0) })
   }
 
   private static func open(_ path: String, _ lock: Lock) throws(DiskError) -> RawImage {

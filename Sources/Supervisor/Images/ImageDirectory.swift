@@ -16,7 +16,7 @@ struct ImageDirectory: Hashable, Sendable {
     root = Self.root(stateRoot)
   }
 
-  private static func root(_ stateRoot: String) -> String { stateRoot + "/images" }
+  static func root(_ stateRoot: String) -> String { stateRoot + "/images" }
 
   var path: String { "\(root)/\(name)" }
   var manifest: String { path + "/image.json" }
@@ -53,6 +53,7 @@ struct ImageDirectory: Hashable, Sendable {
   }
 
   func restore() throws(SystemError) {
+    guard !Files.exists(manifest) else { return }
     guard rename(hidden, manifest) == 0 else {
       throw SystemError(code: errno, "put \(manifest) back")
     }
@@ -90,7 +91,9 @@ struct ImageDirectory: Hashable, Sendable {
   }
 
   /// The finished image; `nil` when there is none.
-  func load() throws(BrokerError) -> LibraryImage? {
+  ///
+  /// - Parameter disks: the desktops' disks by the image that they are based on.
+  func load(_ disks: [String: [ImageDisk]]) throws(BrokerError) -> LibraryImage? {
     guard Files.exists(manifest) else { return nil }
     guard let bytes = try? Files.read(manifest, limit: 1 << 16),
       let value = try? JSON(parsing: bytes),
@@ -112,6 +115,7 @@ struct ImageDirectory: Hashable, Sendable {
     return LibraryImage(
       name: name, state: .ready, kind: kind, path: file(kind),
       size: UInt64(clamping: status.st_size), allocated: UInt64(clamping: status.st_blocks) << 9,
-      origin: origin, created: Timestamp(milliseconds: Int64(created)))
+      origin: origin, created: Timestamp(milliseconds: Int64(created)),
+      disks: disks[file(kind)] ?? [])
   }
 }

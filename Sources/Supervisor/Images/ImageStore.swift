@@ -27,6 +27,12 @@ public actor ImageStore: ImageLibrary {
     for directory in (try? ImageDirectory.all(stateRoot: stateDirectory)) ?? []
     where !Files.exists(directory.manifest) {
       do {
+        // A deletion that was not finished may have been about to be refused.
+        let disks = try DiskLayers.byRoot(stateRoot: stateDirectory)
+        guard disks[directory.file(.disk)] == nil else {
+          try directory.restore()
+          continue
+        }
         try directory.delete()
         logger.notice("image was not finished, removed", metadata: ["image": "\(directory.name)"])
       } catch {
@@ -39,9 +45,10 @@ public actor ImageStore: ImageLibrary {
     var images = failures
     for (name, making) in makings { images[name] = describe(making, making.state) }
     do {
+      let disks = try await disks()
       for directory in try ImageDirectory.all(stateRoot: stateRoot)
       where makings[directory.name] == nil {
-        if let image = try directory.load() { images[directory.name] = image }
+        if let image = try directory.load(disks) { images[directory.name] = image }
       }
     } catch let error as BrokerError {
       throw error
@@ -49,6 +56,12 @@ public actor ImageStore: ImageLibrary {
       throw BrokerError(.storage, "the images cannot be listed", cause: error)
     }
     return images.values.sorted { $0.name < $1.name }
+  }
+
+  /// Desktops' disks by the path of the image that they are based on.
+  private func disks() async throws -> [String: [ImageDisk]] {
+    let root = stateRoot
+    return try await offPool { try DiskLayers.byRoot(stateRoot: root) }
   }
 
   public func importFile(_ file: String, as name: ImageName) async throws(BrokerError) {
@@ -85,10 +98,18 @@ public actor ImageStore: ImageLibrary {
       throw BrokerError(.notFound, "there is no image '\(name)': see 'carrel image list'")
     }
     do {
+      try await checkNoDisks(on: directory)
       try directory.hide()
       if await isInUse() {
         try directory.restore()
         throw BrokerError(.conflict, "image '\(name)' was given to a pool just now: look again")
+      }
+      do {
+        // A start that was under way may have made one since.
+        try await checkNoDisks(on: directory)
+      } catch {
+        try directory.restore()
+        throw error
       }
       try await offPool {
         try directory.delete()
@@ -99,6 +120,17 @@ public actor ImageStore: ImageLibrary {
     } catch {
       throw BrokerError(.storage, "image '\(name)' cannot be deleted", cause: error)
     }
+  }
+
+  private func checkNoDisks(on directory: ImageDirectory) async throws {
+    let desktops = Set(try await disks()[directory.file(.disk)]?.map(\.desktop) ?? []).sorted()
+    guard !desktops.isEmpty else { return }
+    throw BrokerError(
+      .conflict,
+      "image '\(directory.name)' is what the disks of "
+        + desktops.map(\.rawValue).joined(separator: ", ")
+        + " are based on: delete these desktops first, see 'carrel image show "
+        + "\(directory.name)'")
   }
 
   // MARK: Making

@@ -26,6 +26,25 @@ struct ImageShow: Verb {
       ("pools", answer.pools.isEmpty ? nil : answer.pools.joined(separator: ", ")),
       ("users", answer.users.isEmpty ? nil : answer.users.joined(separator: ", ")),
       ("created", answer.created.description),
-    ])
+    ]) + (answer.disks.isEmpty ? "" : "\n\n" + tree(of: answer).rendered)
+  }
+
+  /// The image, the desktops whose disks are based on it, and what those are made of.
+  private func tree(of image: LibraryImageDocument) -> Tree {
+    func layers(_ disks: [ImageDiskDocument], over base: String?) -> [Tree] {
+      disks.filter { $0.base == base }.map { disk in
+        Tree(
+          text: "\(disk.name)  \(byteText(disk.allocated))" + (disk.isCurrent ? "  in use" : ""),
+          children: layers(disks, over: disk.name))
+      }
+    }
+    let desktops = Dictionary(grouping: image.disks, by: \.desktop)
+    return Tree(
+      text: image.name,
+      children: desktops.keys.sorted().map { desktop in
+        let disks = desktops[desktop] ?? []
+        let owner = disks.first?.owner.map { " (\($0))" } ?? ""
+        return Tree(text: desktop + owner, children: layers(disks, over: nil))
+      })
   }
 }

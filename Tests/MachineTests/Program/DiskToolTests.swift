@@ -1,0 +1,96 @@
+import LinuxSystem
+import TestSupport
+import Testing
+
+@Suite("Disk images from the command line", .needs("qemu-img"), .needsKVM)
+struct DiskToolTests {
+  private let directory: TemporaryDirectory
+
+  init() throws { directory = try TemporaryDirectory() }
+
+  @discardableResult
+  private func disk(_ arguments: String, fails: Bool = false) throws -> String {
+    let (status, output) = try directory.run(
+      "cd \(directory.path) && timeout 60 \(Programs.built("carrel-vmm")) disk \(arguments)")
+    #expect((status != 0) == fails, "disk \(arguments): \(output)")
+    return output
+  }
+
+  private func shell(_ command: String) throws -> String {
+    let (status, output) = try directory.run("cd \(directory.path) && \(command)")
+    #expect(status == 0, "\(command): \(output)")
+    return output
+  }
+
+  @Test("are made, based on each other, moved to another base, committed and flattened")
+  func chain() throws {
+    _ = try shell("head -c 1048576 /dev/urandom > base.raw")
+    try disk("create --over raw:base.raw a.qcow2")
+    try disk("create --over qcow2:a.qcow2 --cluster-size 4096 b.qcow2")
+    _ = try shell(
+      "qemu-io -c 'write -P 1 64k 8k' a.qcow2 && qemu-io -c 'write -P 2 68k 8k' b.qcow2")
+    _ = try shell("qemu-img convert -O raw b.qcow2 expected.raw")
+    func compare() throws {
+      #expect(try shell("qemu-img compare b.qcow2 expected.raw").contains("identical"))
+      #expect(try disk("check b.qcow2").contains("b.qcow2 is sound"))
+    }
+    let info = try disk("info b.qcow2 --json")
+    for name in ["b.qcow2", "a.qcow2", "base.raw"] { #expect(info.contains(name)) }
+    #expect(try disk("info b.qcow2").contains("   └─ "))
+
+    try disk("rebase --onto raw:base.raw b.qcow2")
+    _ = try shell("rm a.qcow2")
+    try compare()
+    try disk("flatten b.qcow2")
+    _ = try shell("mv base.raw away.raw")
+    try compare()
+    #expect(try !disk("info b.qcow2 --json").contains("base.raw"))
+
+    try disk("create --over qcow2:b.qcow2 c.qcow2")
+    _ = try shell(
+      "qemu-io -c 'write -P 3 0 4k' c.qcow2 && qemu-io -c 'write -P 3 0 4k' -f raw expected.raw")
+    try disk("commit c.qcow2")
+    try compare()
+    _ = try shell("mv b.qcow2 d.qcow2")
+    try disk("rebase --unsafe --onto qcow2:d.qcow2 c.qcow2")
+    #expect(try shell("qemu-img compare c.qcow2 expected.raw").contains("identical"))
+  }
+
+  @Test("lose nothing and find lost room again")
+  func repair() throws {
+    try disk("create --size 1M a.qcow2")
+    _ = try shell("qemu-io -c 'write 0 128k' a.qcow2")
+    // The reference count of one more cluster than there is anything in.
+    _ = try shell(
+      "printf '\\0\\1' | dd of=a.qcow2 bs=1 seek=$((131072 + 2 * 40)) conv=notrunc status=none"
+        + " && truncate -s 4M a.qcow2")
+    #expect(try disk("check a.qcow2", fails: true).contains("1 lost clusters"))
+    #expect(try disk("check --repair a.qcow2").contains("is sound"))
+    #expect(try shell("qemu-img check a.qcow2").contains("No errors"))
+  }
+
+  @Test("are left alone when something is wrong with the command or the image")
+  func refusals() throws {
+    try disk("create --size 1M a.qcow2")
+    #expect(try disk("create --size 1M a.qcow2", fails: true).contains("a.qcow2"))
+    for (arguments, reason) in [
+      ("create b.qcow2", "give either --size or --over"),
+      ("create --size 1M --over raw:x b.qcow2", "give either --size or --over"),
+      ("create --over raw:none b.qcow2", "none"),
+      ("create --over a.qcow2 b.qcow2", "give raw:FILE"),
+      ("create --size 1M --cluster-size 5 b.qcow2", "cluster"),
+      ("flatten none.qcow2", "none.qcow2"), ("commit a.qcow2", "is based on nothing"),
+      ("rebase --onto raw:none a.qcow2", "none"),
+    ] {
+      #expect(try disk(arguments, fails: true).contains(reason), "disk \(arguments)")
+      #expect(!Files.exists(directory.path("b.qcow2")))
+    }
+    // One that somebody writes to, and one that others only read.
+    _ = try shell("truncate -s 1M base.raw")
+    try disk("create --over raw:base.raw b.qcow2")
+    let machine = try RunningProgram(
+      nil, ["--disk", directory.path("b.qcow2") + ",format=qcow2"])
+    _ = try machine.control()
+    #expect(try disk("flatten b.qcow2", fails: true).contains("in use by another VMM"))
+  }
+}
