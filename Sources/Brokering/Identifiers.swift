@@ -71,6 +71,13 @@ public struct ImageName: Identifier {
   public init(rawValue: String) { self.rawValue = rawValue }
 }
 
+/// A snapshot of a desktop, such as `before-upgrade`.
+public struct SnapshotName: Identifier {
+  public static var noun: String { "snapshot" }
+  public let rawValue: String
+  public init(rawValue: String) { self.rawValue = rawValue }
+}
+
 /// One desktop: its pool's name, a dash and a number that is never used twice in the pool.
 public struct DesktopID: Identifier {
   public static var noun: String { "desktop" }

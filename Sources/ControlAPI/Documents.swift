@@ -12,6 +12,8 @@ public struct DesktopDocument: Codable, Hashable, Sendable {
   /// Address of the viewer that is there now.
   public var viewer: String?
   public var held: Bool
+  /// The snapshot that it is on its way back to.
+  public var reverting: String?
   public var generation: UInt64
   public var failures: Int
   public var problem: String?

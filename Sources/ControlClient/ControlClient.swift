@@ -147,6 +147,10 @@ public struct APIPath: Hashable, Sendable {
 
   /// `APIPath("pools", name)`: each part is escaped.
   public init(_ parts: String..., query: [(String, String)] = []) {
+    self.init(parts, query: query)
+  }
+
+  public init(_ parts: [String], query: [(String, String)] = []) {
     let path = parts.map(Self.escape).joined(separator: "/")
     let arguments = query.map { "\(Self.escape($0.0))=\(Self.escape($0.1))" }
     text = "/v1/\(path)" + (arguments.isEmpty ? "" : "?" + arguments.joined(separator: "&"))

@@ -90,6 +90,7 @@ public struct ControlServer: Service {
     addPoolRoutes(to: router, broker, surroundings)
     addImageRoutes(to: router, broker, surroundings.library)
     addDesktopRoutes(to: router, broker)
+    addSnapshotRoutes(to: router, broker)
     addUserRoutes(to: router, broker)
     addSessionRoutes(to: router, broker)
     return router

@@ -58,7 +58,7 @@ extension ControlServer {
     }
   }
 
-  private static func show(
+  static func show(
     _ id: DesktopID, _ broker: Broker
   ) async throws -> JSONAnswer<DesktopDocument> {
     let site = await broker.snapshot

@@ -23,13 +23,15 @@ extension Site {
 
   func document(of desktop: Desktop, displayLink: String) -> DesktopDocument {
     let session = session(on: desktop.id)
-    return DesktopDocument(
+    var document = DesktopDocument(
       id: desktop.id.rawValue, pool: desktop.pool.rawValue, phase: desktop.phase.rawValue,
       power: desktop.power.rawValue, owner: desktop.owner?.rawValue,
       session: session?.id.rawValue,
       viewer: session.flatMap { viewer(of: $0.id) }?.login.peer.text, held: desktop.held,
       generation: desktop.generation, failures: desktop.failures, problem: desktop.problem,
       since: WireTime(desktop.since), displayLink: displayLink)
+    document.reverting = desktop.reverting?.rawValue
+    return document
   }
 
   func document(of user: User) -> UserDocument {

@@ -13,6 +13,11 @@ struct ControlClient: Sendable {
     case screenshot(path: String)
     /// Saves the machine in a file and ends it.
     case suspend(path: String)
+    /// Saves the machine in a file while it runs, and has a disk go on in a new image.
+    case save(
+      path: String, identifier: String, base: String?, overlay: Overlay?)
+    /// How far that is.
+    case saveStatus
 
     var name: String {
       switch self {
@@ -21,7 +26,8 @@ struct ControlClient: Sendable {
       case .reset: "system_reset"
       case .wake: "send-key"
       case .screenshot: "screendump"
-      case .suspend: "carrel-save"
+      case .suspend, .save: "carrel-save"
+      case .saveStatus: "query-carrel-save"
       }
     }
 
@@ -29,21 +35,45 @@ struct ControlClient: Sendable {
       switch self {
       case .screenshot(let path): .object(["filename": .string(path), "format": "png"])
       case .suspend(let path): .object(["path": .string(path), "suspend": true])
+      case .save(let path, let identifier, let base, let overlay):
+        Self.arguments(path, identifier, base, overlay)
       case .wake: .object(["keys": .array([.object(["type": "qcode", "data": "wake"])])])
-      case .powerdown, .quit, .reset: nil
+      case .powerdown, .quit, .reset, .saveStatus: nil
       }
     }
+
+    private static func arguments(
+      _ path: String, _ identifier: String, _ base: String?, _ overlay: Overlay?
+    ) -> JSON {
+      var arguments: [String: JSON] = ["path": .string(path), "id": .string(identifier)]
+      if let base { arguments["base"] = .string(base) }
+      if let overlay {
+        arguments["overlays"] = .array([
+          ["device": .string(overlay.device), "file": .string(overlay.file)]
+        ])
+      }
+      return .object(arguments)
+    }
+  }
+
+  /// A new image for a disk to go on in.
+  struct Overlay: Sendable {
+    let device: String
+    let file: String
   }
 
   let path: String
 
   /// Sends one command and waits for its answer, and with `until` for what becomes of it:
   /// an event for which that is true, or the end of the connection.
+  ///
+  /// - Returns: the answer.
+  @discardableResult
   func perform(
     _ command: Command, within limit: Duration,
     until: ((_ event: String, _ data: JSON?) throws -> Bool)? = nil
-  ) throws {
-    var isAnswered = false
+  ) throws -> JSON {
+    var answer: JSON?
     let deadline = MonotonicClock.now + UInt64(clamping: limit.components.seconds) * 1_000_000_000
     let socket = try UnixSocket.connect(to: path, kind: .stream)
     let poller = try Poller()
@@ -54,17 +84,16 @@ struct ControlClient: Sendable {
       try wait(poller, until: deadline)
       let received = try socket.receive(blocking: false)
       guard !received.isEnd else {
-        if isAnswered { return }
+        if let answer { return answer }
         throw SystemError(code: 104, "\(command.name) at \(path)")
       }
       for message in client.receive(received.bytes) {
         switch message {
         case .result(identifier, let result):
-          _ = try result.get()
-          guard until != nil else { return }
-          isAnswered = true
+          answer = try result.get()
+          if until == nil, let answer { return answer }
         case .event(let name, let data, _, _):
-          if try until?(name, data) == true { return }
+          if try until?(name, data) == true { return answer ?? .null }
         case .protocolViolation(let text):
           throw SystemError(code: 71, "\(command.name) at \(path) (\(text))")
         case .ready, .result: break

@@ -44,6 +44,7 @@ struct DiskPreparation {
   func run() throws -> DesktopDisk? {
     let hasDisk = request.image.kind == .disk || request.diskMiB != nil
     if request.disk == .fresh { try Files.remove(directory.variables) }
+    if request.disk == .fresh { try SnapshotShelf(directory: directory).removeAll() }
     if request.disk == .fresh || !hasDisk { try directory.removeDisks() }
     guard hasDisk else { return nil }
     if let disk = try present() { return disk }

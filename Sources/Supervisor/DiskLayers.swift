@@ -31,6 +31,8 @@ struct DiskLayers: Sendable {
 
   static func name(_ number: UInt64) -> String { "disk-\(number).qcow2" }
 
+  static func file(_ number: UInt64) -> String { number == 0 ? copyName : name(number) }
+
   private static func layer(_ name: String) -> Layer? {
     if name == copyName { return Layer(number: 0, name: name, format: .raw) }
     guard name.hasPrefix("disk-"), name.hasSuffix(".qcow2"),

@@ -13,10 +13,10 @@ extension Supervisor {
     let client = ControlClient(path: directory.control)
     let limit = settings.suspendLimit
     do {
-      try await offPool {
+      _ = try await offPool {
         try client.perform(.suspend(path: directory.suspended), within: limit) { event, data in
           guard event == "CARREL_SAVE_STATUS" else { return false }
-          if let problem = data?["error"]?.text { throw SuspendFailure(problem: problem) }
+          if let problem = data?["error"]?.text { throw SaveFailure(problem: problem) }
           return true
         }
       }
@@ -29,11 +29,4 @@ extension Supervisor {
         .unresponsive, "the VMM of desktop '\(desktop)' did not end after it was saved")
     }
   }
-}
-
-/// What a VMM said.
-private struct SuspendFailure: Error, CustomStringConvertible {
-  let problem: String
-
-  var description: String { problem }
 }

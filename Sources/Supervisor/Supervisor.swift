@@ -61,6 +61,9 @@ public actor Supervisor: Launcher {
   private var machines: [DesktopID: Machine] = [:]
   private var nextToken: UInt64 = 1
   private var departures = Departures()
+  /// The snapshot that is being taken of each desktop, and the last that failed.
+  var makings: [DesktopID: SnapshotMaking] = [:]
+  var failedSnapshots: [DesktopID: DesktopSnapshot] = [:]
 
   public init(
     settings: Settings, failpoints: Failpoints = .none, logger: Logger
@@ -231,6 +234,7 @@ extension Supervisor {
 
   public func discard(_ desktop: DesktopID) async throws(LaunchError) {
     await end(desktop, by: .kill)
+    failedSnapshots[desktop] = nil
     let directory = directory(of: desktop)
     failpoints.hit("supervisor.discard")
     do {
@@ -395,6 +399,11 @@ extension Supervisor {
     }
   }
 
+  func machine(of desktop: DesktopID) -> Machine? { machines[desktop] }
+
+  /// Returns when its VMM, if there is one, is gone without having done more.
+  func endForGood(_ desktop: DesktopID) async { await end(desktop, by: .kill) }
+
   /// Of its VMM, if it has one.
   func token(of desktop: DesktopID) -> UInt64? { machines[desktop]?.token }
 
@@ -421,7 +430,7 @@ extension Supervisor {
     _ desktop: DesktopID, _ command: ControlClient.Command
   ) async throws {
     let client = ControlClient(path: directory(of: desktop).control)
-    try await offPool { try client.perform(command, within: .seconds(5)) }
+    _ = try await offPool { try client.perform(command, within: .seconds(5)) }
   }
 }
 

@@ -19,7 +19,7 @@ struct Carrel: AsyncParsableCommand {
         name: "Things",
         subcommands: [
           PoolCommand.self, ImageCommand.self, DesktopCommand.self, UserCommand.self,
-          SessionCommand.self,
+          SessionCommand.self, SnapshotCommand.self,
         ])
     ])
 }
@@ -58,6 +58,17 @@ struct AgentCommand: AsyncParsableCommand {
       AgentPing.self, AgentInfo.self, AgentNetwork.self, AgentShutdownVerb.self,
       AgentPassword.self, AgentFreeze.self, AgentThaw.self, AgentFreezeStatus.self,
       AgentExec.self, AgentExecStatus.self,
+    ])
+}
+
+struct SnapshotCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "snapshot", abstract: "Desktops at moments to go back to.",
+    discussion:
+      "A desktop's snapshots are deleted with it, and when it is thrown away for another.",
+    subcommands: [
+      SnapshotCreate.self, SnapshotList.self, SnapshotShow.self, SnapshotRevert.self,
+      SnapshotDelete.self,
     ])
 }
 

@@ -83,6 +83,27 @@ struct SimulatedLauncher: Launcher {
       .noAgent, "desktop '\(desktop)' is simulated: there is no guest agent in it to ask")
   }
 
+  func snapshots(of desktop: DesktopID) async throws(BrokerError) -> [DesktopSnapshot] { [] }
+
+  func beginSnapshot(
+    of desktop: DesktopID, _ request: SnapshotRequest
+  ) async throws(BrokerError) {
+    throw BrokerError(
+      .conflict, "desktop '\(desktop)' is simulated: there is nothing of it to take")
+  }
+
+  func deleteSnapshot(
+    _ name: SnapshotName, of desktop: DesktopID
+  ) async throws(BrokerError) {
+    throw BrokerError(.notFound, "desktop '\(desktop)' has no snapshot '\(name)'")
+  }
+
+  func revert(
+    _ desktop: DesktopID, to name: SnapshotName
+  ) async throws(LaunchError) -> Bool {
+    throw LaunchError(.startFailed, "desktop '\(desktop)' has no snapshot '\(name)'")
+  }
+
   func survey() async throws(LaunchError) -> [Survivor] {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
     return names.sorted().compactMap { name in

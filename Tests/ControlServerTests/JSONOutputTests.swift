@@ -38,7 +38,7 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
     let meaning: String
   }
 
-  static let all: [JSONVerb] = pools + images + desktops + agents + users + others
+  static let all: [JSONVerb] = pools + images + desktops + snapshots + agents + users + others
 
   private static let pools = [
     JSONVerb("pool create study --kind dedicated --image IMAGE --size 1", as: PoolDocument.self) {
@@ -78,6 +78,18 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
     JSONVerb("desktop release office-1 --force", as: DesktopDocument.self) { $0.owner == nil },
     JSONVerb("desktop delete office-2", as: Gone.self) { $0.deleted == "office-2" },
     JSONVerb("desktop screenshot office-1 -o @", as: Gone.self) { $0.file?.isEmpty == false },
+  ]
+
+  private static let snapshots = [
+    JSONVerb("snapshot create office-1 fresh", as: SnapshotDocument.self) {
+      $0.name == "fresh" && $0.memory && $0.state == "ready"
+    },
+    JSONVerb("snapshot list office-1", as: [SnapshotDocument].self) { $0.map(\.name) == ["first"] },
+    JSONVerb("snapshot show office-1 first", as: SnapshotDocument.self) { $0.name == "first" },
+    JSONVerb("snapshot revert office-1 first --force", as: DesktopDocument.self) {
+      $0.power == "running" && $0.reverting == nil
+    },
+    JSONVerb("snapshot delete office-1 first", as: Gone.self) { $0.deleted == "first" },
   ]
 
   private static let agents = [
@@ -206,6 +218,8 @@ struct JSONOutputTests {
       login: Login(user: UserName(rawValue: "alice"), pool: nil, peer: PeerAddress("10.1.2.3")))
     while viewer.link == nil { await Task.yield() }
     await untilClean(site)
+    let _: SnapshotDocument = try await client.send(
+      .POST, APIPath("desktops", "office-1", "snapshots"), SnapshotCreation(name: "first"))
     let sessions: [SessionDocument] = try await client.get(APIPath("sessions"))
     return try #require(sessions.first).id
   }

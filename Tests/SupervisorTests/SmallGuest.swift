@@ -6,6 +6,11 @@ enum SmallGuest {
   /// Jumps to where there is no memory, which KVM cannot carry out.
   static let crashing = elf(code: [0xB8, 0, 0, 0, 0xD0, 0xFF, 0xE0])
 
+  /// Sleeps with that much in memory.
+  static func sleeping(with bytes: [UInt8]) -> [UInt8] {
+    elf(code: [0xFA, 0xF4, 0xEB, 0xFD] + bytes)
+  }
+
   private static let address: UInt32 = 0x10_0000
 
   static func elf(code: [UInt8]) -> [UInt8] {

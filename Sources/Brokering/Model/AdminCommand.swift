@@ -14,6 +14,7 @@ public enum AdminCommand: Hashable, Sendable {
   case resetDesktop(DesktopID)
   case suspendDesktop(DesktopID, force: Bool)
   case resumeDesktop(DesktopID)
+  case revertDesktop(DesktopID, SnapshotName, force: Bool)
   case releaseDesktop(DesktopID, force: Bool)
   case deleteDesktop(DesktopID, force: Bool)
   case assignDesktop(DesktopID, UserName)
@@ -66,7 +67,7 @@ extension Site {
     case .addUser, .setVerifier, .setDisabled, .deleteUser, .entitle, .revoke:
       try performOnUser(command, now: now)
     case .startDesktop, .stopDesktop, .resetDesktop, .suspendDesktop, .resumeDesktop,
-      .releaseDesktop, .deleteDesktop, .assignDesktop, .endSession:
+      .revertDesktop, .releaseDesktop, .deleteDesktop, .assignDesktop, .endSession:
       try performOnDesktop(command, now: now)
     case .issueTicket, .useTicket: try performOnTicket(command, now: now)
     case .record(let reason, let user, let desktop, let text):

@@ -66,6 +66,8 @@ public enum Reason: String, Hashable, Codable, Sendable, CaseIterable {
   case desktopRemoved = "desktop-removed"
   case desktopReset = "desktop-reset"
   case desktopUnidentified = "desktop-unidentified"
+  case desktopSnapshot = "desktop-snapshot"
+  case desktopReverted = "desktop-reverted"
   // What an administrator did through a guest's agent
   case agentExec = "agent-exec"
   case agentPassword = "agent-password"

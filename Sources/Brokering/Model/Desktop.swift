@@ -51,6 +51,8 @@ public struct Desktop: Hashable, Codable, Sendable {
   public internal(set) var held = false
   /// Whether it was suspended to a file, from which the next start goes on.
   public internal(set) var saved = false
+  /// The snapshot that it is to go on from.
+  public internal(set) var reverting: SnapshotName?
   /// Failures in a row.
   public internal(set) var failures = 0
   /// Not to be tried again before.
@@ -79,14 +81,14 @@ public struct Desktop: Hashable, Codable, Sendable {
 
   /// What is under way for a desktop; kept in memory only.
   public enum Operation: String, Hashable, Sendable {
-    case start, stop, discard, suspend
+    case start, stop, discard, suspend, revert
   }
 
   private enum CodingKeys: String, CodingKey {
     case id, pool, number, phase, power, owner, touched, generation, disk, wanted, held
     // Before desktops were suspended to files, those that stood still had this.
     case saved = "paused"
-    case failures, retryAt, runningSince, problem, since
+    case reverting, failures, retryAt, runningSince, problem, since
   }
 }
 
@@ -98,6 +100,10 @@ public enum DesktopEvent: Hashable, Sendable {
   case suspendWanted
   /// Somebody wants to see it, or will.
   case resumeWanted
+  case revertWanted(SnapshotName)
+  /// Its VMM is gone, and its next start goes on from the snapshot, or boots.
+  case reverted(hasMemory: Bool)
+  case revertFailed(String)
   /// The session is over; `keep` for desktops that stay their owner's.
   case sessionEnded(keep: Bool)
   /// Taken from its owner.
@@ -154,6 +160,11 @@ extension Desktop {
     switch event {
     case .assigned(let user): assign(user)
     case .viewerAttached, .viewerLeft, .suspendWanted, .resumeWanted: moveSession(event)
+    case .revertWanted(let name): wantRevert(name)
+    case .reverted(let hasMemory): revertDone(hasMemory: hasMemory)
+    case .revertFailed(let text):
+      reverting = nil
+      problem = text
     case .sessionEnded(let keep): endSession(keep: keep)
     case .released: if owner != nil, phase != .draining { becomeDirty() }
     case .drained: drain()
@@ -220,6 +231,7 @@ extension Desktop {
   private mutating func becomeDirty() {
     phase = .dirty
     saved = false
+    reverting = nil
     owner = nil
     held = false
     forgive()
@@ -229,6 +241,7 @@ extension Desktop {
   private mutating func drain() {
     guard phase != .draining else { return }
     phase = .draining
+    reverting = nil
     forgive()
   }
 
@@ -272,6 +285,8 @@ extension Desktop {
   ) -> [DesktopEffect] {
     guard generation == self.generation, power != .off else { return [] }
     power = .off
+    // Ended for that, or about to be: what it left does not matter any more.
+    if reverting != nil { return [] }
     if let runningSince, now >= runningSince.adding(seconds: Self.stableSeconds) { failures = 0 }
     runningSince = nil
     switch phase {
@@ -298,6 +313,23 @@ extension Desktop {
       if failures == 1, phase != .failed { retryAt = nil }
       return phase == .failed ? effects : [.crashed(reason.description)]
     }
+  }
+
+  private mutating func wantRevert(_ name: SnapshotName) {
+    guard ![.dirty, .recycling, .draining].contains(phase) else { return }
+    wantPower(true, held: false)
+    reverting = name
+  }
+
+  private mutating func revertDone(hasMemory: Bool) {
+    guard reverting != nil else { return }
+    reverting = nil
+    power = .off
+    runningSince = nil
+    saved = hasMemory
+    disk = .keep
+    problem = nil
+    forgive()
   }
 
   private mutating func wantPower(_ on: Bool, held: Bool) {
@@ -354,6 +386,7 @@ extension Desktop {
       (phase == .recycling && touched) || (phase == .draining && !inSession)
     if mustDiscard { return underWay == nil || underWay == .start ? .discard : nil }
     guard underWay == nil else { return nil }
+    if reverting != nil { return .revert }
     switch power {
     case .off:
       let rests = phase == .suspended && saved

@@ -7,6 +7,8 @@ extension Site {
     case .resetDesktop(let id): try reset(find(id), now: now)
     case .suspendDesktop(let id, let force): try suspend(find(id), force: force, now: now)
     case .resumeDesktop(let id): try resume(find(id), now: now)
+    case .revertDesktop(let id, let name, let force):
+      try revert(find(id), to: name, force: force, now: now)
     case .releaseDesktop(let id, let force):
       let record = try find(id)
       guard record.owner != nil else {
@@ -98,6 +100,20 @@ extension Site {
       desktop: record.id, now: now)
   }
 
+  private mutating func revert(
+    _ record: Desktop, to name: SnapshotName, force: Bool, now: Timestamp
+  ) throws(BrokerError) {
+    guard ![.dirty, .recycling, .draining].contains(record.phase) else {
+      throw BrokerError(.conflict, "desktop '\(record.id)' is being thrown away")
+    }
+    try refuseInUse(
+      record, force: force, verb: "revert", command: "snapshot revert \(record.id) \(name)")
+    desktop(record.id, .revertWanted(name), now: now)
+    note(
+      .desktopReverted, "\(record.id) goes back to its snapshot '\(name)'", user: record.owner,
+      desktop: record.id, now: now)
+  }
+
   private mutating func reset(_ record: Desktop, now: Timestamp) throws(BrokerError) {
     if record.phase == .suspended {
       throw BrokerError(
@@ -150,7 +166,7 @@ extension Site {
   }
 
   func refuseInUse(
-    _ record: Desktop, force: Bool, verb: String
+    _ record: Desktop, force: Bool, verb: String, command: String? = nil
   ) throws(BrokerError) {
     guard !force, let session = session(on: record.id), viewer(of: session.id) != nil else {
       return
@@ -158,6 +174,6 @@ extension Site {
     throw BrokerError(
       .conflict,
       "\(session.user) is using desktop '\(record.id)': "
-        + "'carrel desktop \(verb) \(record.id) --force' does it all the same")
+        + "'carrel \(command ?? "desktop \(verb) \(record.id)") --force' does it all the same")
   }
 }

@@ -52,7 +52,7 @@ extension Site {
     }
   }
 
-  private mutating func unattachViewers(of id: DesktopID) {
+  mutating func unattachViewers(of id: DesktopID) {
     guard let session = session(on: id), let viewer = viewer(of: session.id) else { return }
     viewers[viewer.id]?.attached = false
   }
@@ -75,6 +75,9 @@ extension Site {
       // It runs on, and is as if nobody had tried.
       desktops[id]?.problem = text
       desktop(id, .resumeWanted, now: now)
+    case .revert:
+      unattachViewers(of: id)
+      desktop(id, .revertFailed(text), now: now)
     case .stop, .start:
       // Not tried again at once: wait as after a failed start.
       guard var record = desktops[id] else { return }
@@ -163,6 +166,9 @@ extension Site {
       actions.append(.stop(id, graceSeconds: policies(of: record).stopGraceSeconds))
     case .discard: actions.append(.discard(id))
     case .suspend: actions.append(.suspend(id))
+    case .revert:
+      guard let name = record.reverting else { return }
+      actions.append(.revert(id, name))
     }
     underWay[id] = operation
   }

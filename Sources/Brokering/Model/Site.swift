@@ -86,7 +86,8 @@ public enum SiteEvent: Sendable {
   case stopped(DesktopID)
   case discarded(DesktopID)
   case suspended(DesktopID)
-  /// A stop, discard or suspend did not work.
+  case reverted(DesktopID, hasMemory: Bool)
+  /// A stop, discard, suspend or revert did not work.
   case operationFailed(DesktopID, Desktop.Operation, String)
   case exited(DesktopExit)
   /// Time has passed.
@@ -99,6 +100,7 @@ public enum SiteAction: Hashable, Sendable {
   case stop(DesktopID, graceSeconds: Int)
   case discard(DesktopID)
   case suspend(DesktopID)
+  case revert(DesktopID, SnapshotName)
   case reset(DesktopID)
   case pressPowerButton(DesktopID)
   /// Before any viewer of that user is attached.
@@ -151,6 +153,10 @@ extension Site {
     case .discarded(let id): discarded(id, now: now)
     case .suspended(let id):
       finish(.suspend, of: id)
+    case .reverted(let id, let hasMemory):
+      finish(.revert, of: id)
+      unattachViewers(of: id)
+      desktop(id, .reverted(hasMemory: hasMemory), now: now)
     case .operationFailed(let id, let operation, let text):
       operationFailed(id, operation, text, now: now)
     case .exited(let exit):

@@ -12,7 +12,7 @@ import CarrelBase
 /// A **generation** counts the starts of one desktop. The launcher records it in
 /// the desktop's runtime directory before it spawns, so that a survivor of a
 /// `carreld` crash is known for the start that made it.
-public protocol Launcher: Sendable {
+public protocol Launcher: SnapshotKeeper {
   /// Starts a VMM and returns when its display link accepts connections, or
   /// throws within 30 s with nothing left running. `disk == .fresh` first throws
   /// away whatever disk an earlier generation left.

@@ -267,7 +267,7 @@ public actor Broker {
       case .setName(let id, let name): connections[id]?.setName(name)
       case .close(let id, let text): connections[id]?.close(telling: text)
       case .report(let decision): observe(decision)
-      case .start, .stop, .discard, .suspend, .reset, .pressPowerButton:
+      case .start, .stop, .discard, .suspend, .revert, .reset, .pressPowerButton:
         let launcher = self.launcher
         let inbox = self.inbox
         let clock = self.clock
@@ -349,6 +349,12 @@ extension Launcher {
     case .suspend(let id):
       return await report(id, .suspend, .suspended(id)) { () async throws(LaunchError) in
         try await suspend(id)
+      }
+    case .revert(let id, let name):
+      do {
+        return (.reverted(id, hasMemory: try await revert(id, to: name)), nil)
+      } catch {
+        return (.operationFailed(id, .revert, error.description), nil)
       }
     case .reset(let id):
       do { try await reset(id) } catch { return (nil, (id, "\(id): \(error)")) }

@@ -35,11 +35,26 @@ struct ImageTool: Sendable {
     output = pipe.output
   }
 
+  /// Runs a program that says little to its end. Blocks.
+  ///
+  /// - Returns: whether it succeeded, and the last that it said if not.
+  static func run(
+    _ program: String, _ arguments: [String]
+  ) throws -> (isSuccess: Bool, errors: String) {
+    let (tool, errors) = try start(arguments, program)
+    var said: [UInt8] = []
+    while let bytes = try? errors.read(upTo: 4096), !bytes.isEmpty {
+      said = Array((said + bytes).suffix(64 << 10))
+    }
+    while let bytes = try? tool.output.read(upTo: 4096), !bytes.isEmpty {}
+    return (try tool.child.wait() == .exited(0), lastLine(of: said))
+  }
+
   /// What is said about one image: its header in JSON, or why there is none.
   static func describe(
     _ arguments: [String]
   ) throws -> (isSuccess: Bool, output: [UInt8], errors: [UInt8]) {
-    let (tool, errors) = try startDescribing(arguments)
+    let (tool, errors) = try start(arguments, converter)
     let said = Guarded<[UInt8]>([])
     let reader = try Thread(name: "image errors") {
       while let bytes = try? errors.read(upTo: 4096), !bytes.isEmpty {
@@ -54,17 +69,20 @@ struct ImageTool: Sendable {
     return (try tool.child.wait() == .exited(0), answer, said.withLock { $0 })
   }
 
-  private static func startDescribing(
-    _ arguments: [String]
+  private static func start(
+    _ arguments: [String], _ program: String
   ) throws -> (ImageTool, FileDescriptor) {
     let errors = try Pipe()
-    return (try ImageTool(converter, arguments, errors: errors.input), errors.output)
+    return (try ImageTool(program, arguments, errors: errors.input), errors.output)
   }
 
   /// The last line with text in it, without the program's own name.
   static func lastLine(of bytes: [UInt8]) -> String {
     let lines = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline)
     let line = lines.last { !$0.allSatisfy(\.isWhitespace) } ?? "it does not say why"
-    return line.hasPrefix("qemu-img: ") ? String(line.dropFirst(10)) : String(line)
+    for name in ["qemu-img: ", "carrel-vmm: "] where line.hasPrefix(name) {
+      return String(line.dropFirst(name.count))
+    }
+    return String(line)
   }
 }

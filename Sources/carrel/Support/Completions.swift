@@ -20,12 +20,20 @@ enum Completions {
     names(of: "image", words)
   }
 
+  /// Of the desktop that was named before.
+  @Sendable static func snapshots(_ words: [String], _ index: Int, _ prefix: String) -> [String] {
+    guard index > 0, index <= words.count else { return [] }
+    return names(of: "snapshot", words, plain(words[index - 1]))
+  }
+
   @Sendable static func sessions(_ words: [String], _ index: Int, _ prefix: String) -> [String] {
     names(of: "session", words)
   }
 
   /// Completion is synchronous and the client is not: ask through ourselves.
-  private static func names(of kind: String, _ words: [String]) -> [String] {
+  private static func names(
+    of kind: String, _ words: [String], _ owner: String? = nil
+  ) -> [String] {
     struct Named: Decodable {
       let name: String?
       let id: String?
@@ -33,7 +41,8 @@ enum Completions {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
     process.arguments =
-      [kind, "list", "--json"] + (socket(in: words).map { ["--socket", $0] } ?? [])
+      [kind, "list", "--json"] + [owner].compactMap { $0 }
+      + (socket(in: words).map { ["--socket", $0] } ?? [])
     let output = Pipe()
     process.standardOutput = output
     process.standardError = FileHandle.nullDevice

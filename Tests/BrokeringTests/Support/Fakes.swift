@@ -101,6 +101,7 @@ struct InstantLauncher: Launcher {
   /// Whether a start ends; one that does not is as one that takes long.
   var startsEnd = true
   var survivors: [Survivor] = []
+  var snapshots: [DesktopSnapshot] = []
 
   init(journal: Journal) {
     self.journal = journal
@@ -130,6 +131,21 @@ struct InstantLauncher: Launcher {
   ) async throws(LaunchError) -> AgentAnswer {
     journal.add("ask \(desktop)")
     return .done
+  }
+  func snapshots(of desktop: DesktopID) async throws(BrokerError) -> [DesktopSnapshot] {
+    snapshots
+  }
+  func beginSnapshot(
+    of desktop: DesktopID, _ request: SnapshotRequest
+  ) async throws(BrokerError) {
+    journal.add("take \(desktop) \(request.name)")
+  }
+  func deleteSnapshot(_ name: SnapshotName, of desktop: DesktopID) async throws(BrokerError) {
+    journal.add("delete \(desktop) \(name)")
+  }
+  func revert(_ desktop: DesktopID, to name: SnapshotName) async throws(LaunchError) -> Bool {
+    journal.add("revert \(desktop) \(name)")
+    return snapshots.first { $0.name == name }?.hasMemory ?? false
   }
   func survey() async throws(LaunchError) -> [Survivor] { survivors }
   func displayLink(of desktop: DesktopID) -> String { "/run/\(desktop)" }

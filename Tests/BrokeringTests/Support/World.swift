@@ -119,6 +119,10 @@ struct World {
       guard well else { return send(.operationFailed(id, .suspend, "no answer")) }
       end(id, .suspended)
       send(.suspended(id))
+    case .revert(let id, _):
+      guard well else { return send(.operationFailed(id, .revert, "gone")) }
+      end(id, .stopped)
+      send(.reverted(id, hasMemory: true))
     default: break
     }
   }
@@ -187,7 +191,7 @@ struct World {
         close(viewer)
       case .setName: break
       case .report(let decision): decisions.append(decision)
-      case .start, .stop, .discard, .suspend: calls.append(action)
+      case .start, .stop, .discard, .suspend, .revert: calls.append(action)
       case .reset, .pressPowerButton: break
       }
     }

@@ -91,6 +91,7 @@ private final class ReadyLauncher: Launcher {
   let exits: AsyncStream<DesktopExit>
   private let ended: AsyncStream<DesktopExit>.Continuation
   private let generations = Mutex<[DesktopID: UInt64]>([:])
+  private let taken = Mutex<[DesktopID: [DesktopSnapshot]]>([:])
   private let ready: @Sendable () async -> Void
   private let picture: [UInt8]?
   private let agent: TestAgent
@@ -130,6 +131,25 @@ private final class ReadyLauncher: Launcher {
     _ desktop: DesktopID, _ request: AgentRequest
   ) async throws(LaunchError) -> AgentAnswer {
     try agent.answer(request)
+  }
+  func snapshots(of desktop: DesktopID) async throws(BrokerError) -> [DesktopSnapshot] {
+    taken.withLock { $0[desktop] ?? [] }
+  }
+  func beginSnapshot(
+    of desktop: DesktopID, _ request: SnapshotRequest
+  ) async throws(BrokerError) {
+    var snapshot = DesktopSnapshot(
+      name: request.name, state: .ready, parent: nil, created: Timestamp(milliseconds: 0),
+      shape: request.shape)
+    snapshot.hasMemory = true
+    taken.withLock { $0[desktop, default: []].append(snapshot) }
+  }
+  func deleteSnapshot(_ name: SnapshotName, of desktop: DesktopID) async throws(BrokerError) {
+    taken.withLock { $0[desktop]?.removeAll { $0.name == name } }
+  }
+  func revert(_ desktop: DesktopID, to name: SnapshotName) async throws(LaunchError) -> Bool {
+    try await stop(desktop, graceSeconds: nil)
+    return true
   }
   func survey() async throws(LaunchError) -> [Survivor] { [] }
   func displayLink(of desktop: DesktopID) -> String { "/run/\(desktop)" }

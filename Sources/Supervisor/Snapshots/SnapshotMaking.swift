@@ -1,0 +1,132 @@
+import Brokering
+import LinuxSystem
+import QMP
+
+/// One snapshot that is being taken of a desktop.
+///
+/// Of a running one its VMM saves memory and devices, and at the same instant goes over to
+/// a new image over the disk's. Of one that is off, a new image is made.
+struct SnapshotMaking: Sendable {
+  let request: SnapshotRequest
+  let shelf: SnapshotShelf
+  let isRunning: Bool
+  let begun: Timestamp
+  /// Of `carrel-vmm`, which makes images.
+  let program: String
+  let limit: Duration
+  /// Names the file with the memory.
+  let identifier: String
+
+  private var directory: DesktopDirectory { shelf.directory }
+
+  var described: DesktopSnapshot {
+    DesktopSnapshot(
+      name: request.name, state: .making(percent: isRunning ? progress : nil),
+      parent: shelf.current(), created: begun, shape: request.shape)
+  }
+
+  /// Asks the VMM. Blocks.
+  private var progress: Int? {
+    let client = ControlClient(path: directory.control)
+    guard let state = try? client.perform(.saveStatus, within: .seconds(2)),
+      let done = state["transferred"]?.whole, let total = state["total"]?.whole, total > 0
+    else { return nil }
+    return min(100, done * 100 / total)
+  }
+
+  /// Takes it. Blocks. Afterwards it exists, or nothing of it does.
+  func run() throws {
+    do {
+      try shelf.add(isRunning ? try takeRunning() : try takeResting())
+    } catch {
+      // The error that is told is the first one; what is left is swept later.
+      try? shelf.sweep()
+      throw error
+    }
+  }
+
+  private func makeRecord(_ layer: DiskLayers.Layer?) throws(SystemError) -> SnapshotRecord {
+    var record = SnapshotRecord(
+      name: request.name, created: begun, parent: shelf.current(), shape: request.shape,
+      layer: layer?.number)
+    if Files.exists(directory.variables) {
+      try Files.replace(
+        shelf.variables(request.name), with: try Files.read(directory.variables, limit: 64 << 20))
+      record.hasVariables = true
+    }
+    return record
+  }
+
+  private func takeResting() throws -> SnapshotRecord {
+    let disks = try DiskLayers(in: directory.state)
+    guard let top = disks.top else {
+      throw BrokerError(
+        .conflict,
+        "desktop '\(directory.desktop)' is off and has no disk: start it, to take its memory")
+    }
+    try directory.makeOverlay(named: disks.nextName, over: top, program: program)
+    return try makeRecord(top)
+  }
+
+  private func takeRunning() throws -> SnapshotRecord {
+    let disks = try DiskLayers(in: directory.state)
+    let base = try shelf.records().last { $0.name == shelf.current() && $0.memory != nil }
+    let overlay = disks.top.map { _ in
+      ControlClient.Overlay(
+        device: request.shape.hardware.diskBus.firstDisk,
+        file: "\(directory.state)/\(disks.nextName)")
+    }
+    let save = ControlClient.Command.save(
+      path: shelf.memory(identifier), identifier: identifier, base: base?.memory,
+      overlay: overlay)
+    let client = ControlClient(path: directory.control)
+    try client.perform(save, within: limit) { event, data in
+      guard event == "CARREL_SAVE_STATUS", data?["id"]?.text == identifier else { return false }
+      if let problem = data?["error"]?.text { throw SaveFailure(problem: problem) }
+      return true
+    }
+    let state = try client.perform(.saveStatus, within: .seconds(5))
+    var record = try makeRecord(disks.top)
+    record.memory = identifier
+    record.pauseMicroseconds = state["downtime"]?.whole
+    if state["differential"]?.truth == true, let base, let memory = base.memory {
+      record.bases = base.bases + [memory]
+    }
+    return record
+  }
+}
+
+extension Hardware.DiskBus {
+  /// As `carrel-vmm` calls the first disk.
+  fileprivate var firstDisk: String {
+    switch self {
+    case .ide: "ide0-hd0"
+    case .virtio: "virtio0"
+    }
+  }
+}
+
+/// What a VMM said.
+struct SaveFailure: Error, CustomStringConvertible {
+  let problem: String
+
+  var description: String { problem }
+}
+
+extension DesktopDirectory {
+  /// Makes a new image over one of the desktop's. Blocks.
+  func makeOverlay(
+    named name: String, over layer: DiskLayers.Layer, program: String
+  ) throws {
+    let (isSuccess, errors) = try ImageTool.run(
+      program,
+      [
+        "disk", "create", "--over", "\(layer.format.rawValue):\(layer.name)", "--bases", images,
+        "--json", "\(state)/\(name)",
+      ])
+    guard isSuccess else {
+      throw BrokerError(
+        .storage, "the disk of desktop '\(desktop)' cannot be kept as it is: \(errors)")
+    }
+  }
+}

@@ -1,0 +1,126 @@
+import Brokering
+import LinuxSystem
+
+/// What is written down about a finished snapshot; it exists when its record does, which is
+/// written last.
+struct SnapshotRecord: Codable, Hashable, Sendable {
+  var version = 1
+  let name: SnapshotName
+  let created: Timestamp
+  let parent: SnapshotName?
+  let shape: DesktopShape
+  /// The image of the desktop's disk that is as it was then.
+  var layer: UInt64?
+  /// Names the file with the memory.
+  var memory: String?
+  /// Those of earlier snapshots that its memory needs.
+  var bases: [String] = []
+  var isQuiesced = false
+  var pauseMicroseconds: Int?
+  /// Whether the desktop had UEFI variables.
+  var hasVariables = false
+}
+
+/// The snapshots in a desktop's directory, and the one owner of their file names.
+struct SnapshotShelf: Sendable {
+  let directory: DesktopDirectory
+
+  private var prefix: String { directory.state + "/snapshot-" }
+
+  private func record(_ name: SnapshotName) -> String { "\(prefix)\(name).json" }
+
+  func variables(_ name: SnapshotName) -> String { "\(prefix)\(name).variables" }
+
+  /// A snapshot finds those that it needs beside it by this name.
+  func memory(_ identifier: String) -> String { "\(directory.state)/\(identifier).snapshot" }
+
+  /// The name of the snapshot that the desktop came from last.
+  private var head: String { directory.state + "/snapshot-head" }
+
+  /// Oldest first.
+  ///
+  /// - Throws: `BrokerError` of kind `storage` for a record that is not what was written.
+  func records() throws -> [SnapshotRecord] {
+    try DesktopDirectory.names(in: directory.state)
+      .filter { $0.hasPrefix("snapshot-") && $0.hasSuffix(".json") }
+      .map { name in
+        let path = "\(directory.state)/\(name)"
+        guard let record = directory.load(SnapshotRecord.self, from: path), record.version == 1,
+          path == self.record(record.name)
+        else {
+          throw BrokerError(
+            .storage,
+            "\(path) is not what this Carrel wrote: move it away to use the other snapshots of "
+              + "desktop '\(directory.desktop)'")
+        }
+        return record
+      }
+      .sorted { ($0.created, $0.name) < ($1.created, $1.name) }
+  }
+
+  func current() -> SnapshotName? {
+    guard let bytes = try? Files.read(head, limit: 64) else { return nil }
+    return try? SnapshotName(checking: String(decoding: bytes, as: UTF8.self))
+  }
+
+  func setCurrent(_ name: SnapshotName?) throws(SystemError) {
+    guard let name else { return try Files.remove(head) }
+    try Files.replace(head, with: Array(name.rawValue.utf8))
+  }
+
+  /// From now on the snapshot exists.
+  func add(_ record: SnapshotRecord) throws {
+    try setCurrent(record.name)
+    try directory.store(record, at: self.record(record.name))
+  }
+
+  /// From now on it does not.
+  func remove(_ record: SnapshotRecord) throws {
+    if current() == record.name { try setCurrent(record.parent) }
+    try Files.remove(self.record(record.name), durably: true)
+    try Files.remove(variables(record.name))
+    try sweep()
+  }
+
+  /// Removes all, for a desktop that begins anew.
+  func removeAll() throws(SystemError) {
+    let names = try DesktopDirectory.names(in: directory.state)
+    for name in names where name.hasPrefix("snapshot-") || name.hasSuffix(".snapshot") {
+      try Files.remove("\(directory.state)/\(name)")
+    }
+  }
+
+  /// Removes memories and images of disks that no snapshot needs, nor the desktop: those of
+  /// snapshots that were deleted, or never finished. Not while one is being taken.
+  func sweep() throws {
+    let records = try records()
+    let needed = Set(records.flatMap { $0.bases + [$0.memory].compactMap { $0 } })
+    for name in try DesktopDirectory.names(in: directory.state) where name.hasSuffix(".snapshot") {
+      if !needed.contains(String(name.dropLast(9))) {
+        try Files.remove("\(directory.state)/\(name)")
+      }
+    }
+    let disks = try DiskLayers(in: directory.state)
+    let layers = Set(records.compactMap(\.layer)).union([disks.top?.number].compactMap { $0 })
+    let kept = Set(
+      disks.layers.filter { layers.contains($0.number) }.flatMap { disks.chain(from: $0) })
+    for layer in disks.layers.reversed() where !kept.contains(layer) {
+      try Files.remove(disks.path(layer))
+    }
+  }
+}
+
+extension DesktopSnapshot {
+  init(_ record: SnapshotRecord, in shelf: SnapshotShelf) {
+    self.init(
+      name: record.name, state: .ready, parent: record.parent, created: record.created,
+      shape: record.shape)
+    hasMemory = record.memory != nil
+    isQuiesced = record.isQuiesced
+    isDifferential = !record.bases.isEmpty
+    pauseMicroseconds = record.pauseMicroseconds
+    memoryBytes =
+      record.memory.flatMap { (try? FileDescriptor.open(shelf.memory($0)))?.storedBytes } ?? 0
+    isCurrent = shelf.current() == record.name
+  }
+}

@@ -1,0 +1,185 @@
+import Brokering
+import FoundationEssentials
+import Glibc
+import LinuxSystem
+
+extension Supervisor {
+  public func snapshots(
+    of desktop: DesktopID
+  ) async throws(BrokerError) -> [DesktopSnapshot] {
+    let shelf = SnapshotShelf(directory: directory(of: desktop))
+    let making = makings[desktop]
+    do {
+      let found = try await offPool {
+        try shelf.records().map { DesktopSnapshot($0, in: shelf) }
+          + [making?.described].compactMap { $0 }
+      }
+      let failed = making == nil ? failedSnapshots[desktop] : nil
+      return found + [failed].compactMap { $0 }
+    } catch {
+      throw explain(error, "the snapshots of desktop '\(desktop)' cannot be listed")
+    }
+  }
+
+  public func beginSnapshot(
+    of desktop: DesktopID, _ request: SnapshotRequest
+  ) async throws(BrokerError) {
+    let shelf = SnapshotShelf(directory: directory(of: desktop))
+    try checkIdle(desktop)
+    let isRunning: Bool
+    switch machine(of: desktop) {
+    case nil: isRunning = false
+    case let machine? where machine.isReady && !machine.isUnwanted: isRunning = true
+    case _?:
+      throw BrokerError(.conflict, "desktop '\(desktop)' is starting or stopping: try again then")
+    }
+    let making = SnapshotMaking(
+      request: request, shelf: shelf, isRunning: isRunning, begun: .wallClock,
+      program: settings.vmm,
+      limit: settings.suspendLimit, identifier: UUID().uuidString.lowercased())
+    makings[desktop] = making
+    do {
+      try await offPool {
+        guard try !shelf.records().contains(where: { $0.name == request.name }) else {
+          throw BrokerError(
+            .exists,
+            "desktop '\(desktop)' has a snapshot '\(request.name)' already: choose another name, "
+              + "or delete it with 'carrel snapshot delete \(desktop) \(request.name)'")
+        }
+      }
+    } catch {
+      makings[desktop] = nil
+      throw explain(error, "desktop '\(desktop)' cannot be taken")
+    }
+    failedSnapshots[desktop] = nil
+    // What is off is as it was asked for when this returns: it may be started then.
+    if isRunning {
+      Task { await take(making) }
+    } else {
+      await take(making)
+      if case .failed(let problem)? = failedSnapshots.removeValue(forKey: desktop)?.state {
+        throw BrokerError(.conflict, problem)
+      }
+    }
+  }
+
+  private func take(_ making: SnapshotMaking) async {
+    let desktop = making.shelf.directory.desktop
+    let name = making.request.name
+    do {
+      try await offPool { try making.run() }
+      logger.info("snapshot taken", metadata: ["desktop": "\(desktop)", "snapshot": "\(name)"])
+    } catch {
+      logger.error(
+        "snapshot failed: \(error)", metadata: ["desktop": "\(desktop)", "snapshot": "\(name)"])
+      failedSnapshots[desktop] = DesktopSnapshot(
+        name: name, state: .failed(problem: "\(error)"), parent: nil, created: making.begun,
+        shape: making.request.shape)
+    }
+    makings[desktop] = nil
+  }
+
+  public func deleteSnapshot(
+    _ name: SnapshotName, of desktop: DesktopID
+  ) async throws(BrokerError) {
+    try checkIdle(desktop)
+    if failedSnapshots[desktop]?.name == name {
+      failedSnapshots[desktop] = nil
+      return
+    }
+    let shelf = SnapshotShelf(directory: directory(of: desktop))
+    do {
+      try await offPool { try shelf.remove(try shelf.find(name)) }
+    } catch {
+      throw explain(error, "snapshot '\(name)' of desktop '\(desktop)' cannot be deleted")
+    }
+  }
+
+  public func revert(
+    _ desktop: DesktopID, to name: SnapshotName
+  ) async throws(LaunchError) -> Bool {
+    let shelf = SnapshotShelf(directory: directory(of: desktop))
+    let program = settings.vmm
+    do {
+      // What would fail is found before anything is given up.
+      let record = try await offPool { try shelf.check(try shelf.find(name)) }
+      await endForGood(desktop)
+      failpoints.hit("supervisor.revert.ended")
+      try await offPool { [failpoints] in try shelf.goBack(to: record, program, failpoints) }
+      return record.memory != nil
+    } catch {
+      throw LaunchError(
+        .startFailed, "desktop '\(desktop)' could not go back to its snapshot '\(name)'",
+        cause: error)
+    }
+  }
+
+  private func checkIdle(_ desktop: DesktopID) throws(BrokerError) {
+    guard let making = makings[desktop] else { return }
+    throw BrokerError(
+      .conflict,
+      "snapshot '\(making.request.name)' of desktop '\(desktop)' is being taken: wait for it")
+  }
+
+  private nonisolated func explain(_ error: any Error, _ text: String) -> BrokerError {
+    error as? BrokerError ?? BrokerError(.storage, text, cause: error)
+  }
+}
+
+extension Timestamp {
+  fileprivate static var wallClock: Timestamp {
+    let (seconds, nanoseconds) = WallClock.now
+    return Timestamp(milliseconds: seconds * 1000 + Int64(nanoseconds / 1_000_000))
+  }
+}
+
+extension SnapshotShelf {
+  func find(_ name: SnapshotName) throws -> SnapshotRecord {
+    if let record = try records().first(where: { $0.name == name }) { return record }
+    throw BrokerError(
+      .notFound,
+      "desktop '\(directory.desktop)' has no snapshot '\(name)': see "
+        + "'carrel snapshot list \(directory.desktop)'")
+  }
+
+  /// That all files it needs are there.
+  func check(_ record: SnapshotRecord) throws -> SnapshotRecord {
+    let disks = try DiskLayers(in: directory.state)
+    var paths = (record.bases + [record.memory].compactMap { $0 }).map(memory)
+    if record.hasVariables { paths.append(variables(record.name)) }
+    if let number = record.layer { paths.append("\(directory.state)/\(DiskLayers.file(number))") }
+    for path in paths where !Files.exists(path) {
+      throw BrokerError(.storage, "\(path) is gone, which snapshot '\(record.name)' needs")
+    }
+    if let number = record.layer, disks.layers.first(where: { $0.number == number }) == nil {
+      throw BrokerError(.storage, "the disk of snapshot '\(record.name)' is gone")
+    }
+    return record
+  }
+
+  /// Makes the desktop, which no VMM runs, go on from there. A crash on the way leaves
+  /// it to be done again; only what was since is gone by then.
+  func goBack(
+    to record: SnapshotRecord, _ program: String, _ failpoints: Failpoints
+  ) throws {
+    try Files.remove(directory.suspended, durably: true)
+    let disks = try DiskLayers(in: directory.state)
+    if let layer = disks.layers.first(where: { $0.number == record.layer }) {
+      // The newest image is the desktop's disk: from here on it is the new one.
+      try directory.makeOverlay(named: disks.nextName, over: layer, program: program)
+    }
+    failpoints.hit("supervisor.revert.disk")
+    if record.hasVariables {
+      try Files.replace(
+        directory.variables, with: try Files.read(variables(record.name), limit: 64 << 20))
+    }
+    try setCurrent(record.name)
+    if let identifier = record.memory {
+      guard link(memory(identifier), directory.suspended) == 0 else {
+        throw SystemError(code: errno, "link \(memory(identifier)) to \(directory.suspended)")
+      }
+    }
+    failpoints.hit("supervisor.revert.done")
+    try sweep()
+  }
+}
