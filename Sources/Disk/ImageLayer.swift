@@ -11,9 +11,25 @@ public protocol ImageLayer: AnyObject, Sendable {
 
   /// Nobody reads it any more: others may write it.
   func unlock()
+
+  /// This image and what it is based on, from the top.
+  var layers: [LayerDescription] { get }
+}
+
+/// One of the images that a disk is made of.
+public struct LayerDescription: Hashable, Sendable {
+  public let path: String
+  public let format: ImageFormat
+
+  public init(path: String, format: ImageFormat) {
+    self.path = path
+    self.format = format
+  }
 }
 
 extension ImageLayer {
+  public var layers: [LayerDescription] { [LayerDescription(path: path, format: .raw)] }
+
   /// As `read`, with zeros behind the disk's end.
   func readPadded(
     into buffers: [UnsafeMutableRawBufferPointer], offset: UInt64

@@ -73,7 +73,7 @@ extension ImageStorage {
 
 /// A file or block device as storage.
 final class FileStorage: ImageStorage {
-  private let descriptor: FileDescriptor
+  let descriptor: FileDescriptor
   let growsWithZeros: Bool
 
   init(_ descriptor: FileDescriptor) {

@@ -23,6 +23,7 @@ public final class RawImage: BlockBackend {
   public let path: String
   public let byteCount: UInt64
   public let isReadOnly: Bool
+  let imageFile: ImageFile
   private let worker: Worker
   private let thread: Thread
 
@@ -44,6 +45,7 @@ public final class RawImage: BlockBackend {
       throw DiskError(kind: .inputOutput, context: "image \(path)", cause: error)
     }
     self.worker = worker
+    self.imageFile = file
     self.path = path
     self.isReadOnly = isReadOnly
     byteCount = file.byteCount
@@ -55,9 +57,14 @@ public final class RawImage: BlockBackend {
   /// runs and the image is unlocked. Not under the device lock, which the last
   /// completions need.
   public func close() {
+    retire()
+    worker.unlock()
+  }
+
+  /// Carries out what was asked for and stops, the image left locked.
+  func retire() {
     worker.stop()
     thread.join()
-    worker.unlock()
   }
 
   /// Carries out what was asked for and makes it durable. Not under the device lock, which

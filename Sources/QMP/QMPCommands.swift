@@ -68,6 +68,7 @@ enum QMPCommands {
     "set_link": setLink,
     "balloon": balloon,
     "blockdev-change-medium": changeMedium,
+    "blockdev-snapshot-sync": snapshotDisk,
     "carrel-save": save,
   ]
 

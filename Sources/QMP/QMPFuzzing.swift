@@ -52,6 +52,7 @@ package enum QMPFuzzing {
     }
     func save(_ request: QMPSaveRequest) throws(QMPError) {}
     let saveState = QMPSaveState()
+    func switchDisk(_ overlay: QMPOverlay) throws(QMPError) {}
     func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError) {}
   }
 }

@@ -57,16 +57,32 @@ extension QMPCommands {
   /// QMP type `BlockDeviceInfo`.
   private static func inserted(_ medium: QMPDrive.Medium) -> JSON {
     var members: [String: JSON] = [
-      "file": .string(medium.path), "drv": "raw", "ro": .bool(medium.isReadOnly),
-      "encrypted": false, "backing_file_depth": 0, "detect_zeroes": "off", "write_threshold": 0,
-      "image": [
-        "filename": .string(medium.path), "format": "raw",
-        "virtual-size": .integer(Int64(clamping: medium.size)), "dirty-flag": false,
-      ],
+      "file": .string(medium.path), "drv": .string(medium.layers[0].format),
+      "ro": .bool(medium.isReadOnly), "encrypted": false,
+      "backing_file_depth": .integer(Int64(medium.layers.count - 1)), "detect_zeroes": "off",
+      "write_threshold": 0, "image": image(medium.layers[...], medium.size),
       "cache": ["writeback": true, "direct": false, "no-flush": false],
     ]
+    if medium.layers.count > 1 { members["backing_file"] = .string(medium.layers[1].path) }
     // Nothing limits the rate.
     for limit in ["bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"] { members[limit] = 0 }
+    return .object(members)
+  }
+
+  /// QMP type `ImageInfo`. The size is that of the disk, whatever that of its base is.
+  private static func image(_ layers: ArraySlice<QMPDrive.Layer>, _ size: UInt64) -> JSON {
+    guard let layer = layers.first else { return .null }
+    var members: [String: JSON] = [
+      "filename": .string(layer.path), "format": .string(layer.format),
+      "virtual-size": .integer(Int64(clamping: size)), "dirty-flag": false,
+    ]
+    let rest = layers.dropFirst()
+    if let base = rest.first {
+      members["backing-filename"] = .string(base.path)
+      members["full-backing-filename"] = .string(base.path)
+      members["backing-filename-format"] = .string(base.format)
+      members["backing-image"] = image(rest, size)
+    }
     return .object(members)
   }
 

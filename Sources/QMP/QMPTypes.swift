@@ -65,11 +65,25 @@ package struct QMPDrive: Hashable, Sendable {
     package let path: String
     package let size: UInt64
     package let isReadOnly: Bool
+    /// The image and what it is based on, from the top; a raw one alone where it is empty.
+    package let layers: [Layer]
 
-    package init(path: String, size: UInt64, isReadOnly: Bool) {
+    package init(path: String, size: UInt64, isReadOnly: Bool, layers: [Layer] = []) {
       self.path = path
       self.size = size
       self.isReadOnly = isReadOnly
+      self.layers = layers.isEmpty ? [Layer(path: path, format: "raw")] : layers
+    }
+  }
+
+  /// One of the images that a medium is made of.
+  package struct Layer: Hashable, Sendable {
+    package let path: String
+    package let format: String
+
+    package init(path: String, format: String) {
+      self.path = path
+      self.format = format
     }
   }
 
@@ -202,6 +216,8 @@ package protocol QMPMachine: AnyObject {
   /// Begins to save the machine in a file.
   func save(_ request: QMPSaveRequest) throws(QMPError)
   var saveState: QMPSaveState { get }
+  /// Has a disk go over to a new overlay.
+  func switchDisk(_ overlay: QMPOverlay) throws(QMPError)
   /// Puts an image into it, in place of what is there.
   func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError)
 }

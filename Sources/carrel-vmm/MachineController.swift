@@ -104,7 +104,9 @@ final class MachineController: QMPMachine, Sendable {
         name: drive.name, isRemovable: drive.isRemovable, isLocked: drive.isLocked,
         isTrayOpen: drive.isTrayOpen,
         medium: drive.medium.map {
-          QMPDrive.Medium(path: $0.path, size: $0.size, isReadOnly: $0.isReadOnly)
+          QMPDrive.Medium(
+            path: $0.path, size: $0.size, isReadOnly: $0.isReadOnly,
+            layers: $0.layers.map { .init(path: $0.path, format: $0.format.rawValue) })
         })
     }
   }
@@ -136,6 +138,14 @@ final class MachineController: QMPMachine, Sendable {
   func save(_ request: QMPSaveRequest) throws(QMPError) { try saving.start(request) }
 
   var saveState: QMPSaveState { saving.state }
+
+  func switchDisk(_ overlay: QMPOverlay) throws(QMPError) {
+    do {
+      try machine.switchDisks([OverlayRequest(device: overlay.device, file: overlay.file)])
+    } catch {
+      throw QMPError(.generic, "\(error)")
+    }
+  }
 
   /// There is one drive that is removable: the CD-ROM.
   func eject(_ drive: String, force: Bool) throws(QMPError) {

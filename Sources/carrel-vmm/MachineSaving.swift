@@ -27,13 +27,16 @@ final class MachineSaving: Sendable {
     let identifier = try Self.identifier(request.identifier, "id") ?? .random()
     let snapshot = SnapshotRequest(
       path: request.path, identifier: identifier, base: try Self.identifier(request.base, "base"),
-      created: UInt64(clamping: WallClock.now.seconds))
+      created: UInt64(clamping: WallClock.now.seconds),
+      overlays: request.overlays.map { OverlayRequest(device: $0.device, file: $0.file) })
     try work.withLock { work throws(QMPError) in
       guard !work.isOver, work.state.status != .active else {
         throw QMPError(.generic, "The machine is being saved already")
       }
       work.thread?.join()
-      work.state = QMPSaveState(path: request.path, identifier: "\(identifier)")
+      work.state = QMPSaveState(
+        path: request.path, identifier: "\(identifier)",
+        hasOverlays: !request.overlays.isEmpty)
       do {
         work.thread = try Thread(name: "saving") { [self] in
           save(snapshot, suspends: request.suspends)
@@ -78,12 +81,15 @@ final class MachineSaving: Sendable {
       if suspends {
         try machine.suspend(to: request, progress: note, whenDurable: complete)
       } else {
-        complete(try machine.saveSnapshot(request, progress: note))
+        let report = try machine.saveSnapshot(
+          request, progress: note,
+          whenSwitched: { work.change { $0.state.isSwitched = true } })
+        complete(report)
       }
     } catch {
       end {
         $0.status = .failed
-        $0.error = "\(error)"
+        $0.error = "\(error)" + ($0.isSwitched == true ? "; the disks are on their overlays" : "")
       }
     }
   }

@@ -60,8 +60,12 @@ final class FakeQMPMachine: QMPMachine {
   func save(_ request: QMPSaveRequest) throws(QMPError) {
     try note(
       "save \(request.path) \(request.identifier ?? "-") \(request.base ?? "-")"
-        + " \(request.suspends)")
+        + " \(request.suspends)" + request.overlays.map { " \($0.device)=\($0.file)" }.joined())
     saveState = QMPSaveState(path: request.path, identifier: request.identifier ?? "new")
+  }
+
+  func switchDisk(_ overlay: QMPOverlay) throws(QMPError) {
+    try note("switch \(overlay.device) \(overlay.file)")
   }
 
   func send(_ input: [QMPInput]) throws(QMPError) {

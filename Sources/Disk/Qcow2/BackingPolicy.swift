@@ -112,7 +112,7 @@ struct BackingChain {
 
 /// Names and paths.
 extension BackingChain {
-  private static func name(_ bytes: [UInt8], _ path: String) throws(DiskError) -> String {
+  static func name(_ bytes: [UInt8], _ path: String) throws(DiskError) -> String {
     guard !bytes.contains(where: { $0 < 0x20 || $0 == 0x7F }),
       let name = String(validating: bytes, as: UTF8.self)
     else { throw refusal(path, "is based on something whose name is no path; rebase it") }

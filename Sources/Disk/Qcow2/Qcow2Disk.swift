@@ -12,9 +12,10 @@ public protocol DiskImage: BlockBackend {
   /// Carries out what was asked for and stops: after it returns, no completion runs and the
   /// image is unlocked. Not under the device lock, which the last completions need.
   func close()
-}
 
-extension RawImage: DiskImage {}
+  /// The image and what it is based on, from the top.
+  var layers: [LayerDescription] { get }
+}
 
 /// A qcow2 image as a guest's disk: the engine behind the devices' port.
 ///
@@ -27,6 +28,7 @@ public final class Qcow2Disk: DiskImage {
   public let path: String
   public let byteCount: UInt64
   public let isReadOnly: Bool
+  let image: Qcow2Image
   private let workers: Workers
   private let threads: [Thread]
 
@@ -34,11 +36,17 @@ public final class Qcow2Disk: DiskImage {
   ///
   /// - Parameter deviceLock: how completions are delivered.
   /// - Throws: `DiskError`, whose message names the image and what to do.
-  public init(
+  public convenience init(
     path: String, isReadOnly: Bool, _ policy: BackingPolicy,
     deviceLock: @escaping RawImage.DeviceLock
   ) throws(DiskError) {
-    let image = try Qcow2Image.open(path, isReadOnly: isReadOnly, policy)
+    try self.init(
+      try Qcow2Image.open(path, isReadOnly: isReadOnly, policy), deviceLock: deviceLock)
+  }
+
+  /// Starts the threads for an open image.
+  init(_ image: Qcow2Image, deviceLock: @escaping RawImage.DeviceLock) throws(DiskError) {
+    let path = image.path
     guard image.byteCount > 0, image.byteCount % 512 == 0 else {
       throw DiskError(
         kind: .oddSize,
@@ -47,7 +55,8 @@ public final class Qcow2Disk: DiskImage {
     }
     let workers = Workers(image: image, deviceLock: deviceLock)
     self.workers = workers
-    (self.path, self.isReadOnly, byteCount) = (path, isReadOnly, image.byteCount)
+    self.image = image
+    (self.path, isReadOnly, byteCount) = (path, image.isReadOnly, image.byteCount)
     do {
       threads = try (0..<Self.threads).map { _ throws(SystemError) in
         try Thread(name: "disk I/O") { workers.run() }
@@ -63,10 +72,17 @@ public final class Qcow2Disk: DiskImage {
   public func synchronize() throws(DiskError) { try workers.synchronize() }
 
   public func close() {
-    workers.stop()
-    for thread in threads { thread.join() }
+    retire()
     workers.close()
   }
+
+  /// Carries out what was asked for and stops, the image left as it is, and locked.
+  func retire() {
+    workers.stop()
+    for thread in threads { thread.join() }
+  }
+
+  public var layers: [LayerDescription] { image.layers }
 
   public func read(
     offset: UInt64, count: Int, completion: @escaping (Result<[UInt8], BlockError>) -> Void

@@ -97,8 +97,18 @@ public final class Qcow2Image: ImageLayer {
   /// Stores everything and lets others use the image. Requests are not made any more.
   public func close() throws(DiskError) {
     defer { unlock() }
+    try makeWhole()
+  }
+
+  /// Stores everything, so that nothing is left to repair and no room is lost. No request is
+  /// under way.
+  func makeWhole() throws(DiskError) {
     guard !isReadOnly else { return }
     try guarded.close()
+  }
+
+  public var layers: [LayerDescription] {
+    [LayerDescription(path: path, format: .qcow2)] + (backing?.layers ?? [])
   }
 
   public func unlock() {

@@ -14,7 +14,7 @@ final class Drives {
     let queues: Int
   }
 
-  private var disks: [any DiskImage] = []
+  private var disks: [AttachedDisk] = []
   /// Of each disk, as QEMU calls drives.
   private var names: [String] = []
   private(set) var medium: RawImage?
@@ -27,7 +27,7 @@ final class Drives {
     self.lock = lock
     var index = 0
     for (number, disk) in configuration.disks.enumerated() {
-      let image = try Self.open(disk, lock)
+      let image = AttachedDisk(try Self.open(disk, lock), deviceLock: { lock.withLock($0) })
       disks.append(image)
       let serial = disk.serial ?? "CARREL\(number + 1)"
       switch disk.bus {
@@ -99,6 +99,20 @@ final class Drives {
   /// Path and size in bytes of each disk's image, in their order.
   var diskImages: [(name: String, path: String, size: UInt64, isReadOnly: Bool)] {
     zip(names, disks).map { ($0, $1.path, $1.byteCount, $1.isReadOnly) }
+  }
+
+  /// What each disk's image is made of, in their order.
+  var diskLayers: [[LayerDescription]] { disks.map(\.layers) }
+
+  /// A hard disk.
+  func disk(named name: String) throws(MachineError) -> AttachedDisk {
+    if let index = names.firstIndex(of: name) { return disks[index] }
+    guard name != DrivePlace.cdrom.name else {
+      throw MachineError(.configuration, "drive \(name) is a CD-ROM drive, which writes nothing")
+    }
+    throw MachineError(
+      .configuration, "there is no disk \(name)",
+      remedy: "name one of \(names.joined(separator: ", "))")
   }
 
   private func attach(_ attachment: IDEAttachment, at place: DrivePlace) {

@@ -23,6 +23,8 @@ public final class Machine: @unchecked Sendable {
   let transition = Lock()
   private let requests = Guarded<[Request]>([])
   private let state = Guarded(LifecycleState())
+  /// See `alone`.
+  let isBeingSaved = Guarded(false)
 
   private enum Request: Hashable, Sendable {
     case reset(by: ResetOrigin)

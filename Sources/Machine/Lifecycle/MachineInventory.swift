@@ -14,6 +14,8 @@ public struct DriveDescription: Hashable, Sendable {
     public let path: String
     public let size: UInt64
     public let isReadOnly: Bool
+    /// The image and what it is based on, from the top.
+    public let layers: [LayerDescription]
   }
 
   /// As QEMU names such a drive: `ide0-hd0`, `ide1-cd0`.
@@ -56,17 +58,19 @@ extension Machine {
 
   public var driveDescriptions: [DriveDescription] {
     transition.withLock {
-      var drives = board.drives.diskImages.map { image in
+      var drives = zip(board.drives.diskImages, board.drives.diskLayers).map { image, layers in
         DriveDescription(
           name: image.name, isRemovable: false, isLocked: false,
           isTrayOpen: false,
-          medium: .init(path: image.path, size: image.size, isReadOnly: image.isReadOnly))
+          medium: .init(
+            path: image.path, size: image.size, isReadOnly: image.isReadOnly, layers: layers))
       }
       let (isLocked, isOpen) = board.lock.withLock {
         (board.cdrom?.isLocked == true, board.cdrom?.isTrayOpen == true)
       }
       let medium = board.drives.medium.map {
-        DriveDescription.Medium(path: $0.path, size: $0.byteCount, isReadOnly: true)
+        DriveDescription.Medium(
+          path: $0.path, size: $0.byteCount, isReadOnly: true, layers: $0.layers)
       }
       drives.append(
         DriveDescription(

@@ -12,12 +12,18 @@ public struct SnapshotRequest: Sendable {
   public var base: MachineUUID?
   /// Seconds since 1970.
   public var created: UInt64
+  /// Disks that go over to new overlays at the saved instant.
+  public var overlays: [OverlayRequest]
 
-  public init(path: String, identifier: MachineUUID, base: MachineUUID? = nil, created: UInt64) {
+  public init(
+    path: String, identifier: MachineUUID, base: MachineUUID? = nil, created: UInt64,
+    overlays: [OverlayRequest] = []
+  ) {
     self.path = path
     self.identifier = identifier
     self.base = base
     self.created = created
+    self.overlays = overlays
   }
 }
 
@@ -56,10 +62,24 @@ struct SnapshotSaving {
 
   /// - Parameters:
   ///   - beforeLast: done before the last of memory is copied, the guest running.
-  ///   - whileParked: done at the instant that is saved, no vCPU running, device lock held.
+  ///   - whenSwitched: called when the disks have their overlays, whatever comes after.
   @discardableResult
   func run(
-    beforeLast: () throws -> Void = {}, whileParked: () throws -> Void = {}
+    beforeLast: () throws -> Void = {}, whenSwitched: () -> Void = {}
+  ) throws -> SnapshotReport {
+    try machine.alone {
+      let disks = try DiskSwitch(board.drives, request.overlays)
+      do {
+        return try run(disks, beforeLast, whenSwitched)
+      } catch {
+        disks.abandon()
+        throw error
+      }
+    }
+  }
+
+  private func run(
+    _ disks: DiskSwitch, _ beforeLast: () throws -> Void, _ whenSwitched: () -> Void
   ) throws -> SnapshotReport {
     var changes = try board.lock.withLock { try board.beginSnapshot(on: request.base) }
     let writer = try SnapshotWriter(
@@ -67,17 +87,33 @@ struct SnapshotSaving {
       base: changes.base?.bytes, created: request.created)
     let ram = try writer.addMemory(GuestRAM.sectionName, size: board.memory.ram.bytes.count)
     var done: UInt64 = 0
-    for _ in 0..<Self.mostTurns where changes.pages.count > Self.fewPages {
-      try copy(changes.pages, to: ram, &done)
-      changes.pages = try board.lock.withLock { try board.takeChanges() }
+    try copyMost(of: &changes.pages, to: ram, &done)
+    if !disks.isEmpty {
+      try disks.prepare()
+      changes.pages.formUnion(try board.lock.withLock { try board.takeChanges() })
+      try copyMost(of: &changes.pages, to: ram, &done)
     }
     try beforeLast()
-    let rest = try takeRest(&changes.pages, whileParked)
+    let rest = try takeRest(&changes.pages, disks)
+    if disks.isDone, !disks.isEmpty {
+      disks.finish()
+      whenSwitched()
+    }
     try store(rest, changes.pages, writer, ram)
     try writer.finish()
     board.lock.withLock { board.endSnapshot(request.identifier) }
     return SnapshotReport(
       pauseNanoseconds: rest.pause, isDifferential: changes.base != nil)
+  }
+
+  /// Until few pages are left, which the guest wrote meanwhile, or it writes too fast.
+  private func copyMost(
+    of pages: inout DirtyPages, to ram: MemoryWriter, _ done: inout UInt64
+  ) throws {
+    for _ in 0..<Self.mostTurns where pages.count > Self.fewPages {
+      try copy(pages, to: ram, &done)
+      pages = try board.lock.withLock { try board.takeChanges() }
+    }
   }
 
   private func copy(
@@ -107,9 +143,7 @@ struct SnapshotSaving {
     var pause: UInt64 = 0
   }
 
-  private func takeRest(
-    _ pages: inout DirtyPages, _ whileParked: () throws -> Void
-  ) throws -> Rest {
+  private func takeRest(_ pages: inout DirtyPages, _ disks: DiskSwitch) throws -> Rest {
     var rest = Rest()
     var left = pages
     // Room for what is there now and as much again, without page faults later.
@@ -118,6 +152,7 @@ struct SnapshotSaving {
     for (name, memory, _) in board.pictureMemories {
       rest.pictures.append((name, [UInt8](repeating: 0, count: memory.bytes.count)))
     }
+    try disks.hold()
     var start: UInt64 = 0
     try machine.whileParked(onPark: { start = MonotonicClock.now }) {
       left.formUnion(try board.takeChanges())
@@ -133,7 +168,7 @@ struct SnapshotSaving {
           }
         }
       }
-      try whileParked()
+      try disks.carryOut()
       board.markInstant()
     }
     rest.pause = MonotonicClock.now - start
@@ -168,13 +203,18 @@ struct SnapshotSaving {
 extension Machine {
   /// Saves the whole machine in a file while it runs. Blocks until the file is durable.
   ///
-  /// - Parameter progress: told how many bytes of how many are in the file.
-  /// - Throws: `SnapshotError`, `MachineError`; the path holds what it held before, then.
+  /// - Parameters:
+  ///   - progress: told how many bytes of how many are in the file.
+  ///   - whenSwitched: called when disks have their overlays, with which they go on even should
+  ///     the file not be written.
+  /// - Throws: `SnapshotError`, `MachineError`, `DiskError`; the path holds what it held before,
+  ///   then.
   @discardableResult
   public func saveSnapshot(
-    _ request: SnapshotRequest, progress: @escaping (UInt64, UInt64) -> Void = { _, _ in }
+    _ request: SnapshotRequest, progress: @escaping (UInt64, UInt64) -> Void = { _, _ in },
+    whenSwitched: () -> Void = {}
   ) throws -> SnapshotReport {
-    try SnapshotSaving(self, request, progress: progress).run()
+    try SnapshotSaving(self, request, progress: progress).run(whenSwitched: whenSwitched)
   }
 
   /// Saves the machine in a file and ends it, for good when the file is durable. Should it
@@ -185,6 +225,11 @@ extension Machine {
     to request: SnapshotRequest, progress: @escaping (UInt64, UInt64) -> Void = { _, _ in },
     whenDurable: (SnapshotReport) -> Void = { _ in }
   ) throws {
+    guard request.overlays.isEmpty else {
+      throw MachineError(
+        .configuration, "a machine that is suspended does not go on with overlays",
+        remedy: "make them when it is resumed, or save it without suspending it")
+    }
     guard stuckReason == nil else {
       throw MachineError(.state, "the guest cannot go on; reset it before it is suspended")
     }

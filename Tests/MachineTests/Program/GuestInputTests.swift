@@ -73,7 +73,8 @@ struct GuestInputTests {
     let names = try control.execute("query-commands").elements?.compactMap { $0["name"]?.text }
     #expect(
       names == [
-        "balloon", "blockdev-change-medium", "carrel-save", "cont", "eject",
+        "balloon", "blockdev-change-medium", "blockdev-snapshot-sync", "carrel-save", "cont",
+        "eject",
         "human-monitor-command",
         "inject-nmi", "input-send-event", "qmp_capabilities", "query-balloon", "query-block",
         "query-carrel-save", "query-commands", "query-cpus-fast", "query-name", "query-status",

@@ -1,0 +1,103 @@
+import DeviceModel
+import LinuxSystem
+
+/// A guest's disk, which can go over from one image to another while the guest runs.
+///
+/// What devices ask for goes to the image that it has, or waits while it is held. Devices
+/// ask under the device lock, which so guards all of it.
+// SAFETY: `image`, `isHeld` and `waiting` change under the device lock only, and `image` only
+// by who alone may change the disk, so that others whom that one excludes may read it too.
+public final class AttachedDisk: DiskImage, @unchecked Sendable {
+  private(set) var image: any DiskImage
+  public let byteCount: UInt64
+  public let isReadOnly: Bool
+  let deviceLock: RawImage.DeviceLock
+  private var isHeld = false
+  private var waiting: [(any DiskImage) -> Void] = []
+
+  public init(_ image: any DiskImage, deviceLock: @escaping RawImage.DeviceLock) {
+    self.image = image
+    (byteCount, isReadOnly) = (image.byteCount, image.isReadOnly)
+    self.deviceLock = deviceLock
+  }
+
+  public var path: String { image.path }
+  public var layers: [LayerDescription] { image.layers }
+
+  /// What is asked for from now on waits. Not under the device lock.
+  func hold() { deviceLock { isHeld = true } }
+
+  /// What waits goes to the image. Device lock held.
+  func letGo() {
+    isHeld = false
+    let requests = waiting
+    waiting = []
+    for request in requests { request(image) }
+  }
+
+  /// Has another image, which reads the same, from now on. Device lock held.
+  func replaceImage(with image: any DiskImage) {
+    self.image = image
+    letGo()
+  }
+
+  private func ask(_ request: @escaping (any DiskImage) -> Void) {
+    if isHeld { waiting.append(request) } else { request(image) }
+  }
+
+  public func synchronize() throws(DiskError) { try image.synchronize() }
+
+  public func close() {
+    deviceLock { letGo() }
+    image.close()
+  }
+
+  public func settle() { image.settle() }
+
+  public func read(
+    offset: UInt64, count: Int, completion: @escaping (Result<[UInt8], BlockError>) -> Void
+  ) {
+    ask { $0.read(offset: offset, count: count, completion: completion) }
+  }
+
+  public func read(
+    offset: UInt64, count: Int,
+    take: @escaping (_ part: (Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool,
+    completion: @escaping (Result<[UInt8], BlockError>) -> Void
+  ) {
+    ask { $0.read(offset: offset, count: count, take: take, completion: completion) }
+  }
+
+  public func write(
+    offset: UInt64, bytes: [UInt8], completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    ask { $0.write(offset: offset, bytes: bytes, completion: completion) }
+  }
+
+  public func write(
+    offset: UInt64, count: Int, source: @escaping () -> GuestBytes?,
+    completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    ask { $0.write(offset: offset, count: count, source: source, completion: completion) }
+  }
+
+  public func flush(completion: @escaping (Result<Void, BlockError>) -> Void) {
+    ask { $0.flush(completion: completion) }
+  }
+
+  public func discard(
+    offset: UInt64, count: UInt64, completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    ask { $0.discard(offset: offset, count: count, completion: completion) }
+  }
+
+  public func writeZeroes(
+    offset: UInt64, count: UInt64, mayDiscard: Bool,
+    completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    ask {
+      $0.writeZeroes(
+        offset: offset, count: count, mayDiscard: mayDiscard, completion: completion)
+    }
+  }
+}

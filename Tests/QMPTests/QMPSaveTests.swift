@@ -1,0 +1,74 @@
+import QMP
+import Testing
+
+@Suite("QMP commands about saving")
+struct QMPSaveTests {
+  let machine = FakeQMPMachine()
+
+  private func reply(_ command: String, _ arguments: String) throws -> JSON {
+    var session = QMPSession()
+    _ = session.receive(Array(#"{"execute":"qmp_capabilities"}"#.utf8), machine: machine)
+    let text = "{\"execute\":\"\(command)\",\"arguments\":\(arguments)}"
+    return try JSON(parsing: session.receive(Array(text.utf8), machine: machine))
+  }
+
+  private func problem(_ command: String, _ arguments: String) throws -> String {
+    try #require(try reply(command, arguments)["error"]?["desc"]?.text)
+  }
+
+  @Test("disks and the overlays' files reach the machine")
+  func overlays() throws {
+    _ = try reply("carrel-save", #"{"path":"/s","id":"a","base":"b"}"#)
+    _ = try reply(
+      "carrel-save",
+      """
+      {"path":"/s","overlays":[{"device":"ide0-hd0","file":"/1"},{"device":"virtio0","file":"/2"}]}
+      """)
+    _ = try reply("carrel-save", #"{"path":"/s","suspend":true,"overlays":[]}"#)
+    _ = try reply(
+      "blockdev-snapshot-sync",
+      #"{"device":"virtio0","snapshot-file":"/3","format":"qcow2","mode":"absolute-paths"}"#)
+    #expect(
+      machine.calls == [
+        "save /s a b false", "save /s - - false ide0-hd0=/1 virtio0=/2", "save /s - - true",
+        "switch virtio0 /3",
+      ])
+  }
+
+  @Test("what makes no sense is refused before the machine hears of it")
+  func refused() throws {
+    for (list, text) in [
+      ("1", "expected: array"), ("[1]", "must be an object"),
+      (#"[{"device":"a"}]"#, "'file' is missing"), (#"[{"file":"/a"}]"#, "'device' is missing"),
+      (#"[{"device":"a","file":"b"}]"#, "absolute path"),
+      (#"[{"device":"a","file":"/b","mode":"c"}]"#, "'mode' is unexpected"),
+      (#"[{"device":"a","file":"/b"},{"device":"a","file":"/c"}]"#, "twice"),
+      (#"[{"device":"a","file":"/b"},{"device":"c","file":"/b"}]"#, "twice"),
+    ] {
+      let problem = try problem("carrel-save", "{\"path\":\"/s\",\"overlays\":\(list)}")
+      #expect(problem.contains(text), "\(problem)")
+    }
+    let disk = #""device":"a","snapshot-file":"/b""#
+    for (arguments, text) in [
+      (#""device":"a""#, "'snapshot-file' is missing"),
+      (#""device":"a","snapshot-file":"b""#, "absolute path"),
+      (disk + #","format":"raw""#, "only 'qcow2'"), (disk + #","mode":"existing""#, "'existing'"),
+      (disk + #","node-name":"c""#, "'node-name' is unexpected"),
+    ] {
+      let problem = try problem("blockdev-snapshot-sync", "{\(arguments)}")
+      #expect(problem.contains(text), "\(problem)")
+    }
+    #expect(machine.calls.isEmpty)
+  }
+
+  @Test("whether disks were switched is told where overlays were asked for")
+  func state() throws {
+    func state() throws -> JSON? { try reply("query-carrel-save", "{}")["return"] }
+    machine.saveState = QMPSaveState(path: "/s", identifier: "a")
+    #expect(try state()?["switched"] == nil)
+    machine.saveState = QMPSaveState(path: "/s", identifier: "a", hasOverlays: true)
+    #expect(try state()?["switched"] == false)
+    machine.saveState.isSwitched = true
+    #expect(try state()?["switched"] == true)
+  }
+}
