@@ -89,6 +89,11 @@ public struct DesktopID: Identifier {
     rawValue = "\(pool.rawValue)-\(number)"
   }
 
+  /// The pool; `nil` for a name that was not made of one.
+  public var pool: PoolName? {
+    rawValue.lastIndex(of: "-").flatMap { try? PoolName(checking: String(rawValue[..<$0])) }
+  }
+
   /// The number, as it stands in the name.
   public var number: Substring { rawValue.split(separator: "-").last ?? "" }
 }

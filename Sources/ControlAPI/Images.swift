@@ -45,12 +45,14 @@ public struct LibraryImageDocument: Codable, Hashable, Sendable {
 
 /// An image that a desktop's disk is made of.
 public struct ImageDiskDocument: Codable, Hashable, Sendable {
+  /// Or the template, such as `office@3`.
   public var desktop: String
   /// Whose desktop it is.
   public var owner: String?
   /// `disk-2.qcow2`
   public var name: String
-  /// The desktop's image that it is based on; without one it is the library's.
+  /// What it is based on: `office-1/disk-1.qcow2` of a desktop or a template, or the library's
+  /// image, `debian/image.raw`.
   public var base: String?
   /// What it takes on the host, in bytes.
   public var allocated: UInt64

@@ -91,6 +91,7 @@ public struct ControlServer: Service {
     addImageRoutes(to: router, broker, surroundings.library)
     addDesktopRoutes(to: router, broker)
     addSnapshotRoutes(to: router, broker)
+    addTemplateRoutes(to: router, broker, surroundings.templates)
     addUserRoutes(to: router, broker)
     addSessionRoutes(to: router, broker)
     return router

@@ -70,6 +70,7 @@ enum QMPCommands {
     "blockdev-change-medium": changeMedium,
     "blockdev-snapshot-sync": snapshotDisk,
     "carrel-save": save,
+    "carrel-save-continue": continueSave,
   ]
 
   static func version(of machine: any QMPMachine) -> JSON {

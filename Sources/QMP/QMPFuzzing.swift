@@ -51,6 +51,7 @@ package enum QMPFuzzing {
       QMPBalloon(actual: 1 << 20, statistics: [:], lastUpdate: 0)
     }
     func save(_ request: QMPSaveRequest) throws(QMPError) {}
+    func continueSave() throws(QMPError) {}
     let saveState = QMPSaveState()
     func switchDisk(_ overlay: QMPOverlay) throws(QMPError) {}
     func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError) {}

@@ -6,6 +6,8 @@ package struct QMPSaveRequest: Hashable, Sendable {
   package let base: String?
   /// End the machine once the file is durable.
   package let suspends: Bool
+  /// Wait for `carrel-save-continue` before the last of memory is copied, the guest running.
+  package let holds: Bool
   /// Disks that go over to new overlays at the saved instant.
   package let overlays: [QMPOverlay]
 }
@@ -18,7 +20,7 @@ package struct QMPOverlay: Hashable, Sendable {
 
 /// How far the last `carrel-save` is.
 package struct QMPSaveState: Hashable, Sendable {
-  package enum Status: String, Sendable { case none, active, completed, failed }
+  package enum Status: String, Sendable { case none, active, holding, completed, failed }
 
   package var status = Status.none
   package var path = ""
@@ -32,6 +34,8 @@ package struct QMPSaveState: Hashable, Sendable {
   package var downtime: UInt64 = 0
   /// Whether disks are on their overlays; `nil` when there were none to make.
   package var isSwitched: Bool?
+  /// Whether the instant that is saved is over.
+  package var isTaken = false
   package var error: String?
 
   package init() {}
@@ -52,6 +56,7 @@ package struct QMPSaveState: Hashable, Sendable {
     members["total"] = .integer(Int64(clamping: total))
     members["downtime"] = .integer(Int64(clamping: downtime))
     if status == .completed { members["differential"] = .bool(isDifferential) }
+    members["taken"] = .bool(isTaken)
     members["switched"] = isSwitched.map { .bool($0) }
     members["error"] = error.map { .string($0) }
     return .object(members)
@@ -69,6 +74,7 @@ extension QMPCommands {
       path: path, identifier: try arguments.optionalString("id"),
       base: try arguments.optionalString("base"),
       suspends: try arguments.optionalBoolean("suspend") ?? false,
+      holds: try arguments.optionalBoolean("hold") ?? false,
       overlays: try overlays(try arguments.optionalArray("overlays") ?? []))
     try arguments.end()
     guard path.hasPrefix("/") else {
@@ -78,7 +84,18 @@ extension QMPCommands {
       throw QMPError(
         .generic, "Parameter 'overlays' is for a machine that runs on, and 'suspend' ends it")
     }
+    guard !request.holds || !request.suspends else {
+      throw QMPError(.generic, "Parameter 'hold' is for a machine that runs on")
+    }
     try machine.save(request)
+    return [:]
+  }
+
+  @Sendable static func continueSave(
+    arguments: inout QMPArguments, _: inout QMPInputTranslator, machine: any QMPMachine
+  ) throws(QMPError) -> JSON {
+    try arguments.end()
+    try machine.continueSave()
     return [:]
   }
 

@@ -215,6 +215,8 @@ package protocol QMPMachine: AnyObject {
   func readBalloon() throws(QMPError) -> QMPBalloon
   /// Begins to save the machine in a file.
   func save(_ request: QMPSaveRequest) throws(QMPError)
+  /// Has one that holds go on.
+  func continueSave() throws(QMPError)
   var saveState: QMPSaveState { get }
   /// Has a disk go over to a new overlay.
   func switchDisk(_ overlay: QMPOverlay) throws(QMPError)

@@ -11,11 +11,16 @@ struct ControlClient: Sendable {
     /// Presses the key of that name, for which no guest types anything.
     case wake
     case screenshot(path: String)
+    /// The same without compression.
+    case picture(path: String)
+    /// Plugs the cable of a network card in.
+    case plugIn(card: String)
     /// Saves the machine in a file and ends it.
     case suspend(path: String)
     /// Saves the machine in a file while it runs, and has a disk go on in a new image.
-    case save(
-      path: String, identifier: String, base: String?, overlay: Overlay?)
+    case save(SaveRequest)
+    /// Has one go on that holds.
+    case continueSave
     /// How far that is.
     case saveStatus
 
@@ -25,8 +30,10 @@ struct ControlClient: Sendable {
       case .quit: "quit"
       case .reset: "system_reset"
       case .wake: "send-key"
-      case .screenshot: "screendump"
+      case .screenshot, .picture: "screendump"
+      case .plugIn: "set_link"
       case .suspend, .save: "carrel-save"
+      case .continueSave: "carrel-save-continue"
       case .saveStatus: "query-carrel-save"
       }
     }
@@ -34,18 +41,29 @@ struct ControlClient: Sendable {
     var arguments: JSON? {
       switch self {
       case .screenshot(let path): .object(["filename": .string(path), "format": "png"])
+      case .picture(let path): .object(["filename": .string(path), "format": "ppm"])
+      case .plugIn(let card): .object(["name": .string(card), "up": true])
       case .suspend(let path): .object(["path": .string(path), "suspend": true])
-      case .save(let path, let identifier, let base, let overlay):
-        Self.arguments(path, identifier, base, overlay)
+      case .save(let request): request.arguments
       case .wake: .object(["keys": .array([.object(["type": "qcode", "data": "wake"])])])
-      case .powerdown, .quit, .reset, .saveStatus: nil
+      case .powerdown, .quit, .reset, .continueSave, .saveStatus: nil
       }
     }
+  }
 
-    private static func arguments(
-      _ path: String, _ identifier: String, _ base: String?, _ overlay: Overlay?
-    ) -> JSON {
-      var arguments: [String: JSON] = ["path": .string(path), "id": .string(identifier)]
+  struct SaveRequest: Sendable {
+    let path: String
+    let identifier: String
+    let base: String?
+    /// A disk, and the new image that it is to go on in.
+    let overlay: (device: String, file: String)?
+    /// Whether it waits for `continueSave` before the instant.
+    let holds: Bool
+
+    fileprivate var arguments: JSON {
+      var arguments: [String: JSON] = [
+        "path": .string(path), "id": .string(identifier), "hold": .bool(holds),
+      ]
       if let base { arguments["base"] = .string(base) }
       if let overlay {
         arguments["overlays"] = .array([
@@ -54,12 +72,6 @@ struct ControlClient: Sendable {
       }
       return .object(arguments)
     }
-  }
-
-  /// A new image for a disk to go on in.
-  struct Overlay: Sendable {
-    let device: String
-    let file: String
   }
 
   let path: String

@@ -11,14 +11,16 @@ public struct DesktopDirectory: Hashable, Sendable {
   public let runtime: String
   /// Kept files.
   public let state: String
-  /// Where the site's images are.
+  /// Where the site's images are, and templates'.
   let images: String
+  let templates: String
 
   package init(desktop: DesktopID, runtimeRoot: String, stateRoot: String) {
     self.desktop = desktop
     runtime = "\(runtimeRoot)/desktops/\(desktop.rawValue)"
     state = "\(stateRoot)/desktops/\(desktop.rawValue)"
     images = ImageDirectory.root(stateRoot)
+    templates = TemplateDirectory.root(stateRoot)
   }
 
   // MARK: Written by the VMM
@@ -43,6 +45,10 @@ public struct DesktopDirectory: Hashable, Sendable {
   public var launch: String { runtime + "/launch.json" }
   /// Standard output and error of every VMM that ran here.
   public var log: String { runtime + "/log" }
+  /// Names the template that the desktop was cloned from.
+  var template: String { state + "/template" }
+  /// Where the images may be that its own are based on.
+  var bases: [String] { [images, templates] }
   /// What the guest is told, as files so that nothing stands on a command line.
   public var userFile: String { runtime + "/user" }
   public var keyboardFile: String { runtime + "/keyboard" }
@@ -56,6 +62,8 @@ public struct DesktopDirectory: Hashable, Sendable {
   /// Whether the desktop goes on from there, however its VMM ended: that wrote the file with
   /// the guest standing, and removes it before the guest runs.
   var isSuspended: Bool { Files.exists(suspended) }
+  /// There while the guest's file systems may be frozen for a snapshot.
+  var frozen: String { runtime + "/frozen" }
   /// What a VMM writes before that is whole.
   var suspendedDraft: String { suspended + ".new" }
   var diskDraft: String { copiedDisk + ".new" }
@@ -73,7 +81,9 @@ public struct DesktopDirectory: Hashable, Sendable {
 
   /// Removes what an earlier VMM left and a new one will write.
   func clearTraces() throws(SystemError) {
-    for path in [identity, exit, displayLink, control, agent, screenshot] { try Files.remove(path) }
+    for path in [identity, exit, displayLink, control, agent, screenshot, frozen] {
+      try Files.remove(path)
+    }
   }
 
   /// Removes the desktop's disk, the newest of its images first: none ever lacks its base.

@@ -6,16 +6,21 @@ import LinuxSystem
 package struct DesktopDisk: Hashable, Sendable {
   let path: String
   let format: Format
-  /// The raw image that the VMM makes it over, if it is not there yet.
-  let over: String?
+  /// The image that the VMM makes it over, if it is not there yet.
+  let over: Base?
   /// Where all that it is based on may be, besides its own directory.
-  let bases: String?
+  let bases: [String]
+
+  package struct Base: Hashable, Sendable {
+    let path: String
+    let format: Format
+  }
 
   package enum Format: String, Hashable, Sendable {
     case raw, qcow2
   }
 
-  package init(path: String, format: Format, over: String?, bases: String?) {
+  package init(path: String, format: Format, over: Base? = nil, bases: [String] = []) {
     self.path = path
     self.format = format
     self.over = over
@@ -24,8 +29,9 @@ package struct DesktopDisk: Hashable, Sendable {
 
   /// As `carrel-vmm` takes it.
   func argument(bus: Hardware.DiskBus) -> String {
-    "\(path),format=\(format.rawValue)" + (over.map { ",over=raw:\($0)" } ?? "")
-      + (bases.map { ",bases=\($0)" } ?? "") + ",bus=\(bus.rawValue)"
+    "\(path),format=\(format.rawValue)"
+      + (over.map { ",over=\($0.format.rawValue):\($0.path)" } ?? "")
+      + bases.map { ",bases=\($0)" }.joined() + ",bus=\(bus.rawValue)"
   }
 }
 
@@ -37,25 +43,29 @@ package struct DesktopDisk: Hashable, Sendable {
 struct DiskPreparation {
   let request: LaunchRequest
   let directory: DesktopDirectory
+  /// What the desktop is cloned from, if it is.
+  let template: DesktopTemplate?
   /// Told each percent of a copy.
   let progress: (Int) -> Void
 
   /// - Returns: `nil` for a desktop without a disk.
   func run() throws -> DesktopDisk? {
     let hasDisk = request.image.kind == .disk || request.diskMiB != nil
-    if request.disk == .fresh { try Files.remove(directory.variables) }
-    if request.disk == .fresh { try SnapshotShelf(directory: directory).removeAll() }
+    if request.disk == .fresh {
+      try Files.remove(directory.variables)
+      try SnapshotShelf(directory: directory).removeAll()
+      try directory.prepare(for: template)
+    }
     if request.disk == .fresh || !hasDisk { try directory.removeDisks() }
     guard hasDisk else { return nil }
     if let disk = try present() { return disk }
+    if let base = template?.disk { return overlay(over: base) }
     guard request.image.kind == .disk else {
       try makeEmpty()
       return copy
     }
     if request.image.path.hasPrefix(directory.images + "/") {
-      return DesktopDisk(
-        path: "\(directory.state)/\(DiskLayers.name(1))", format: .qcow2, over: request.image.path,
-        bases: directory.images)
+      return overlay(over: .init(path: request.image.path, format: .raw))
     }
     try DiskCopy.make(
       from: request.image.path, to: directory.copiedDisk, draft: directory.diskDraft,
@@ -67,13 +77,19 @@ struct DiskPreparation {
     let layers = try DiskLayers(in: directory.state)
     return layers.top.map {
       DesktopDisk(
-        path: layers.path($0), format: $0.format, over: nil,
-        bases: $0.format == .qcow2 ? directory.images : nil)
+        path: layers.path($0), format: $0.format,
+        bases: $0.format == .qcow2 ? directory.bases : [])
     }
   }
 
   private var copy: DesktopDisk {
-    DesktopDisk(path: directory.copiedDisk, format: .raw, over: nil, bases: nil)
+    DesktopDisk(path: directory.copiedDisk, format: .raw)
+  }
+
+  private func overlay(over base: DesktopDisk.Base) -> DesktopDisk {
+    DesktopDisk(
+      path: "\(directory.state)/\(DiskLayers.name(1))", format: .qcow2, over: base,
+      bases: directory.bases)
   }
 
   private func makeEmpty() throws(SystemError) {

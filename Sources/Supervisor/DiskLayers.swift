@@ -74,26 +74,40 @@ struct DiskLayers: Sendable {
   /// All images of desktops' disks, by the path of the image that they come to.
   static func byRoot(stateRoot: String) throws(SystemError) -> [String: [ImageDisk]] {
     var found: [String: [ImageDisk]] = [:]
+    var templates: [String: String] = [:]
+    for template in try TemplateDirectory.all(stateRoot: stateRoot, runtimeRoot: stateRoot) {
+      let disks = try DiskLayers(in: template.path)
+      for layer in disks.layers {
+        guard let root = disks.root(of: layer) else { continue }
+        templates[disks.path(layer)] = root
+        found[root, default: []].append(
+          disks.describe(layer, of: DesktopID(rawValue: template.name), isCurrent: false))
+      }
+    }
     for desktop in try DesktopDirectory.all(runtimeRoot: stateRoot, stateRoot: stateRoot) {
       let directory = DesktopDirectory(
         desktop: desktop, runtimeRoot: stateRoot, stateRoot: stateRoot)
       let disks = try DiskLayers(in: directory.state)
       for layer in disks.layers {
         guard let root = disks.root(of: layer) else { continue }
-        found[root, default: []].append(disks.describe(layer, of: desktop))
+        found[templates[root] ?? root, default: []].append(
+          disks.describe(layer, of: desktop, isCurrent: layer == disks.top))
       }
     }
     return found
   }
 
-  private func describe(_ layer: Layer, of desktop: DesktopID) -> ImageDisk {
+  private func describe(
+    _ layer: Layer, of desktop: DesktopID, isCurrent: Bool
+  ) -> ImageDisk {
     // SAFETY: stat is a plain C structure that the call fills or leaves.
     var status = stat()
     let isThere = stat(path(layer), &status) == 0
-    let below = chain(from: layer).dropFirst().first
+    // Of its own or its template's directory.
+    let base = base(of: layer).map { $0.split(separator: "/").suffix(2).joined(separator: "/") }
     return ImageDisk(
-      desktop: desktop, name: layer.name, base: below?.name,
-      allocated: isThere ? UInt64(clamping: status.st_blocks) << 9 : 0, isCurrent: layer == top)
+      desktop: desktop, name: layer.name, base: base,
+      allocated: isThere ? UInt64(clamping: status.st_blocks) << 9 : 0, isCurrent: isCurrent)
   }
 }
 

@@ -9,6 +9,8 @@ struct Launching: Sendable {
   let directory: DesktopDirectory
   let program: String
   let failpoints: Failpoints
+  /// What it is cloned from; without one it boots.
+  var template: DesktopTemplate?
   /// Told what this start has come to; must not block.
   let progress: @Sendable (StartProgress.Step) -> Void
 
@@ -35,7 +37,7 @@ struct Launching: Sendable {
     // Empty for nobody: the VMM wants a file, and looks again when it is replaced.
     try Files.replace(directory.userFile, with: Array((request.user?.rawValue ?? "").utf8))
     try Files.replace(directory.keyboardFile, with: Array(request.keyboardLayout.utf8))
-    let disk = try DiskPreparation(request: request, directory: directory) {
+    let disk = try DiskPreparation(request: request, directory: directory, template: template) {
       progress(.copyingDisk(percent: $0))
     }.run()
     try Files.remove(directory.suspendedDraft)
@@ -63,6 +65,15 @@ struct Launching: Sendable {
     failpoints.hit("supervisor.spawn.after")
     progress(.switchingOn)
     return process
+  }
+
+  /// Has the template's process make the VMM. The child is not ours.
+  func clone(
+    by server: TemplateServer, with disk: DesktopDisk?
+  ) throws -> ProcessHandle {
+    progress(.switchingOn)
+    return try server.clone(
+      CloneRequest(request, in: directory, disk: disk), log: try LogFile.open(directory.log))
   }
 
   /// What went wrong, as the broker is told.

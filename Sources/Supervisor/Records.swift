@@ -30,18 +30,29 @@ struct ExitRecord: Codable, Hashable, Sendable {
   }
 }
 
-extension DesktopDirectory {
-  /// A record's file is a page at most.
+/// Files with one record in JSON.
+enum Records {
+  /// None is longer.
   private static let limit = 64 << 10
 
   /// The record in a file; `nil` when it is not there or not whole.
-  func load<Record: Decodable>(_ type: Record.Type, from path: String) -> Record? {
-    guard let bytes = try? Files.read(path, limit: Self.limit) else { return nil }
+  static func load<Record: Decodable>(_ type: Record.Type, from path: String) -> Record? {
+    guard let bytes = try? Files.read(path, limit: limit) else { return nil }
     return try? JSONDecoder().decode(type, from: Data(bytes))
   }
 
-  func store(_ record: some Encodable, at path: String) throws {
+  static func store(_ record: some Encodable, at path: String) throws {
     try Files.replace(path, with: try JSONEncoder().encode(record))
+  }
+}
+
+extension DesktopDirectory {
+  func load<Record: Decodable>(_ type: Record.Type, from path: String) -> Record? {
+    Records.load(type, from: path)
+  }
+
+  func store(_ record: some Encodable, at path: String) throws {
+    try Records.store(record, at: path)
   }
 
   /// Whether a VMM holds its lock here.

@@ -17,7 +17,7 @@ extension Supervisor {
         try client.perform(.suspend(path: directory.suspended), within: limit) { event, data in
           guard event == "CARREL_SAVE_STATUS" else { return false }
           if let problem = data?["error"]?.text { throw SaveFailure(problem: problem) }
-          return true
+          return data?["status"]?.text == "completed"
         }
       }
     } catch {

@@ -41,6 +41,8 @@ public actor Supervisor: Launcher {
     let token: UInt64
     /// It goes on from where it was suspended.
     var resumes = false
+    /// Of a clone: whether it has a network card, whose cable is pulled out.
+    var cloneHasCard: Bool?
     /// `nil` while its directory is being prepared.
     var process: ProcessHandle?
     var isReady = false
@@ -64,6 +66,12 @@ public actor Supervisor: Launcher {
   /// The snapshot that is being taken of each desktop, and the last that failed.
   var makings: [DesktopID: SnapshotMaking] = [:]
   var failedSnapshots: [DesktopID: DesktopSnapshot] = [:]
+  /// The template that is being made of each pool, and the last that failed.
+  var templateMakings: [PoolName: TemplateMaking] = [:]
+  var failedTemplates: [PoolName: PoolTemplate] = [:]
+  /// The processes of templates, and those on their way, by the template's name.
+  var templateServers: [PoolName: TemplateServer] = [:]
+  var templateStarts: [String: Task<TemplateServer, any Error>] = [:]
 
   public init(
     settings: Settings, failpoints: Failpoints = .none, logger: Logger
@@ -135,18 +143,21 @@ extension Supervisor {
 
   private func launch(_ request: LaunchRequest, _ token: UInt64) async throws(LaunchError) {
     let directory = directory(of: request.desktop)
-    let launching = Launching(
-      request: request, directory: directory, program: settings.vmm, failpoints: failpoints
+    var launching = Launching(
+      request: request, directory: directory, program: settings.vmm, failpoints: failpoints,
+      template: await template(for: request)
     ) { [progressContinuation] step in
       progressContinuation.yield(
         StartProgress(desktop: request.desktop, generation: request.generation, step: step))
     }
     do {
-      let disk = try await offPool { try launching.prepare() }
-      guard machines[request.desktop]?.isUnwanted == false else {
-        throw LaunchError(.startFailed, "desktop '\(request.desktop)' is not wanted any more")
+      if launching.template != nil {
+        if try await clone(launching, token) { return }
+        launching.template = nil
       }
-      let child = try await offPool { try launching.spawn(with: disk) }
+      let disk = try await offPool { [launching] in try launching.prepare() }
+      try checkWanted(request.desktop)
+      let child = try await offPool { [launching] in try launching.spawn(with: disk) }
       machines[request.desktop]?.process = child.handle
       do {
         try watcher.watch(child) { [weak self] exit in
@@ -164,6 +175,45 @@ extension Supervisor {
       throw error
     } catch {
       throw launching.explain(error)
+    }
+  }
+
+  private func checkWanted(_ desktop: DesktopID) throws(LaunchError) {
+    guard machines[desktop]?.isUnwanted == false else {
+      throw LaunchError(.startFailed, "desktop '\(desktop)' is not wanted any more")
+    }
+  }
+
+  /// - Returns: `false` when the desktop has to boot, for which nothing is in the way.
+  private func clone(_ launching: Launching, _ token: UInt64) async throws -> Bool {
+    guard let template = launching.template else { return false }
+    let desktop = launching.request.desktop
+    do {
+      let server = try await server(of: template)
+      let disk = try await offPool { try launching.prepare() }
+      try checkWanted(desktop)
+      let process = try await offPool { try launching.clone(by: server, with: disk) }
+      machines[desktop]?.process = process
+      machines[desktop]?.cloneHasCard = launching.request.hardware.network != .none
+      do {
+        try watcher.watch(process) { [weak self] exit in
+          guard let self else { return }
+          Task { await self.processEnded(desktop, token, exit) }
+        }
+      } catch {
+        try? process.send(.kill)
+        machines[desktop]?.ended = .stopped
+        throw error
+      }
+      return true
+    } catch let error as LaunchError {
+      throw error
+    } catch {
+      guard machines[desktop]?.process == nil else { throw error }
+      logger.error(
+        "not cloned, so it boots: \(error)",
+        metadata: ["desktop": "\(desktop)", "template": "\(template.directory.name)"])
+      return false
     }
   }
 
@@ -186,6 +236,7 @@ extension Supervisor {
       if machine.process != nil, await accepts(directory) {
         failpoints.hit("supervisor.ready")
         machines[desktop]?.isReady = true
+        if let hasCard = machine.cloneHasCard { introduce(desktop, hasCard: hasCard) }
         continue
       }
       guard ContinuousClock.now < deadline else {
@@ -468,6 +519,8 @@ extension Supervisor {
           Task { await self.processEnded(desktop, token, exit) }
         }
         failpoints.hit("supervisor.adopt")
+        let quiescing = quiescing(directory)
+        if quiescing.isDue { Task { try? await offPool { quiescing.thaw() } } }
         logger.info(
           "desktop adopted",
           metadata: ["desktop": "\(desktop)", "process": "\(process.identifier)"])

@@ -1,6 +1,8 @@
 import Brokering
+import QMP
 
-/// The command line of a desktop's VMM. Pure.
+/// The command line of a desktop's VMM, of a template's process, and a clone's request.
+/// Pure.
 package struct VMMCommand: Hashable, Sendable {
   package let arguments: [String]
 
@@ -9,54 +11,114 @@ package struct VMMCommand: Hashable, Sendable {
     _ request: LaunchRequest, in directory: DesktopDirectory, disk: DesktopDisk?,
     goesOn: Bool = false
   ) {
-    var arguments = [
-      "run", "--name", request.desktop.rawValue,
-      "--memory", "\(request.memoryMiB)M", "--cpus", "\(request.cpus)",
-      "--runtime-directory", directory.runtime,
-      "--display-link", directory.displayLink,
-      "--control", directory.control,
-      "--channel", "name=org.qemu.guest_agent.0,socket=\(directory.agent)",
-      // The pool says what becomes of a desktop that crashed.
-      "--on-internal-error", "end",
-      "--fw-cfg", "name=opt/carrel/desktop,file=\(directory.desktopFile)",
-      "--fw-cfg", "name=opt/carrel/user,file=\(directory.userFile)",
-      "--fw-cfg", "name=opt/carrel/keyboard,file=\(directory.keyboardFile)",
-    ]
-    arguments += Self.cards(request)
+    let part = MachinePart(TemplateMachine(of: request), in: directory, disk: disk)
+    var arguments =
+      [
+        "run", "--name", request.desktop.rawValue,
+        "--runtime-directory", directory.runtime,
+        "--display-link", directory.displayLink,
+        "--control", directory.control,
+      ] + part.arguments
     if goesOn { arguments += ["--restore", "\(directory.suspended),remove=on"] }
-    let firmware =
-      ["--firmware", request.hardware.firmware.rawValue]
-      + (request.hardware.firmware == .uefi ? ["--nvram", directory.variables] : [])
-    let disk = disk.map { ["--disk", $0.argument(bus: request.hardware.diskBus)] } ?? []
-    switch request.image.kind {
-    case .kernel:
-      arguments += ["--kernel", request.image.path]
-      if !request.image.arguments.isEmpty { arguments += ["--append", request.image.arguments] }
-    case .iso:
-      arguments += firmware + ["--cdrom", request.image.path]
-      if request.diskMiB == nil {
-        arguments += ["--boot", "d"]
-      } else {
-        // An empty disk does not boot: the installer does, until it has filled it.
-        arguments += disk + ["--boot", "c,d"]
-      }
-    case .disk:
-      arguments += firmware + disk + ["--boot", "c"]
-    }
     self.arguments = arguments
   }
 
-  private static func cards(_ request: LaunchRequest) -> [String] {
-    let hardware = request.hardware
-    var arguments = [
-      "--vga", hardware.video.description, "--audio", hardware.audio.rawValue,
-    ]
-    switch hardware.network {
-    case .none: break
-    // The VMM starts passt, which has a user and namespaces of its own.
-    case .user(let host): arguments += ["--net", "user,host=\(host.rawValue)"]
-    case .tap(let prefix): arguments += ["--net", "tap:\(prefix)\(request.desktop.number)"]
+  /// - Parameter placeholder: whose files and sockets stand for those that each clone has.
+  init(template record: TemplateRecord, in template: TemplateDirectory, placeholder: DesktopDirectory) {
+    let disk = template.disk(record).map {
+      DesktopDisk(path: $0.path, format: $0.format, over: nil, bases: placeholder.bases)
     }
-    return arguments + (hardware.usb ? ["--usb"] : [])
+    let part = MachinePart(record.machine, in: placeholder, disk: disk, isTemplate: true)
+    arguments =
+      [
+        "template", "--name", template.name, "--restore", template.memory(record), "--listen",
+        template.socket,
+      ] + part.arguments
+  }
+}
+
+extension CloneRequest {
+  /// What makes a clone of its template that desktop. Its network cables are pulled out.
+  init(_ request: LaunchRequest, in directory: DesktopDirectory, disk: DesktopDisk?) {
+    self.init(name: request.desktop.rawValue)
+    let part = MachinePart(TemplateMachine(of: request), in: directory, disk: disk)
+    disks = part.disk.map { [$0] } ?? []
+    networks = part.network.map { [$0] } ?? []
+    channels = [part.channel]
+    firmwareFiles = part.firmwareFiles
+    displayLink = directory.displayLink
+    control = directory.control
+    runtimeDirectory = directory.runtime
+    if request.hardware.firmware == .uefi, request.image.kind != .kernel {
+      nvram = directory.variables
+    }
+  }
+}
+
+/// What a machine is made of, as the options of `carrel-vmm` say it.
+private struct MachinePart {
+  private let machine: TemplateMachine
+  private let directory: DesktopDirectory
+  let disk: String?
+  let network: String?
+  let channel: String
+  /// What the guest is told.
+  let firmwareFiles: [String]
+
+  /// - Parameter isTemplate: it stands for machines that have files of their own.
+  init(
+    _ machine: TemplateMachine, in directory: DesktopDirectory, disk: DesktopDisk?,
+    isTemplate: Bool = false
+  ) {
+    self.machine = machine
+    self.directory = directory
+    self.disk = disk?.argument(bus: machine.hardware.diskBus)
+    network =
+      switch machine.hardware.network {
+      case .none: nil
+      // The VMM starts passt, which has a user and namespaces of its own.
+      case .user(let host): "user,host=\(host.rawValue)"
+      case .tap(let prefix): "tap:\(prefix)\(directory.desktop.number)"
+      }
+    channel = "name=org.qemu.guest_agent.0,socket=\(directory.agent)"
+    let files = [
+      ("desktop", directory.desktopFile), ("user", directory.userFile),
+      ("keyboard", directory.keyboardFile),
+    ]
+    firmwareFiles =
+      files.map { "name=opt/carrel/\($0),\(isTemplate ? "string=" : "file=\($1)")" }
+      + ["name=opt/carrel/hostname,string=\(isTemplate ? "" : directory.desktop.rawValue)"]
+  }
+
+  var arguments: [String] {
+    let hardware = machine.hardware
+    var arguments = [
+      "--memory", "\(machine.memoryMiB)M", "--cpus", "\(machine.cpus)", "--channel", channel,
+      // The pool says what becomes of a desktop that crashed.
+      "--on-internal-error", "end",
+    ]
+    for file in firmwareFiles { arguments += ["--fw-cfg", file] }
+    arguments += ["--vga", hardware.video.description, "--audio", hardware.audio.rawValue]
+    if let network { arguments += ["--net", network] }
+    if hardware.usb { arguments.append("--usb") }
+    return arguments + boot
+  }
+
+  private var boot: [String] {
+    let firmware =
+      ["--firmware", machine.hardware.firmware.rawValue]
+      + (machine.hardware.firmware == .uefi ? ["--nvram", directory.variables] : [])
+    let disk = disk.map { ["--disk", $0] } ?? []
+    switch machine.image.kind {
+    case .kernel:
+      return ["--kernel", machine.image.path]
+        + (machine.image.arguments.isEmpty ? [] : ["--append", machine.image.arguments])
+    case .iso:
+      // An empty disk does not boot: the installer does, until it has filled it.
+      return firmware + ["--cdrom", machine.image.path]
+        + (disk.isEmpty ? ["--boot", "d"] : disk + ["--boot", "c,d"])
+    case .disk:
+      return firmware + disk + ["--boot", "c"]
+    }
   }
 }

@@ -137,6 +137,8 @@ final class MachineController: QMPMachine, Sendable {
 
   func save(_ request: QMPSaveRequest) throws(QMPError) { try saving.start(request) }
 
+  func continueSave() throws(QMPError) { try saving.goOn() }
+
   var saveState: QMPSaveState { saving.state }
 
   func switchDisk(_ overlay: QMPOverlay) throws(QMPError) {

@@ -7,6 +7,8 @@ final class MachineSaving: Sendable {
   private struct Work {
     var state = QMPSaveState()
     var thread: Thread?
+    /// What one that holds waits for.
+    var gate: EventDescriptor?
     var isOver = false
   }
 
@@ -16,7 +18,10 @@ final class MachineSaving: Sendable {
 
   init(_ machine: Machine) { self.machine = machine }
 
-  /// Calls `handler` whenever it came to an end.
+  /// Whoever asked for a hold may be gone; a guest that is frozen for it does not wait longer.
+  private static let longestHold: Int32 = 60_000
+
+  /// Calls `handler` whenever it holds, has taken the instant or came to an end.
   func onEnd(_ handler: @escaping @Sendable (QMPSaveState) -> Void) {
     self.handler.change { $0 = handler }
   }
@@ -30,10 +35,15 @@ final class MachineSaving: Sendable {
       created: UInt64(clamping: WallClock.now.seconds),
       overlays: request.overlays.map { OverlayRequest(device: $0.device, file: $0.file) })
     try work.withLock { work throws(QMPError) in
-      guard !work.isOver, work.state.status != .active else {
+      guard !work.isOver, ![.active, .holding].contains(work.state.status) else {
         throw QMPError(.generic, "The machine is being saved already")
       }
       work.thread?.join()
+      do {
+        work.gate = request.holds ? try EventDescriptor() : nil
+      } catch {
+        throw QMPError(.generic, "\(error)")
+      }
       work.state = QMPSaveState(
         path: request.path, identifier: "\(identifier)",
         hasOverlays: !request.overlays.isEmpty)
@@ -45,6 +55,16 @@ final class MachineSaving: Sendable {
         work.state = QMPSaveState()
         throw QMPError(.generic, "\(error)")
       }
+    }
+  }
+
+  /// Has one that holds go on.
+  func goOn() throws(QMPError) {
+    try work.withLock { work throws(QMPError) in
+      guard let gate = work.gate, [.active, .holding].contains(work.state.status) else {
+        throw QMPError(.generic, "No save holds")
+      }
+      gate.signal()
     }
   }
 
@@ -65,14 +85,14 @@ final class MachineSaving: Sendable {
         $0.state.total = total
       }
     }
-    func end(_ change: (inout QMPSaveState) -> Void) {
+    func tell(_ change: (inout QMPSaveState) -> Void) {
       work.change { change(&$0.state) }
       let state = state
       handler.withLock { $0 }?(state)
     }
     do {
       let complete = { (report: SnapshotReport) in
-        end {
+        tell {
           $0.status = .completed
           $0.isDifferential = report.isDifferential
           $0.downtime = report.pauseNanoseconds / 1000
@@ -82,22 +102,38 @@ final class MachineSaving: Sendable {
         try machine.suspend(to: request, progress: note, whenDurable: complete)
       } else {
         let report = try machine.saveSnapshot(
-          request, progress: note,
-          whenSwitched: { work.change { $0.state.isSwitched = true } })
+          request, progress: note, beforeLast: { try hold(tell) },
+          whenTaken: {
+            tell {
+              $0.isTaken = true
+              if $0.isSwitched != nil { $0.isSwitched = true }
+            }
+          })
         complete(report)
       }
     } catch {
-      end {
+      tell {
         $0.status = .failed
         $0.error = "\(error)" + ($0.isSwitched == true ? "; the disks are on their overlays" : "")
       }
     }
   }
 
+  /// Until somebody has it go on.
+  private func hold(_ tell: ((inout QMPSaveState) -> Void) -> Void) throws {
+    guard let gate = work.withLock({ $0.gate }) else { return }
+    tell { $0.status = .holding }
+    let poller = try Poller()
+    try poller.add(gate.descriptor, token: 0)
+    _ = try poller.wait(milliseconds: Self.longestHold)
+    tell { $0.status = .active }
+  }
+
   /// Waits for what is under way; an ended machine's saving fails soon.
   func finish() {
     let thread = work.withLock { work in
       work.isOver = true
+      work.gate?.signal()
       return work.thread
     }
     thread?.join()

@@ -19,7 +19,7 @@ struct Carrel: AsyncParsableCommand {
         name: "Things",
         subcommands: [
           PoolCommand.self, ImageCommand.self, DesktopCommand.self, UserCommand.self,
-          SessionCommand.self, SnapshotCommand.self,
+          SessionCommand.self, SnapshotCommand.self, TemplateCommand.self,
         ])
     ])
 }
@@ -69,6 +69,15 @@ struct SnapshotCommand: AsyncParsableCommand {
     subcommands: [
       SnapshotCreate.self, SnapshotList.self, SnapshotShow.self, SnapshotRevert.self,
       SnapshotDelete.self,
+    ])
+}
+
+struct TemplateCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "template", abstract: "Started desktops that pools are cloned from.",
+    subcommands: [
+      TemplateCreate.self, TemplateList.self, TemplateShow.self, TemplateRefresh.self,
+      TemplateDelete.self,
     ])
 }
 

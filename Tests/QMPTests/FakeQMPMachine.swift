@@ -60,9 +60,12 @@ final class FakeQMPMachine: QMPMachine {
   func save(_ request: QMPSaveRequest) throws(QMPError) {
     try note(
       "save \(request.path) \(request.identifier ?? "-") \(request.base ?? "-")"
-        + " \(request.suspends)" + request.overlays.map { " \($0.device)=\($0.file)" }.joined())
+        + " \(request.suspends)" + (request.holds ? " hold" : "")
+        + request.overlays.map { " \($0.device)=\($0.file)" }.joined())
     saveState = QMPSaveState(path: request.path, identifier: request.identifier ?? "new")
   }
+
+  func continueSave() throws(QMPError) { try note("continue save") }
 
   func switchDisk(_ overlay: QMPOverlay) throws(QMPError) {
     try note("switch \(overlay.device) \(overlay.file)")

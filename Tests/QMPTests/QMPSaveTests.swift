@@ -35,6 +35,16 @@ struct QMPSaveTests {
       ])
   }
 
+  @Test("one that holds is told to go on")
+  func hold() throws {
+    _ = try reply("carrel-save", #"{"path":"/s","hold":true}"#)
+    _ = try reply("carrel-save-continue", "{}")
+    #expect(machine.calls == ["save /s - - false hold", "continue save"])
+    #expect(
+      try problem("carrel-save", #"{"path":"/s","hold":true,"suspend":true}"#).contains("'hold'"))
+    #expect(try problem("carrel-save-continue", #"{"a":1}"#).contains("'a' is unexpected"))
+  }
+
   @Test("what makes no sense is refused before the machine hears of it")
   func refused() throws {
     for (list, text) in [

@@ -158,7 +158,7 @@ struct ImageStoreTests {
     ])
     let disks = try await store.image(name).disks
     #expect(disks.map(\.name) == ["disk-1.qcow2", "disk-3.qcow2"])
-    #expect(disks.map(\.base) == [nil, "disk-1.qcow2"])
+    #expect(disks.map(\.base) == ["office/image.raw", "office-7/disk-1.qcow2"])
     #expect(disks.map(\.isCurrent) == [false, true])
     #expect(disks.allSatisfy { $0.desktop.rawValue == "office-7" && $0.allocated > 0 })
     let error = await #expect(throws: BrokerError.self) {

@@ -17,19 +17,21 @@ struct SnapshotTests {
     try FileManager.default.contentsOfDirectory(atPath: state(running)).sorted()
   }
 
-  private func request(_ name: String) -> SnapshotRequest {
+  private func request(_ name: String, quiesces: Bool = false) -> SnapshotRequest {
     let pool = Pool(
       name: PoolName(rawValue: "office"), kind: .dedicated,
       image: Image(kind: .kernel, path: "/guest"), memoryMiB: 16, size: 1, spares: 0,
       policies: PoolPolicies(), created: Timestamp(milliseconds: 0))
     return SnapshotRequest(
-      name: SnapshotName(rawValue: name), shape: DesktopShape(of: pool), quiesces: false)
+      name: SnapshotName(rawValue: name), shape: DesktopShape(of: pool), quiesces: quiesces)
   }
 
   /// Takes one, and waits until it is there.
   @discardableResult
-  private func take(_ name: String, _ running: RunningSupervisor) async throws -> DesktopSnapshot {
-    try await running.supervisor.beginSnapshot(of: office, request(name))
+  private func take(
+    _ name: String, _ running: RunningSupervisor, quiesces: Bool = false
+  ) async throws -> DesktopSnapshot {
+    try await running.supervisor.beginSnapshot(of: office, request(name, quiesces: quiesces))
     while true {
       let found = try await running.supervisor.snapshots(of: office)
         .first { $0.name.rawValue == name }
@@ -91,6 +93,99 @@ struct SnapshotTests {
     #expect(try memories() == 0)
     #expect(try await names(running).isEmpty)
     await #expect(throws: BrokerError.self) { try await delete("third", running) }
+  }
+
+  @Test("have the desktop's disk as it was, running or off", .needs("qemu-io"))
+  func disks() async throws {
+    let running = try RunningSupervisor()
+    let images = running.settings.stateDirectory + "/images/office"
+    try FileManager.default.createDirectory(atPath: images, withIntermediateDirectories: true)
+    try Files.replace("\(images)/image.raw", with: [UInt8](repeating: 0, count: 1 << 20))
+    func start(_ generation: UInt64, resumes: Bool = false) async throws {
+      try await running.supervisor.start(
+        LaunchRequest(
+          desktop: office, generation: generation,
+          image: Image(kind: .disk, path: "\(images)/image.raw"), memoryMiB: 16, cpus: 1,
+          disk: generation == 1 ? .fresh : .keep, resumes: resumes, user: nil,
+          keyboardLayout: "en-us"))
+    }
+    func stop() async throws { try await running.supervisor.stop(office, graceSeconds: nil) }
+    func layers() throws -> [String] { try files(running).filter { $0.hasPrefix("disk-") } }
+    /// Has `qemu-io` do something with the desktop's disk.
+    func onDisk(_ command: String) throws {
+      let top = try #require(try layers().last)
+      let (status, output) = try running.directory.run(
+        "qemu-io -c '\(command)' \(state(running))/\(top)")
+      #expect(status == 0 && !output.contains("failed"), "\(command) on \(top): \(output)")
+    }
+    try await start(1)
+    try await stop()
+    try onDisk("write -P 1 0 64k")
+    let off = try await take("off", running)
+    #expect(!off.hasMemory && off.isCurrent)
+    #expect(try layers() == ["disk-1.qcow2", "disk-2.qcow2"])
+    try onDisk("write -P 2 0 64k")
+    #expect(try await !revert("off", running))
+    #expect(try layers() == ["disk-1.qcow2", "disk-3.qcow2"])
+    try onDisk("read -P 1 0 64k")
+    try onDisk("write -P 3 0 64k")
+
+    try await start(2)
+    #expect(try await take("on", running).hasMemory)
+    #expect(try layers() == ["disk-1.qcow2", "disk-3.qcow2", "disk-4.qcow2"])
+    try await stop()
+    try onDisk("write -P 4 0 64k")
+    #expect(try await revert("on", running))
+    try await start(3, resumes: true)
+    try await stop()
+    try onDisk("read -P 3 0 64k")
+    #expect(try layers() == ["disk-1.qcow2", "disk-3.qcow2", "disk-5.qcow2"])
+
+    // What a snapshot needs of the disk goes with it, unless the desktop needs it, too.
+    #expect(try await !revert("off", running))
+    try await delete("on", running)
+    #expect(try layers() == ["disk-1.qcow2", "disk-6.qcow2"])
+    try onDisk("read -P 1 0 64k")
+    try await delete("off", running)
+    #expect(try layers() == ["disk-1.qcow2", "disk-6.qcow2"])
+    try await start(4)
+    try await running.supervisor.discard(office)
+    #expect(try Files.read("\(images)/image.raw").allSatisfy { $0 == 0 })
+  }
+
+  /// Says that an agent is here, and does what it is asked.
+  @Sendable private static func answer(_ peer: FakeAgent.Peer) throws {
+    try peer.synchronise()
+    while try peer.command() != nil { try peer.say("{\"return\":2}\n") }
+  }
+
+  @Test("are taken with file systems frozen, which are thawed whatever happens")
+  func quiesced() async throws {
+    let running = try RunningSupervisor()
+    let image = try running.directory.write([UInt8](repeating: 0, count: 1 << 20), to: "image.raw")
+    try await running.supervisor.start(
+      LaunchRequest(
+        desktop: office, generation: 1, image: Image(kind: .disk, path: image), memoryMiB: 16,
+        cpus: 1, disk: .fresh, user: nil, keyboardLayout: "en-us"))
+    // The guest has none: the test's takes the place of its channel.
+    try Files.remove(running.path("agent"))
+    let agent = try FakeAgent(at: running.path("agent"), connections: 3, Self.answer)
+    #expect(try await take("first", running, quiesces: true).isQuiesced)
+    #expect(
+      agent.asked == ["guest-ping", "guest-fsfreeze-freeze", "guest-fsfreeze-thaw"])
+    #expect(!Files.exists(running.path("frozen")))
+
+    // One that does not answer is not waited for.
+    try Files.remove(running.path("agent"))
+    #expect(try await !take("second", running, quiesces: true).isQuiesced)
+
+    // As after a kill while they were frozen.
+    try Files.replace(running.path("frozen"), with: [])
+    let thawing = try FakeAgent(at: running.path("agent"), Self.answer)
+    let next = try RunningSupervisor(after: running)
+    _ = try await next.supervisor.survey()
+    try await offPool { thawing.waitUntilAsked("guest-fsfreeze-thaw") }
+    try await next.supervisor.discard(office)
   }
 
   @Test("go with the desktop, and are found by another carreld")

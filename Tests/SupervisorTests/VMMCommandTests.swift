@@ -12,7 +12,7 @@ struct VMMCommandTests {
       desktop: desktop, generation: 1, image: Image(kind: kind, path: "/image"), memoryMiB: 64,
       cpus: 2, diskMiB: diskMiB, hardware: hardware, disk: .keep, user: nil,
       keyboardLayout: "en-us")
-    let disk = DesktopDisk(path: Self.disk, format: .raw, over: nil, bases: nil)
+    let disk = DesktopDisk(path: Self.disk, format: .raw)
     return VMMCommand(
       request, in: DesktopDirectory(desktop: desktop, runtimeRoot: "/run", stateRoot: "/state"),
       disk: kind == .disk || diskMiB != nil ? disk : nil

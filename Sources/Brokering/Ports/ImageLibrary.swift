@@ -70,10 +70,12 @@ public struct LibraryImage: Hashable, Sendable {
 
 /// One image of a desktop's disk, with what it is based on.
 public struct ImageDisk: Hashable, Sendable {
+  /// Or the template, such as `office@3`.
   public let desktop: DesktopID
   /// `disk-2.qcow2`, in the desktop's directory.
   public let name: String
-  /// Another of the desktop's; `nil`: the library's image.
+  /// Directory and name of the image that it is based on: `office-1/disk-1.qcow2`, or the
+  /// library's image.
   public let base: String?
   /// What it takes on the host's disk.
   public let allocated: UInt64

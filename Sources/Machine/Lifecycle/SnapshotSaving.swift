@@ -62,15 +62,16 @@ struct SnapshotSaving {
 
   /// - Parameters:
   ///   - beforeLast: done before the last of memory is copied, the guest running.
-  ///   - whenSwitched: called when the disks have their overlays, whatever comes after.
+  ///   - whenTaken: called when the instant is over and disks have their overlays, whatever
+  ///     comes after.
   @discardableResult
   func run(
-    beforeLast: () throws -> Void = {}, whenSwitched: () -> Void = {}
+    beforeLast: () throws -> Void = {}, whenTaken: () -> Void = {}
   ) throws -> SnapshotReport {
     try machine.alone {
       let disks = try DiskSwitch(board.drives, request.overlays)
       do {
-        return try run(disks, beforeLast, whenSwitched)
+        return try run(disks, beforeLast, whenTaken)
       } catch {
         disks.abandon()
         throw error
@@ -79,7 +80,7 @@ struct SnapshotSaving {
   }
 
   private func run(
-    _ disks: DiskSwitch, _ beforeLast: () throws -> Void, _ whenSwitched: () -> Void
+    _ disks: DiskSwitch, _ beforeLast: () throws -> Void, _ whenTaken: () -> Void
   ) throws -> SnapshotReport {
     var changes = try board.lock.withLock { try board.beginSnapshot(on: request.base) }
     let writer = try SnapshotWriter(
@@ -95,10 +96,8 @@ struct SnapshotSaving {
     }
     try beforeLast()
     let rest = try takeRest(&changes.pages, disks)
-    if disks.isDone, !disks.isEmpty {
-      disks.finish()
-      whenSwitched()
-    }
+    if disks.isDone { disks.finish() }
+    whenTaken()
     try store(rest, changes.pages, writer, ram)
     try writer.finish()
     board.lock.withLock { board.endSnapshot(request.identifier) }
@@ -205,16 +204,18 @@ extension Machine {
   ///
   /// - Parameters:
   ///   - progress: told how many bytes of how many are in the file.
-  ///   - whenSwitched: called when disks have their overlays, with which they go on even should
-  ///     the file not be written.
+  ///   - beforeLast: done when most of memory is copied, before the instant that is saved.
+  ///   - whenTaken: called after that instant: disks have their overlays, with which they go on
+  ///     even should the file not be written.
   /// - Throws: `SnapshotError`, `MachineError`, `DiskError`; the path holds what it held before,
   ///   then.
   @discardableResult
   public func saveSnapshot(
     _ request: SnapshotRequest, progress: @escaping (UInt64, UInt64) -> Void = { _, _ in },
-    whenSwitched: () -> Void = {}
+    beforeLast: () throws -> Void = {}, whenTaken: () -> Void = {}
   ) throws -> SnapshotReport {
-    try SnapshotSaving(self, request, progress: progress).run(whenSwitched: whenSwitched)
+    try SnapshotSaving(self, request, progress: progress)
+      .run(beforeLast: beforeLast, whenTaken: whenTaken)
   }
 
   /// Saves the machine in a file and ends it, for good when the file is durable. Should it

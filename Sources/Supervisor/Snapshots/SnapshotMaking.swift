@@ -16,6 +16,7 @@ struct SnapshotMaking: Sendable {
   let limit: Duration
   /// Names the file with the memory.
   let identifier: String
+  let quiescing: Quiescing
 
   private var directory: DesktopDirectory { shelf.directory }
 
@@ -71,23 +72,21 @@ struct SnapshotMaking: Sendable {
   private func takeRunning() throws -> SnapshotRecord {
     let disks = try DiskLayers(in: directory.state)
     let base = try shelf.records().last { $0.name == shelf.current() && $0.memory != nil }
-    let overlay = disks.top.map { _ in
-      ControlClient.Overlay(
-        device: request.shape.hardware.diskBus.firstDisk,
-        file: "\(directory.state)/\(disks.nextName)")
-    }
-    let save = ControlClient.Command.save(
-      path: shelf.memory(identifier), identifier: identifier, base: base?.memory,
-      overlay: overlay)
+    let quiesces = request.quiesces && disks.top != nil && quiescing.isPossible
+    let isQuiesced = try save(
+      ControlClient.SaveRequest(
+        path: shelf.memory(identifier), identifier: identifier, base: base?.memory,
+        overlay: disks.top.map { _ in
+          (
+            device: request.shape.hardware.diskBus.firstDisk,
+            file: "\(directory.state)/\(disks.nextName)"
+          )
+        }, holds: quiesces))
     let client = ControlClient(path: directory.control)
-    try client.perform(save, within: limit) { event, data in
-      guard event == "CARREL_SAVE_STATUS", data?["id"]?.text == identifier else { return false }
-      if let problem = data?["error"]?.text { throw SaveFailure(problem: problem) }
-      return true
-    }
     let state = try client.perform(.saveStatus, within: .seconds(5))
     var record = try makeRecord(disks.top)
     record.memory = identifier
+    record.isQuiesced = isQuiesced
     record.pauseMicroseconds = state["downtime"]?.whole
     if state["differential"]?.truth == true, let base, let memory = base.memory {
       record.bases = base.bases + [memory]
@@ -96,9 +95,34 @@ struct SnapshotMaking: Sendable {
   }
 }
 
+extension SnapshotMaking {
+  /// Returns when the file is whole.
+  ///
+  /// - Returns: whether file systems were frozen for it.
+  private func save(_ save: ControlClient.SaveRequest) throws -> Bool {
+    defer { quiescing.thaw() }
+    let client = ControlClient(path: directory.control)
+    var isFrozen = false
+    try client.perform(.save(save), within: limit) { event, data in
+      guard event == "CARREL_SAVE_STATUS", let data, data["id"]?.text == identifier else {
+        return false
+      }
+      if let problem = data["error"]?.text { throw SaveFailure(problem: problem) }
+      if data["status"]?.text == "holding" {
+        isFrozen = try quiescing.freeze()
+        try client.perform(.continueSave, within: .seconds(5))
+      } else if data["taken"]?.truth == true {
+        quiescing.thaw()
+      }
+      return data["status"]?.text == "completed"
+    }
+    return isFrozen
+  }
+}
+
 extension Hardware.DiskBus {
   /// As `carrel-vmm` calls the first disk.
-  fileprivate var firstDisk: String {
+  var firstDisk: String {
     switch self {
     case .ide: "ide0-hd0"
     case .virtio: "virtio0"
@@ -121,9 +145,9 @@ extension DesktopDirectory {
     let (isSuccess, errors) = try ImageTool.run(
       program,
       [
-        "disk", "create", "--over", "\(layer.format.rawValue):\(layer.name)", "--bases", images,
-        "--json", "\(state)/\(name)",
-      ])
+        "disk", "create", "--over", "\(layer.format.rawValue):\(layer.name)", "--json",
+        "\(state)/\(name)",
+      ] + bases.flatMap { ["--bases", $0] })
     guard isSuccess else {
       throw BrokerError(
         .storage, "the disk of desktop '\(desktop)' cannot be kept as it is: \(errors)")

@@ -36,7 +36,8 @@ extension Supervisor {
     let making = SnapshotMaking(
       request: request, shelf: shelf, isRunning: isRunning, begun: .wallClock,
       program: settings.vmm,
-      limit: settings.suspendLimit, identifier: UUID().uuidString.lowercased())
+      limit: settings.suspendLimit, identifier: UUID().uuidString.lowercased(),
+      quiescing: quiescing(shelf.directory))
     makings[desktop] = making
     do {
       try await offPool {
@@ -61,6 +62,13 @@ extension Supervisor {
         throw BrokerError(.conflict, problem)
       }
     }
+  }
+
+  func quiescing(_ directory: DesktopDirectory) -> Quiescing {
+    Quiescing(
+      directory: directory,
+      limits: .init(presence: settings.agentPresenceLimit, answer: settings.agentAnswerLimit),
+      logger: logger)
   }
 
   private func take(_ making: SnapshotMaking) async {
@@ -127,7 +135,8 @@ extension Supervisor {
 }
 
 extension Timestamp {
-  fileprivate static var wallClock: Timestamp {
+  /// Of the host's clock.
+  static var wallClock: Timestamp {
     let (seconds, nanoseconds) = WallClock.now
     return Timestamp(milliseconds: seconds * 1000 + Int64(nanoseconds / 1_000_000))
   }

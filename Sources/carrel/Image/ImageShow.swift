@@ -29,22 +29,19 @@ struct ImageShow: Verb {
     ]) + (answer.disks.isEmpty ? "" : "\n\n" + tree(of: answer).rendered)
   }
 
-  /// The image, the desktops whose disks are based on it, and what those are made of.
+  /// The image, and under it the templates' and desktops' disks that are based on it.
   private func tree(of image: LibraryImageDocument) -> Tree {
-    func layers(_ disks: [ImageDiskDocument], over base: String?) -> [Tree] {
-      disks.filter { $0.base == base }.map { disk in
-        Tree(
-          text: "\(disk.name)  \(byteText(disk.allocated))" + (disk.isCurrent ? "  in use" : ""),
-          children: layers(disks, over: disk.name))
+    let names = Set(image.disks.map { "\($0.desktop)/\($0.name)" })
+    func trees(_ isRoot: (ImageDiskDocument) -> Bool) -> [Tree] {
+      image.disks.filter(isRoot).map { disk in
+        let name = "\(disk.desktop)/\(disk.name)"
+        let owner = disk.owner.map { " (\($0))" } ?? ""
+        return Tree(
+          text: "\(disk.desktop)\(owner)  \(disk.name)  \(byteText(disk.allocated))"
+            + (disk.isCurrent ? "  in use" : ""), children: trees { $0.base == name })
       }
     }
-    let desktops = Dictionary(grouping: image.disks, by: \.desktop)
     return Tree(
-      text: image.name,
-      children: desktops.keys.sorted().map { desktop in
-        let disks = desktops[desktop] ?? []
-        let owner = disks.first?.owner.map { " (\($0))" } ?? ""
-        return Tree(text: desktop + owner, children: layers(disks, over: nil))
-      })
+      text: image.name, children: trees { $0.base.map { !names.contains($0) } ?? true })
   }
 }

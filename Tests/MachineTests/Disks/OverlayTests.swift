@@ -87,7 +87,9 @@ final class CountingProgram {
   func awaitEnd(_ control: ControlClient) throws -> JSON {
     while true {
       let event = try control.nextEvent()
-      if event.name == "CARREL_SAVE_STATUS" { return try #require(event.data) }
+      if event.name == "CARREL_SAVE_STATUS", event.data?["status"]?.text != "active" {
+        return try #require(event.data)
+      }
     }
   }
 }
@@ -173,6 +175,41 @@ struct OverlayTests {
       #expect(error?.kind == .wouldBlock)
     }
     #expect(throws: Never.self) { try lock("disk", exclusive: false) }
+  }
+
+  @Test("a save that holds takes the instant when it is told to, and not before")
+  func hold() throws {
+    let guest = try CountingProgram(.virtio, .qcow2)
+    try guest.awaitTurns(1)
+    let control = try guest.running.control()
+    let problem = #expect(throws: QMPError.self) { try control.execute("carrel-save-continue") }
+    #expect(problem?.description.contains("No save holds") == true)
+    try control.execute(
+      "carrel-save",
+      [
+        "path": .string(guest.directory.path("saved")), "hold": true,
+        "overlays": [
+          ["device": "virtio0", "file": .string(guest.directory.path("overlay"))]
+        ],
+      ])
+    func status() throws -> JSON {
+      while true {
+        let event = try control.nextEvent()
+        if event.name == "CARREL_SAVE_STATUS", let data = event.data { return data }
+      }
+    }
+    let holding = try status()
+    #expect(holding["status"]?.text == "holding" && holding["taken"]?.truth == false)
+    #expect(holding["switched"]?.truth == false)
+    // The guest runs on, with its disk as it was.
+    try guest.awaitTurns(2)
+    #expect(try control.execute("query-carrel-save")["status"]?.text == "holding")
+    try control.execute("carrel-save-continue")
+    var next = try status()
+    while next["taken"]?.truth != true { next = try status() }
+    #expect(next["switched"]?.truth == true)
+    while next["status"]?.text == "active" { next = try status() }
+    #expect(next["status"]?.text == "completed")
   }
 
   @Test("one disk alone goes over to an overlay, until there are too many of them")

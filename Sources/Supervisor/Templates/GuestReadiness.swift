@@ -1,0 +1,151 @@
+import Brokering
+import LinuxSystem
+import QMP
+
+/// Waits until a booting desktop is worth being taken.
+///
+/// No guest tells the moment when nothing more comes, so it is looked at again and again:
+/// an agent is asked, and screen and processors are watched until they rest.
+struct GuestReadiness: Sendable {
+  let directory: DesktopDirectory
+  let process: ProcessHandle
+  let cpus: Int
+  let wanted: TemplateReadiness
+  /// Whether nobody wants it any more.
+  let isUnwanted: @Sendable () -> Bool
+  /// Told what is waited for.
+  let progress: @Sendable (String) -> Void
+
+  private static let interval: UInt64 = 500
+  private static let answerInterval: UInt64 = 100
+  private static let answerTurns = 20
+  /// A clock and a cursor change less of the screen.
+  private static let restingShare = 0.01
+  /// A processor that waits has its ticks to serve.
+  private static let idleShare = 0.1
+
+  /// Blocks.
+  ///
+  /// - Returns: what was seen.
+  func wait() throws -> String {
+    let deadline = MonotonicClock.now + UInt64(wanted.limitSeconds) * 1_000_000_000
+    var sign: String?
+    var rest = RestWatch(directory: directory, process: process, cpus: cpus)
+    let pause = try Pause()
+    while true {
+      guard process.isRunning, !isUnwanted() else {
+        throw BrokerError(.conflict, "the desktop that was to be taken ended")
+      }
+      guard MonotonicClock.now < deadline else {
+        throw BrokerError(
+          .host,
+          "the desktop was not ready after \(wanted.limitSeconds) s: \(missing(sign)); look at "
+            + "its screen with 'carrel desktop start' of another, or give it more time")
+      }
+      if sign == nil { sign = try agentSign(pause) }
+      let rested = rest.look(Self.restingShare, Self.idleShare)
+      progress(sign ?? "waiting until it rests: \(rested) s of \(wanted.settleSeconds) s")
+      if rested >= wanted.settleSeconds, let seen = sign ?? restSign { return seen }
+      try pause.wait(milliseconds: Self.interval)
+    }
+  }
+
+  private var restSign: String? {
+    switch wanted.sign {
+    case .automatic, .screen: "screen and processors rested"
+    case .agent, .marker: nil
+    }
+  }
+
+  private func missing(_ sign: String?) -> String {
+    guard sign == nil else { return "its screen and processors did not rest" }
+    switch wanted.sign {
+    case .automatic, .screen: return "its screen and processors did not rest"
+    case .agent: return "no guest agent answered"
+    case .marker(let path): return "its guest agent did not find \(path)"
+    }
+  }
+
+  private func agentSign(_ pause: Pause) throws -> String? {
+    switch wanted.sign {
+    case .screen: return nil
+    case .automatic, .agent:
+      return ask(.ping) == nil ? nil : "its guest agent answered"
+    case .marker(let path):
+      let program = GuestAgentCommand.Program(path: "test", arguments: ["-e", path], input: nil)
+      guard let started = ask(.execute(program)),
+        let number = GuestAgentAnswers.process(started)
+      else { return nil }
+      for _ in 0..<Self.answerTurns {
+        let state = ask(.executionStatus(process: number)).flatMap(GuestAgentAnswers.execution)
+        if let state, state.hasEnded {
+          return state.status == 0 ? "its guest agent found \(path)" : nil
+        }
+        try pause.wait(milliseconds: Self.answerInterval)
+      }
+      return nil
+    }
+  }
+
+  private func ask(_ command: GuestAgentCommand) -> JSON? {
+    let limits = AgentLink.Limits(presence: .milliseconds(300), answer: .seconds(2))
+    return try? AgentLink(to: directory.agent).ask(command, within: limits)
+  }
+}
+
+/// How long a desktop's screen and processors have rested.
+private struct RestWatch {
+  let directory: DesktopDirectory
+  let process: ProcessHandle
+  let cpus: Int
+  private var picture: [UInt8] = []
+  private var ticks: UInt64 = 0
+  private var looked: UInt64 = 0
+  private var restingSince: UInt64 = MonotonicClock.now
+
+  init(directory: DesktopDirectory, process: ProcessHandle, cpus: Int) {
+    self.directory = directory
+    self.process = process
+    self.cpus = cpus
+  }
+
+  /// - Returns: whole seconds.
+  mutating func look(_ restingShare: Double, _ idleShare: Double) -> Int {
+    let now = MonotonicClock.now
+    let next = screen()
+    let changed = zip(next, picture).count { $0 != $1 }
+    let isResting =
+      next.count == picture.count && Double(changed) <= restingShare * Double(max(1, next.count))
+    let used = Self.processorTicks(of: process.identifier)
+    // A tick is 10 ms.
+    let isIdle =
+      Double(used &- ticks) * 10_000_000 <= idleShare * Double(now &- looked) * Double(cpus)
+    // What is compared with stays: a screen that changes slowly does not rest.
+    if !isResting || !isIdle || picture.isEmpty {
+      restingSince = now
+      picture = next
+    }
+    (ticks, looked) = (used, now)
+    return Int((now - restingSince) / 1_000_000_000)
+  }
+
+  private func screen() -> [UInt8] {
+    let client = ControlClient(path: directory.control)
+    let path = directory.screenshot
+    defer { try? Files.remove(path) }
+    guard (try? client.perform(.picture(path: path), within: .seconds(5))) != nil else { return [] }
+    return (try? Files.read(path, limit: 256 << 20)) ?? []
+  }
+
+  /// Fields 14 and 15 of /proc/PID/stat.
+  private static func processorTicks(of process: Int32) -> UInt64 {
+    guard let bytes = try? Files.read("/proc/\(process)/stat", limit: 4096) else { return 0 }
+    let text = String(decoding: bytes, as: UTF8.self)
+    // The second field may have spaces in it; it ends with the last parenthesis.
+    let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
+    guard fields.count > 13, let user = UInt64(fields[12]), let system = UInt64(fields[13]) else {
+      return 0
+    }
+    return user + system
+  }
+}

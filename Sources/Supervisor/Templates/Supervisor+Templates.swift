@@ -1,0 +1,215 @@
+import Brokering
+import FoundationEssentials
+import LinuxSystem
+
+extension Supervisor: TemplateLibrary {
+  public func templates() async throws(BrokerError) -> [PoolTemplate] {
+    let (stateRoot, runtimeRoot) = (settings.stateDirectory, settings.runtimeDirectory)
+    do {
+      let found = try await offPool {
+        let clones = try TemplateClones.all(runtimeRoot: runtimeRoot, stateRoot: stateRoot)
+        let directories = try TemplateDirectory.all(
+          stateRoot: stateRoot, runtimeRoot: runtimeRoot)
+        let newest = Dictionary(
+          directories.map { ($0.pool, $0.generation) }, uniquingKeysWith: max)
+        return directories.map { directory in
+          directory.describe(
+            clones: clones[directory.name] ?? [],
+            isNewest: newest[directory.pool] == directory.generation)
+        }
+      }
+      let others = templateMakings.values.map(\.described) + failedTemplates.values
+      return (found + others).sorted { ($0.pool, $0.generation) < ($1.pool, $1.generation) }
+    } catch {
+      throw BrokerError(.storage, "the templates cannot be listed", cause: error)
+    }
+  }
+
+  public func makeTemplate(_ plan: TemplatePlan) async throws(BrokerError) {
+    guard templateMakings[plan.pool] == nil else {
+      throw BrokerError(
+        .conflict,
+        "a template of pool '\(plan.pool)' is being made: see 'carrel template show "
+          + "\(plan.pool)'")
+    }
+    let generation: UInt64
+    do {
+      let last = try TemplateDirectory.all(
+        stateRoot: settings.stateDirectory, runtimeRoot: settings.runtimeDirectory
+      ).last { $0.pool == plan.pool }
+      generation = max(last?.generation ?? 0, failedTemplates[plan.pool]?.generation ?? 0) + 1
+    } catch {
+      throw BrokerError(.storage, "the templates cannot be listed", cause: error)
+    }
+    let making = TemplateMaking(
+      plan, templateDirectory(plan.pool, generation),
+      directory(of: DesktopID(pool: plan.pool, number: TemplateMaking.number)),
+      begun: .wallClock)
+    templateMakings[plan.pool] = making
+    failedTemplates[plan.pool] = nil
+    Task { await make(making) }
+  }
+
+  public func deleteTemplate(of pool: PoolName) async throws(BrokerError) {
+    let isMaking = templateMakings[pool] != nil
+    if let making = templateMakings[pool] {
+      making.cancel()
+      await endForGood(making.desktop.desktop)
+    }
+    let hadFailed = failedTemplates.removeValue(forKey: pool) != nil
+    do {
+      let all = try TemplateDirectory.all(
+        stateRoot: settings.stateDirectory, runtimeRoot: settings.runtimeDirectory
+      ).filter { $0.pool == pool }
+      guard isMaking || hadFailed || !all.isEmpty else {
+        throw BrokerError(
+          .notFound, "pool '\(pool)' has no template: see 'carrel template list'")
+      }
+      for directory in all {
+        endServer(of: directory)
+        try directory.retire()
+      }
+    } catch let error as BrokerError {
+      throw error
+    } catch {
+      throw BrokerError(.storage, "the template of pool '\(pool)' cannot be deleted", cause: error)
+    }
+    await sweepTemplates()
+  }
+
+  // MARK: Making
+
+  private func make(_ making: TemplateMaking) async {
+    let desktop = making.desktop.desktop
+    let name = making.directory.name
+    logger.info("template begun", metadata: ["template": "\(name)"])
+    do {
+      try await start(making.request)
+      guard let process = machine(of: desktop)?.process else {
+        throw LaunchError(.notRunning, "the desktop that was to be taken ended")
+      }
+      let record = try await offPool {
+        let sign = try making.awaitReadiness(process)
+        return try making.take(sign: sign, identifier: UUID().uuidString.lowercased())
+      }
+      await endForGood(desktop)
+      try await offPool { try making.finish(record) }
+      logger.info("template ready", metadata: ["template": "\(name)", "sign": "\(record.sign)"])
+    } catch {
+      logger.error("template failed: \(error)", metadata: ["template": "\(name)"])
+      if !making.isUnwanted {
+        var failed = making.described
+        failed.state = .failed(problem: "\(error)")
+        failedTemplates[making.plan.pool] = failed
+      }
+      await endForGood(desktop)
+    }
+    try? await offPool { try making.desktop.delete() }
+    templateMakings[making.plan.pool] = nil
+    await sweepTemplates()
+  }
+
+  /// Removes generations that no desktop needs and that serve no more.
+  func sweepTemplates() async {
+    let (stateRoot, runtimeRoot) = (settings.stateDirectory, settings.runtimeDirectory)
+    do {
+      let unneeded = try await offPool {
+        try TemplateClones.unneeded(runtimeRoot: runtimeRoot, stateRoot: stateRoot)
+      }
+      for directory in unneeded {
+        endServer(of: directory)
+        try await offPool { try directory.delete() }
+        logger.info("template deleted", metadata: ["template": "\(directory.name)"])
+      }
+    } catch {
+      logger.error("templates cannot be tidied: \(error)")
+    }
+  }
+
+  private func endServer(of directory: TemplateDirectory) {
+    if templateServers[directory.pool]?.directory == directory {
+      templateServers[directory.pool] = nil
+    }
+    TemplateServer.end(directory)
+  }
+
+  func templateDirectory(_ pool: PoolName, _ generation: UInt64) -> TemplateDirectory {
+    TemplateDirectory(
+      pool: pool, generation: generation, stateRoot: settings.stateDirectory,
+      runtimeRoot: settings.runtimeDirectory)
+  }
+
+  // MARK: Cloning
+
+  /// The template that a desktop of that request is cloned from; `nil` when it boots. One
+  /// that serves no more is made anew meanwhile.
+  func template(for request: LaunchRequest) async -> DesktopTemplate? {
+    guard request.disk == .fresh, !request.resumes, let pool = request.desktop.pool,
+      request.desktop != DesktopID(pool: pool, number: TemplateMaking.number)
+    else { return nil }
+    let newest = try? TemplateDirectory.all(
+      stateRoot: settings.stateDirectory, runtimeRoot: settings.runtimeDirectory
+    ).last { $0.pool == pool && !$0.isRetired }
+    guard let directory = newest, let record = directory.load() else { return nil }
+    let machine = TemplateMachine(of: request)
+    guard let reason = record.staleness(for: machine) else { 
+      return DesktopTemplate(directory: directory, record: record)
+    }
+    if templateMakings[pool] == nil, failedTemplates[pool]?.machine != machine {
+      logger.notice(
+        "template is made anew: \(reason)", metadata: ["template": "\(directory.name)"])
+      try? await makeTemplate(
+        TemplatePlan(pool: pool, machine: machine, readiness: record.readiness))
+    }
+    return nil
+  }
+
+  /// Tells a clone who it is, and plugs its network cable in: behind it a guest that kept its
+  /// template's name and address would be two.
+  func introduce(_ desktop: DesktopID, hasCard: Bool) {
+    let directory = directory(of: desktop)
+    let logger = self.logger
+    Task {
+      do {
+        try await offPool { try CloneIntroduction(directory: directory, hasCard: hasCard).run() }
+      } catch {
+        logger.error(
+          "a clone's network cable is not plugged in: \(error)",
+          metadata: ["desktop": "\(desktop)"])
+      }
+    }
+  }
+
+  /// The process of a template, started when it is first needed.
+  func server(of template: DesktopTemplate) async throws -> TemplateServer {
+    let directory = template.directory
+    let record = template.record
+    if let server = templateServers[directory.pool], server.directory == directory,
+      server.process.isRunning
+    {
+      return server
+    }
+    // Several desktops may want it at once.
+    if let starting = templateStarts[directory.name] { return try await starting.value }
+    let program = settings.vmm
+    let placeholder = self.directory(
+      of: DesktopID(pool: directory.pool, number: TemplateMaking.number))
+    let watcher = self.watcher
+    let starting = Task { () throws -> TemplateServer in
+      try await offPool {
+        TemplateServer.end(directory)
+        let (server, child) = try TemplateServer.start(
+          directory, record, program: program, placeholder: placeholder)
+        // So that it is reaped.
+        try watcher.watch(child) { _ in }
+        return server
+      }
+    }
+    templateStarts[directory.name] = starting
+    defer { templateStarts[directory.name] = nil }
+    let server = try await starting.value
+    if let old = templateServers[directory.pool] { endServer(of: old.directory) }
+    templateServers[directory.pool] = server
+    return server
+  }
+}
