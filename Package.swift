@@ -150,7 +150,9 @@ if wholeProject {
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ]
   targets += [
-    program("carrel-bench", ["CVNCClient", "Devices", "Disk", "Display", "KVM", "LinuxSystem"])
+    program(
+      "carrel-bench",
+      ["CNativeCode", "CVNCClient", "Devices", "Disk", "Display", "KVM", "LinuxSystem", "QMP"])
   ]
   let nio: [Target.Dependency] = [
     .product(name: "NIOCore", package: "swift-nio"),

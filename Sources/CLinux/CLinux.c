@@ -44,6 +44,10 @@ int clinux_memfd_seal_size(int fd) {
   RESULT(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW));
 }
 
+int clinux_memfd_seal_contents(int fd) {
+  RESULT(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL));
+}
+
 int clinux_memfd_cannot_shrink(int fd) {
   int seals = fcntl(fd, F_GET_SEALS);
   return seals >= 0 && (seals & F_SEAL_SHRINK) != 0;

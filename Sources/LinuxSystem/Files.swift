@@ -27,21 +27,24 @@ public enum Files {
   /// Replaces `path` with `bytes` so that a crash at any instant leaves either
   /// the old or the new content: temporary file, fsync, rename, fsync of the
   /// directory.
+  ///
+  /// - Parameter durably: with `false` only a crash of processes does, not one of the host.
   public static func replace(
-    _ path: String, with bytes: some Collection<UInt8>, permissions: UInt32 = 0o600
+    _ path: String, with bytes: some Collection<UInt8>, permissions: UInt32 = 0o600,
+    durably: Bool = true
   ) throws(SystemError) {
     let temporary = "\(path).\(getpid()).\(clinux_thread_id()).new"
     do {
       let file = try FileDescriptor.open(
         temporary, [.writeOnly, .create, .truncate], permissions: permissions)
       try file.writeAll(bytes)
-      try file.synchronize()
+      if durably { try file.synchronize() }
     } catch {
       unlink(temporary)
       throw SystemError(code: error.code, "write \(path)")
     }
     do {
-      try move(temporary, to: path)
+      try move(temporary, to: path, durably: durably)
     } catch {
       unlink(temporary)
       throw error
@@ -49,9 +52,11 @@ public enum Files {
   }
 
   /// Puts a file, which is durable, in the place of `path`, durably.
-  public static func move(_ from: String, to path: String) throws(SystemError) {
+  public static func move(
+    _ from: String, to path: String, durably: Bool = true
+  ) throws(SystemError) {
     guard rename(from, path) == 0 else { throw SystemError(code: errno, "replace \(path)") }
-    try synchronizeDirectory(of: path)
+    if durably { try synchronizeDirectory(of: path) }
   }
 
   private static func synchronizeDirectory(of path: String) throws(SystemError) {

@@ -19,6 +19,11 @@ public struct SharedMemory: Sendable {
     self.size = size
   }
 
+  /// What it holds can never change from now on. No mapping that writes to it may exist.
+  public func sealContents() throws(SystemError) {
+    try check(clinux_memfd_seal_contents(descriptor.raw), "seal shared memory")
+  }
+
   /// Whether memory that somebody sent keeps its size, so that no access to a mapping
   /// of it can ever raise SIGBUS.
   public static func keepsSize(_ descriptor: FileDescriptor) -> Bool {
@@ -98,7 +103,9 @@ public final class MemoryMapping {
 
   /// Pages that are in memory, or in swap space: one bit each (Linux's
   /// admin-guide/mm/pagemap).
-  public func presentPages() throws(SystemError) -> [UInt64] {
+  ///
+  /// - Parameter own: only those that are this mapping's alone: no pages of files.
+  public func presentPages(own: Bool = false) throws(SystemError) -> [UInt64] {
     let pageSize = 4096
     let pages = bytes.count / pageSize
     let file = try FileDescriptor.open("/proc/self/pagemap")
@@ -119,6 +126,7 @@ public final class MemoryMapping {
       }
       if let failure { throw failure }
       for index in 0..<count where entries[index] >> 62 != 0 {
+        if own, entries[index] >> 61 & 1 != 0 { continue }
         words[(start + index) / 64] |= 1 << UInt64((start + index) % 64)
       }
     }

@@ -118,6 +118,8 @@ public struct UnixSocket: Sendable {
 public final class UnixListener: Sendable {
   public let descriptor: FileDescriptor
   public let path: String
+  /// The path is of this process, not of its copies.
+  private let owner = getpid()
 
   /// Listens at `path`. A path that a process left behind is taken over; one
   /// that somebody listens at is not (they see a connection that ends at once).
@@ -145,7 +147,7 @@ public final class UnixListener: Sendable {
   }
 
   deinit {
-    unlink(path)
+    if getpid() == owner { unlink(path) }
   }
 
   /// Waits for the next connection (or throws `wouldBlock` when the descriptor

@@ -76,6 +76,11 @@ public final class SnapshotFile: Sendable {
     memories.reduce(0) { $0 + UInt64($1.stored.count * SnapshotFormat.pageSize) }
   }
 
+  /// The sum that the format uses.
+  public static func checksum(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
+    SnapshotFormat.checksum(bytes)
+  }
+
   /// Checks every stored page.
   ///
   /// - Parameter progress: told how many bytes were checked, now and then.

@@ -69,6 +69,7 @@ struct Settings {
   var elf = "build/demo-desktop/carrel-demo.elf"
   /// What the demo desktop writes to COM1 when its first frame is on the screen.
   var readyLine = "carrel: ready"
+  var isQuick = false
   var rounds = 3
   var secondsPerRound = 5.0
 

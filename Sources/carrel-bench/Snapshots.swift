@@ -11,7 +11,7 @@ func measureSnapshots(_ settings: Settings) throws -> [Comparison] {
   try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
   defer { try? FileManager.default.removeItem(at: directory) }
   let guest = directory.appendingPathComponent("guest.elf")
-  try BusyGuest.elf.write(to: guest)
+  try PVHKernel.elf(BusyGuest.code).write(to: guest)
   var pauses: [Server: Samples] = [:]
   var saves: [Server: Samples] = [:]
   var restores: [Server: Samples] = [:]
@@ -113,62 +113,9 @@ private struct Saving {
   }
 }
 
-/// QMP, one command after the other.
-private final class Monitor {
-  private let socket: UnixSocket
-  private var received: [UInt8] = []
-
-  init(_ path: String) throws {
-    socket = try UnixSocket.connect(to: path, kind: .stream)
-    _ = try message()
-    try execute("qmp_capabilities")
-  }
-
-  private func message() throws -> [String: Any] {
-    while true {
-      if let end = received.firstIndex(of: 0x0A) {
-        let line = Data(received[..<end])
-        received.removeSubrange(...end)
-        return try JSONSerialization.jsonObject(with: line) as? [String: Any] ?? [:]
-      }
-      let part = try socket.receive()
-      guard !part.isEnd else { throw BenchError("the control socket was closed") }
-      received += part.bytes
-    }
-  }
-
-  @discardableResult
-  func execute(_ command: String, _ arguments: [String: Any] = [:]) throws -> [String: Any] {
-    let json = try JSONSerialization.data(
-      withJSONObject: ["execute": command, "arguments": arguments])
-    try socket.descriptor.writeAll([UInt8](json) + [0x0A])
-    while true {
-      let answer = try message()
-      if let error = answer["error"] { throw BenchError("\(command): \(error)") }
-      if let result = answer["return"] { return result as? [String: Any] ?? [:] }
-    }
-  }
-
-  /// Waits for an event that says so.
-  func awaitEvent(_ name: String, done: String, failed: String) throws {
-    while true {
-      let message = try message()
-      guard message["event"] as? String == name, let data = message["data"] as? [String: Any]
-      else { continue }
-      switch data["status"] as? String {
-      case done: return
-      case failed: throw BenchError("\(name): \(data)")
-      default: break
-      }
-    }
-  }
-}
-
 /// A kernel with a PVH entry, which both servers start in 32-bit mode.
 private enum BusyGuest {
-  private static let base: UInt32 = 0x10_0000
-
-  private static var code: [UInt8] {
+  static var code: [UInt8] {
     func word(_ value: UInt32) -> [UInt8] {
       (0..<4).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
     }
@@ -188,26 +135,5 @@ private enum BusyGuest {
     code += [0xB0, 0x2E, 0xEE, 0xEB]
     code.append(UInt8(truncatingIfNeeded: loop - code.count - 1))
     return code
-  }
-
-  /// ELF32 with the note XEN_ELFNOTE_PHYS32_ENTRY.
-  static var elf: Data {
-    func half(_ value: UInt16) -> [UInt8] { [UInt8(value & 0xFF), UInt8(value >> 8)] }
-    func word(_ value: UInt32) -> [UInt8] {
-      (0..<4).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
-    }
-    let note = word(4) + word(4) + word(18) + Array("Xen\0".utf8) + word(base)
-    let headers: UInt32 = 52 + 2 * 32
-    let (noteAt, codeAt) = (headers, headers + UInt32(note.count))
-    var file: [UInt8] = [0x7F, 0x45, 0x4C, 0x46, 1, 1, 1] + [UInt8](repeating: 0, count: 9)
-    file += half(2) + half(3) + word(1) + word(base) + word(52) + word(0) + word(0)
-    file += half(52) + half(32) + half(2) + half(0) + half(0) + half(0)
-    func segment(_ type: UInt32, _ offset: UInt32, _ address: UInt32, _ size: UInt32) -> [UInt8] {
-      word(type) + word(offset) + word(address) + word(address) + word(size) + word(size)
-        + word(7) + word(4)
-    }
-    file += segment(1, codeAt, base, UInt32(code.count))
-    file += segment(4, noteAt, 0, UInt32(note.count))
-    return Data(file + note + code)
   }
 }

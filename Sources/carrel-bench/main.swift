@@ -4,7 +4,7 @@ import Foundation
 let usage = """
   usage: carrel-bench [--quick] [--json] [--check] [latency] [frames] [idle] [start] [memory]
     [disk] [qcow2] [network] [graphics] [exits] [linux] [linux-memory]
-    [snapshots]
+    [snapshots] [clones]
   Measures carrel-vmm, and a desktop of a pool behind carreld ("site"), beside
   qemu-system-x86_64 with the same guest and viewer; virtio devices beside
   qemu-storage-daemon or the least that the same bytes cost; and the small Linux of
@@ -19,6 +19,7 @@ let groups: [(name: String, run: (Settings) throws -> [Comparison])] = [
   ("graphics", measureGraphics),
   ("exits", measurePortExits), ("linux", measureLinuxBoot),
   ("linux-memory", measureLinuxMemory), ("snapshots", measureSnapshots),
+  ("clones", measureClones),
 ]
 
 var settings = Settings()
@@ -30,6 +31,7 @@ for argument in CommandLine.arguments.dropFirst() {
   case "--json": json = true
   case "--check": checksBounds = true
   case "--quick":
+    settings.isQuick = true
     settings.rounds = 1
     settings.secondsPerRound = 2
   case let name where groups.contains { $0.name == name }: wanted.append(name)

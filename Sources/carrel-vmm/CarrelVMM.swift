@@ -7,5 +7,5 @@ struct CarrelVMM: ParsableCommand {
     commandName: "carrel-vmm",
     abstract: "Runs one virtual PC on /dev/kvm and shows its screen.",
     version: "0.1.0",
-    subcommands: [Run.self, Check.self, DiskTool.self], defaultSubcommand: Run.self)
+    subcommands: [Run.self, DiskTool.self, Template.self, Check.self], defaultSubcommand: Run.self)
 }

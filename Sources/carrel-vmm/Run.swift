@@ -189,8 +189,10 @@ struct Run: ParsableCommand {
       """
       Go on from where a machine of this configuration was saved by QMP's carrel-save, rather \
       than from power-on; with remove=on the file is removed before the guest runs, as is due \
-      for a machine that was suspended and whose disks change from then on.
-      """, valueName: "file[,remove=on|off]"),
+      for a machine that was suspended and whose disks change from then on. With identity=new \
+      it is another machine that goes on, with its own name, UUID, addresses and entropy, and \
+      its network cables pulled out.
+      """, valueName: "file[,remove=on|off][,identity=same|new]"),
     transform: RestoreArgument.init(parsing:))
   var restore: RestoreArgument?
 
@@ -305,18 +307,42 @@ struct Run: ParsableCommand {
     return configuration
   }
 
+  /// What the machine is reached by.
+  var ways: Session.Ways {
+    Session.Ways(
+      vnc: vnc, layout: keyboardLayout ?? .enUS, displayLink: displayLink, control: control)
+  }
+
   func run() throws {
     // Before there is any other thread: all of them inherit the mask.
     let signals = try SignalDescriptor([.terminate, .interrupt, .hangUp])
     Signal.pipe.ignore()
     let runtime = try runtimeDirectory.map { try RuntimeDirectory($0, name: name ?? "carrel") }
+    try Self.run(signals, runtime) {
+      let machine = try Machine(
+        try machineConfiguration(), from: try restore?.load(), as: restore?.identity ?? .same)
+      return (try Session(machine, ways), { try restore?.consume() })
+    }
+  }
+
+  /// Runs what `start` makes to its end, and leaves word of it.
+  ///
+  /// - Parameters:
+  ///   - whenStarted: told `nil` when the guest runs, or why it does not come to that.
+  ///   - start: makes the session, and says what is due before its guest runs.
+  static func run(
+    _ signals: SignalDescriptor, _ runtime: RuntimeDirectory?,
+    whenStarted: ((any Error)?) -> Void = { _ in },
+    _ start: () throws -> (Session, beforeStart: () throws -> Void)
+  ) throws {
     let reason: EndReason
     do {
-      let session = try Session(self)
-      reason = session.run(signals)
+      let (session, beforeStart) = try start()
+      reason = session.run(signals, beforeStart: beforeStart) { whenStarted(nil) }
     } catch {
       runtime?.recordExit("startup-failed", detail: "\(error)")
       Diagnostics.report("\(error)")
+      whenStarted(error)
       throw ExitCode.failure
     }
     runtime?.recordExit(reason.word, detail: "\(reason)")

@@ -6,11 +6,15 @@ import QMP
 final class RuntimeDirectory {
   private let path: String
   private let lock: FileDescriptor
+  private let isDurable: Bool
 
   /// Takes the directory: locks `vmm.lock` for the life of the process, forgets an
   /// earlier `exit.json`, writes `vmm.json`.
-  init(_ path: String, name: String) throws {
+  ///
+  /// - Parameter isDurable: whether what it holds has to outlive a crash of the host.
+  init(_ path: String, name: String, isDurable: Bool = true) throws {
     self.path = path
+    self.isDurable = isDurable
     try Files.makeDirectory(path)
     lock = try FileDescriptor.open(path + "/vmm.lock", [.writable, .create])
     do {
@@ -43,7 +47,8 @@ final class RuntimeDirectory {
   }
 
   private func write(_ file: String, _ members: [String: JSON]) throws(SystemError) {
-    try Files.replace("\(path)/\(file)", with: JSON.object(members).encoded + [0x0A])
+    try Files.replace(
+      "\(path)/\(file)", with: JSON.object(members).encoded + [0x0A], durably: isDurable)
   }
 }
 

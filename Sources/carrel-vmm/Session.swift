@@ -1,3 +1,4 @@
+import Display
 import LinuxSystem
 import Machine
 import VNCServer
@@ -9,26 +10,26 @@ final class Session {
   private let viewers: ViewerListener?
   private let control: ControlSocket?
   private let controller: MachineController
-  private let restore: RestoreArgument?
   private let ended: EventDescriptor
 
-  init(_ command: Run) throws {
-    let configuration = try command.machineConfiguration()
-    let machine: Machine
-    if let restore = command.restore {
-      machine = try Machine(configuration, from: try restore.load())
-    } else {
-      machine = try Machine(configuration)
-    }
+  /// What a machine is reached by.
+  struct Ways {
+    var vnc: ListenAddress?
+    var layout = KeyboardLayout.enUS
+    var displayLink: String?
+    var control: String?
+  }
+
+  init(_ machine: Machine, _ ways: Ways) throws {
     self.machine = machine
-    restore = command.restore
     let display =
-      command.hasScreen ? try DisplayOutput(of: machine, path: command.displayLink) : nil
+      machine.configuration.display != .none
+      ? try DisplayOutput(of: machine, path: ways.displayLink) : nil
     self.display = display
-    if let address = command.vnc, let display {
+    if let address = ways.vnc, let display {
       var configuration = ViewerConfiguration()
       configuration.name = machine.configuration.name
-      configuration.layout = command.keyboardLayout ?? .enUS
+      configuration.layout = ways.layout
       viewers = try ViewerListener(at: address.text, configuration: configuration) {
         try display.connect()
       }
@@ -39,7 +40,7 @@ final class Session {
     self.ended = ended
     let adapter = MachineController(machine, display: display)
     controller = adapter
-    let control = try command.control.map { path in
+    let control = try ways.control.map { path in
       try ControlSocket(at: path, machine: adapter)
     }
     self.control = control
@@ -62,14 +63,20 @@ final class Session {
   }
 
   /// Runs to the end.
-  func run(_ signals: SignalDescriptor) -> EndReason {
+  ///
+  /// - Parameters:
+  ///   - beforeStart: done when nothing else can keep the guest from running.
+  ///   - whenStarted: told that it runs.
+  func run(
+    _ signals: SignalDescriptor, beforeStart: () throws -> Void = {}, whenStarted: () -> Void = {}
+  ) -> EndReason {
     do {
       let poller = try Poller()
       try poller.add(signals.descriptor, token: 0)
       try poller.add(ended.descriptor, token: 1)
-      // Nothing can keep the guest from running now.
-      try restore?.consume()
+      try beforeStart()
       try machine.resume()
+      whenStarted()
       while machine.endReason == nil {
         guard try poller.wait().contains(where: { $0.token == 0 }) else { continue }
         while let signal = signals.next() {

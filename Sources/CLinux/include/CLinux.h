@@ -12,6 +12,8 @@
 int clinux_open(const char *path, int flags, unsigned mode);
 int clinux_memfd_create(const char *name, int sealable);
 int clinux_memfd_seal_size(int fd);
+/// What it holds can never change either.
+int clinux_memfd_seal_contents(int fd);
 /// 1 for a memfd sealed against shrinking; 0 for anything else.
 int clinux_memfd_cannot_shrink(int fd);
 int clinux_ftruncate(int fd, int64_t size);
@@ -87,6 +89,15 @@ int clinux_pidfd_signal(int pidfd, int signal);
 /// siginfo, or 0 when it still runs and `block` is 0.
 int clinux_pidfd_wait(int pidfd, int block, int *code, int *status);
 int clinux_set_parent_death_signal(int signal);
+/// Threads of this process.
+int clinux_thread_count(void);
+/// A copy of this process that goes on here, too: 0 in the copy.
+int clinux_fork(void);
+int clinux_new_session(void);
+/// Makes `target` another number of what `source` is.
+int clinux_put_descriptor(int source, int target);
+/// Reaps a child that has ended: its number, or 0 when there is none; `*status` as waitpid has it.
+int clinux_reap(int *status);
 
 struct clinux_spawn {
   const char *path;

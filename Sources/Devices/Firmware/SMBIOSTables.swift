@@ -39,12 +39,15 @@ package struct SMBIOSTables: Sendable {
   /// All structures, one after another.
   private(set) var structures: [UInt8] = []
   private(set) var count = 0
+  /// Where the UUID is among them.
+  private(set) var uuidPlace = 0..<0
   private var longest = 0
   private let configuration: Configuration
 
   package init(_ configuration: Configuration) {
     self.configuration = configuration
     append(firmware, strings: [Self.manufacturer, "1", "01/01/2026"])
+    uuidPlace = structures.count + 8..<structures.count + 24
     append(system, strings: [Self.manufacturer, Self.product, Self.version, Self.product])
     append(enclosure, strings: [Self.manufacturer, Self.version])
     append(processor, strings: ["CPU 0", Self.manufacturer, Self.version])

@@ -59,7 +59,7 @@ package final class VirtioNet: VirtioDevice, StatefulDevice {
   package weak var transport: (any VirtioTransport)?
   private let backend: (any NetworkBackend)?
   private let maximumPairs: Int
-  private let ownAddress: [UInt8]
+  private var ownAddress: [UInt8]
   private var state: State
   /// The queue pair that a flow was last sent on (section 5.1.6.5.6), by its hash.
   private var steering = [UInt8](repeating: 0, count: flows)
@@ -113,6 +113,16 @@ package final class VirtioNet: VirtioDevice, StatefulDevice {
     guard state.isPlugged != isPlugged else { return }
     state.isPlugged = isPlugged
     linkChanged()
+  }
+
+  /// Gives the card another address, whatever the driver made of the former one.
+  ///
+  /// - Parameter address: six bytes.
+  package func changeAddress(to address: [UInt8]) {
+    ownAddress = address
+    guard state.filter.address != address else { return }
+    state.filter.address = address
+    transport?.configurationChanged()
   }
 
   private func linkChanged() {

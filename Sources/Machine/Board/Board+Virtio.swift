@@ -58,7 +58,7 @@ extension Board {
       }
     }
     for (index, (network, cable)) in zip(configuration.networks, links.cables).enumerated() {
-      let address = network.address ?? .derived(from: configuration.uuid, card: index)
+      let address = configuration.address(ofNetwork: index)
       try cards.add("net\(index)", at: PCISlot(device: VirtioSlot.networks + index)) {
         VirtioNet(
           address: address.bytes, pairs: network.queues,

@@ -64,44 +64,23 @@ final class Board {
   /// - Parameter lock: held by the caller until the board is complete, memory
   ///   contents included: drives that were saved in mid-transfer go on at once.
   init(
-    _ configuration: MachineConfiguration, lock: Lock, links: HostLinks,
-    saved: BoardArchive = BoardArchive(), storedMemory: SnapshotChain? = nil,
-    livedNanoseconds: UInt64 = 0
+    _ configuration: MachineConfiguration, lock: Lock, links: HostLinks, boot: BootMedium,
+    core: BoardCore, saved: BoardArchive = BoardArchive(), livedNanoseconds: UInt64 = 0
   ) throws {
     self.lock = lock
     self.configuration = configuration
-    boot = try BootMedium(configuration)
+    self.boot = boot
 
-    // Memory first: slots made before the interrupt controllers cost a tenth.
-    system = try KVMSystem()
-    kvm = try system.makeMachine()
-    try kvm.setExitsOnEmulationFailure()
-    try kvm.setRealModePages(
-      tss: PhysicalMap.realModeTSS, identityMap: PhysicalMap.identityMap)
-    memory = try MachineMemory(
-      size: configuration.memory, kvm: kvm, stored: storedMemory)
-    addresses = AddressSpace(layout: memory.layout, kvm: kvm)
-    if let rom = boot.rom { try memory.mapROM(rom.bytes) }
-    let videoBase = PhysicalMap.videoMemory(size: configuration.videoMemory)
-    if configuration.display != .none {
-      let video = try MappedMemory(name: "carrel-vram", size: configuration.videoMemory)
-      renderedSurface = try MappedMemory(name: "carrel-screen", size: VGA.minimumSurfaceSize)
-      try addresses.place(video, at: UInt64(videoBase))
-      videoMemory = video
-    } else {
-      videoMemory = nil
-      renderedSurface = nil
-    }
-
-    // PIC, IOAPIC, local APICs and interval timer, in the kernel.
-    try kvm.makeInterruptControllers()
-    try kvm.setRouting(InterruptInput.routes)
-    try kvm.makeTimer()
-    processorModel = try ProcessorModel(
-      configuration.processorPolicy, offered: try ProcessorModel.offered(by: system),
-      saved: try saved.state("processor-model"))
-    cpus = try Self.makeCPUs(configuration.processors, kvm, processorModel)
-    powerOn = try PowerOnState(kvm, cpus)
+    // Memory, interrupt controllers and processors.
+    system = core.system
+    kvm = core.kvm
+    memory = core.memory
+    addresses = core.addresses
+    videoMemory = core.videoMemory
+    renderedSurface = core.renderedSurface
+    processorModel = core.processorModel
+    cpus = core.cpus
+    powerOn = core.powerOn
     clock = MachineClock(lock: lock, now: livedNanoseconds)
     wiring = InterruptWiring(kvm)
 
@@ -122,11 +101,7 @@ final class Board {
     try ports.map(power.commandPorts, name: "APM", at: 0xB2, size: 2)
 
     // Firmware configuration, clock and CMOS RAM.
-    acpi = ACPITables(
-      .init(
-        processors: configuration.processors,
-        pciMemory: UInt32(PhysicalMap.lowLimit)...UInt32(PhysicalMap.pciEnd - 1),
-        timerOnPin2: true))
+    acpi = core.firmware.acpi
     smbios = FirmwareTables.smbios(configuration, memory.layout)
     let generation = GenerationIdentifier(
       value: MachineUUID.random().bytes, memory: memory,
@@ -215,14 +190,9 @@ final class Board {
     // Display.
     var vga: VGA?
     if let videoMemory, let renderedSurface {
-      // A kernel that is entered at once is beyond the point at which firmware would run it.
-      let rom =
-        boot.kernel == nil
-        ? try FirmwareImage.vgaBIOS(
-          of: configuration.display, in: configuration.firmwareDirectory
-        ).bytes : []
       let adapter = try VGA(
-        videoMemory: videoMemory, renderedSurface: renderedSurface, clock: clock, optionROM: rom,
+        videoMemory: videoMemory, renderedSurface: renderedSurface, clock: clock,
+        optionROM: core.firmware.optionROM,
         state: try saved.state("vga"))
       try ports.map(adapter.ports, name: "VGA", at: 0x3B0, size: 48)
       try ports.map(adapter.extensionPorts, name: "VBE", at: 0x1CE, size: 4)
@@ -292,18 +262,6 @@ final class Board {
     // PCI is on a bus of the address space that it maps its functions in.
     addresses.ports.unmapAll()
     addresses.memory.unmapAll()
-  }
-
-  private static func makeCPUs(_ count: Int, _ kvm: KVMMachine, _ model: ProcessorModel)
-    throws(KVMError) -> [VirtualCPU]
-  {
-    var cpus: [VirtualCPU] = []
-    for identifier in 0..<count {
-      let cpu = try kvm.makeVCPU(identifier: UInt32(identifier))
-      try cpu.setCPUID(model.leaves(processor: identifier, of: count).map(\.entry))
-      cpus.append(cpu)
-    }
-    return cpus
   }
 
   // MARK: Operation, device lock held

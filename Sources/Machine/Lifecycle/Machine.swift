@@ -56,23 +56,40 @@ public final class Machine: @unchecked Sendable {
 
   /// Builds a machine that waits at its first instruction.
   ///
-  /// - Parameter saved: a state to go on from; `nil` for power-on. It must come from
-  ///   a machine of the same configuration.
+  /// - Parameters:
+  ///   - saved: a state to go on from; `nil` for power-on. It must come from a machine of
+  ///     the same configuration.
+  ///   - identity: which machine it is that goes on.
   /// - Throws: `KVMError`, `MachineError`. Nothing is left behind then.
-  public init(_ configuration: MachineConfiguration, from saved: SavedMachine? = nil) throws {
+  public convenience init(
+    _ configuration: MachineConfiguration, from saved: SavedMachine? = nil,
+    as identity: RestoredIdentity = .same
+  ) throws {
     try configuration.validate()
+    let boot = try BootMedium(configuration)
+    let archive = saved.map { BoardArchive($0.devices) } ?? BoardArchive()
+    let core = try BoardCore(
+      configuration, try BoardFirmware(configuration, boot), saved: archive,
+      stored: saved?.storedMemory)
+    try self.init(configuration, boot: boot, core: core, from: saved, archive, as: identity)
+  }
+
+  init(
+    _ configuration: MachineConfiguration, boot: BootMedium, core: BoardCore,
+    from saved: SavedMachine?, _ archive: BoardArchive, as identity: RestoredIdentity
+  ) throws {
     self.configuration = configuration
     let links = try HostLinks(configuration)
     self.links = links
     let lock = Lock()
     board = try lock.withLock {
+      var archive = archive
+      if identity != .same { try archive.forgetFirmwareFiles(of: configuration) }
       let board = try Board(
-        configuration, lock: lock, links: links,
-        saved: saved.map { BoardArchive($0.devices) } ?? BoardArchive(),
-        storedMemory: saved?.snapshot,
+        configuration, lock: lock, links: links, boot: boot, core: core, saved: archive,
         livedNanoseconds: saved?.livedNanoseconds ?? 0)
       if let saved {
-        try board.restoreKernelState(saved)
+        try board.restoreKernelState(saved, archive, as: identity)
       } else {
         try board.prepareBoot()
       }

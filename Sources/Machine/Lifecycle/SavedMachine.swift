@@ -11,6 +11,7 @@ public struct SavedMachine: Sendable {
   enum Contents: Sendable {
     case copies([String: SharedMemory])
     case snapshot(SnapshotChain)
+    case template([String: TemplateMemory])
   }
 
   /// One section to a device, and `kernel` for KVM's part.
@@ -54,8 +55,21 @@ public struct SavedMachine: Sendable {
     return memory
   }
 
-  var snapshot: SnapshotChain? {
-    if case .snapshot(let chain) = contents { chain } else { nil }
+  /// The same machine with its memories in `template`.
+  func with(_ template: [String: TemplateMemory]) -> SavedMachine {
+    var machine = SavedMachine(
+      devices: devices, contents: .template(template), livedNanoseconds: livedNanoseconds)
+    machine.description = description
+    return machine
+  }
+
+  /// Where RAM is that a machine has a view of, rather than a copy.
+  var storedMemory: StoredMemory? {
+    switch contents {
+    case .copies: nil
+    case .snapshot(let chain): .snapshot(chain)
+    case .template(let memories): memories[GuestRAM.sectionName].map { .template($0) }
+    }
   }
 
   /// Bytes of the memory of that name; `nil` when it had none.
@@ -63,6 +77,7 @@ public struct SavedMachine: Sendable {
     switch contents {
     case .copies(let copies): copies[name]?.size
     case .snapshot(let chain): chain.newest.memory(name)?.size
+    case .template(let memories): memories[name]?.size
     }
   }
 }
@@ -138,12 +153,18 @@ extension Board {
         _ = try part.file.descriptor.read(
           into: UnsafeMutableRawBufferPointer(rebasing: target.bytes[range]), offset: part.offset)
       }
+    case .template(let memories):
+      // Video memory was filled with the machine's core.
+      guard let target = target as? MappedMemory, target !== videoMemory else { return }
+      try memories[name]?.copy(to: target)
     }
   }
 
   /// Fills memory and gives the kernel its part, after the devices were built from
   /// theirs: building them has moved interrupt lines.
-  func restoreKernelState(_ saved: SavedMachine) throws {
+  func restoreKernelState(
+    _ saved: SavedMachine, _ archive: BoardArchive, as identity: RestoredIdentity
+  ) throws {
     if let difference = saved.description?.difference(from: description) {
       throw MachineError(
         .state, "this machine is not the one that was saved: \(difference)",
@@ -156,12 +177,11 @@ extension Board {
       throw MachineError(
         .state, "the saved machine has memory of another size", remedy: "configure it as it was")
     }
-    // A snapshot's RAM is mapped already.
-    if saved.snapshot == nil { try fill(memory.ram, GuestRAM.sectionName, from: saved) }
+    // RAM that is stored somewhere is mapped already.
+    if saved.storedMemory == nil { try fill(memory.ram, GuestRAM.sectionName, from: saved) }
     for (name, memory, ranges) in pictureMemories {
       try fill(memory, name, from: saved, ranges)
     }
-    let archive = BoardArchive(saved.devices)
     guard let kernel: KernelState = try archive.state("kernel"), kernel.cpus.count == cpus.count
     else {
       throw MachineError(
@@ -169,6 +189,7 @@ extension Board {
     }
     try kvm.restore(kernel.devices)
     for (cpu, state) in zip(cpus, kernel.cpus) { try cpu.restore(state) }
+    becomeAnother(identity)
     virtio.resume()
     usb?.controller.resume()
   }

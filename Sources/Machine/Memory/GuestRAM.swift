@@ -2,14 +2,14 @@ import DeviceModel
 import LinuxSystem
 import Snapshot
 
-/// The guest's RAM in this process: a memfd of its own, or a private view of a snapshot,
-/// whose pages are read from its files when they are first looked at, and copied when they
-/// are first written.
+/// The guest's RAM in this process: a memfd of its own, or a private view of a snapshot or a
+/// template, whose pages are there when they are first looked at, and copied when they are
+/// first written.
 final class GuestRAM: SharedBytes {
   private enum Source {
     case own(SharedMemory)
-    /// Pages that a snapshot has.
-    case snapshot(DirtyPages)
+    /// Pages that a snapshot or template has.
+    case stored(DirtyPages)
   }
 
   static let sectionName = "ram"
@@ -17,11 +17,14 @@ final class GuestRAM: SharedBytes {
   private let source: Source
   private let mapping: MemoryMapping
 
-  init(size: Int, stored: SnapshotChain? = nil) throws {
+  init(size: Int, stored: StoredMemory? = nil) throws {
     do {
       if let stored {
         mapping = try MemoryMapping(anonymous: size)
-        source = .snapshot(try Self.fill(mapping, from: stored))
+        switch stored {
+        case .snapshot(let chain): source = .stored(try Self.fill(mapping, from: chain))
+        case .template(let memory): source = .stored(try memory.map(into: mapping))
+        }
       } else {
         let shared = try SharedMemory(name: "carrel-ram", size: size)
         mapping = try shared.map()
@@ -40,8 +43,8 @@ final class GuestRAM: SharedBytes {
   var hostBytes: UInt64 {
     switch source {
     case .own(let shared): return shared.descriptor.storedBytes
-    case .snapshot:
-      let pages = (try? mapping.presentPages()).map { DirtyPages(words: $0).count } ?? 0
+    case .stored:
+      let pages = (try? mapping.presentPages(own: true)).map { DirtyPages(words: $0).count } ?? 0
       return UInt64(pages * DirtyPages.pageSize)
     }
   }
@@ -53,7 +56,7 @@ final class GuestRAM: SharedBytes {
     case .own(let shared):
       _ = try? shared.descriptor.clear(
         .punchHole, offset: UInt64(range.lowerBound), count: UInt64(range.count))
-    case .snapshot: try? mapping.discard(range)
+    case .stored: try? mapping.discard(range)
     }
   }
 
@@ -66,7 +69,7 @@ final class GuestRAM: SharedBytes {
       for range in try shared.descriptor.storedRanges() {
         pages.insert(bytes: Int(range.lowerBound)..<min(Int(range.upperBound), bytes.count))
       }
-    case .snapshot(let stored):
+    case .stored(let stored):
       pages = stored
       pages.formUnion(DirtyPages(words: try mapping.presentPages()))
     }
@@ -105,4 +108,10 @@ final class GuestRAM: SharedBytes {
     }
     return pages
   }
+}
+
+/// Where RAM comes from that a saved machine had.
+enum StoredMemory {
+  case snapshot(SnapshotChain)
+  case template(TemplateMemory)
 }

@@ -24,7 +24,7 @@ final class MachineMemory: GuestMemory {
   private var written: DirtyPages?
 
   /// - Parameter stored: a snapshot whose RAM this one begins with.
-  init(size: UInt64, kvm: KVMMachine, stored: SnapshotChain? = nil) throws {
+  init(size: UInt64, kvm: KVMMachine, stored: StoredMemory? = nil) throws {
     self.kvm = kvm
     layout = MemoryLayoutMap(size: size)
     ram = try GuestRAM(size: Int(clamping: size), stored: stored)
@@ -83,15 +83,21 @@ final class MachineMemory: GuestMemory {
     UnsafeMutableRawBufferPointer(rebasing: ram.bytes[range])
   }
 
-  /// Makes `image` readable so that it ends at 4 GiB.
-  func mapROM(_ image: [UInt8]) throws {
+  /// `image` in whole pages, at their end.
+  static func makeROM(_ image: [UInt8]) throws(SystemError) -> MemoryMapping {
     let size = (image.count + 4095) & ~4095
     let memory = try MemoryMapping(anonymous: size)
     // SAFETY: the mapping is at least as large as the image; rebased to its end.
     UnsafeMutableRawBufferPointer(rebasing: memory.bytes[(size - image.count)...])
       .copyBytes(from: image)
+    return memory
+  }
+
+  /// Makes `memory` readable so that it ends at 4 GiB.
+  func mapROM(_ memory: MemoryMapping) throws(KVMError) {
     try kvm.setMemory(
-      slot: Slot.rom.rawValue, at: PhysicalMap.fourGiB - UInt64(size), memory.bytes, .readOnly)
+      slot: Slot.rom.rawValue, at: PhysicalMap.fourGiB - UInt64(memory.bytes.count),
+      memory.bytes, .readOnly)
     rom = memory
   }
 

@@ -9,6 +9,8 @@ enum PhysicalMap {
   static let shadowStart: UInt64 = 0xC_0000
   static let biosSegments: UInt64 = 0xE_0000
   static let shadowEnd: UInt64 = 0x10_0000
+  /// Where SMBIOS's entry point may be (DSP0134 2.8, section 5.2).
+  static let smbiosAnchors: Range<UInt64> = 0xF_0000..<shadowEnd
   /// RAM below 4 GiB ends here at the latest; above is room for PCI.
   static let lowLimit: UInt64 = 0xC000_0000
   static let pciEnd: UInt64 = 0xFEC0_0000

@@ -1,0 +1,234 @@
+import Foundation
+import KVM
+import LinuxSystem
+import QMP
+
+/// Clones of a desktop of 512 MiB whose guest answers challenges: how soon one does after it
+/// was asked for, beside the least that KVM takes for an empty machine and beside QEMU, which
+/// goes on from a file; how many at once; whether anything grows while they come and go; and
+/// what memory each takes.
+func measureClones(_ settings: Settings) throws -> [Comparison] {
+  let place = try CloneDirectory()
+  let template = try TemplateProcess(settings, in: place)
+  defer { template.stop() }
+  var results = try measureFirstAnswers(settings, template, place)
+  results += try measureBurst(settings, template)
+  results += try measureTurnover(settings, template)
+  results += try measureCloneMemory(settings, template)
+  return results
+}
+
+// MARK: One at a time
+
+private func measureFirstAnswers(
+  _ settings: Settings, _ template: TemplateProcess, _ place: CloneDirectory
+) throws -> [Comparison] {
+  var (ours, floor, peer) = (Samples(), Samples(), Samples())
+  for turn in 0..<(settings.isQuick ? 60 : 300) {
+    floor.add(try CloneFloor.milliseconds())
+    let clone = try template.clone("first-\(turn)")
+    try clone.prove()
+    ours.add((Clock.seconds - clone.asked) * 1000)
+    try clone.stop()
+    // Copies that are made ready are not part of it, as long as they are in time.
+    try template.settle()
+  }
+  for _ in 0..<max(5, settings.rounds * 3) { peer.add(try place.timeQEMU()) }
+  return [
+    Comparison(
+      "clone, from request to its guest's answer, p50", unit: "ms", ours: ours.median,
+      peer: floor.median, bound: 2),
+    Comparison(
+      "  p99, beside p50 of KVM alone", unit: "ms", ours: ours.quantile(0.99),
+      peer: floor.median, bound: 4),
+    Comparison(
+      "  beside QEMU from a file", unit: "ms", ours: ours.median, peer: peer.median, bound: 1),
+  ]
+}
+
+/// The least that a machine takes: /dev/kvm to a processor, with memory before controllers.
+private enum CloneFloor {
+  static func milliseconds() throws -> Double {
+    let memory = try MemoryMapping(anonymous: 512 << 20)
+    let video = try MemoryMapping(anonymous: 16 << 20)
+    let start = Clock.seconds
+    let machine = try KVMSystem(required: []).makeMachine()
+    // SAFETY: the ranges lie in the mapping, which outlives the machine.
+    let low = UnsafeMutableRawBufferPointer(rebasing: memory.bytes[..<0xA_0000])
+    // SAFETY: as above.
+    let rest = UnsafeMutableRawBufferPointer(rebasing: memory.bytes[0xC_0000...])
+    try machine.setMemory(slot: 0, at: 0, low)
+    try machine.setMemory(slot: 1, at: 0xC_0000, rest)
+    try machine.setMemory(slot: 2, at: 0xFD00_0000, video.bytes, .logDirtyPages)
+    try machine.makeInterruptControllers()
+    let processor = try machine.makeVCPU(identifier: 0)
+    let end = Clock.seconds
+    withExtendedLifetime((memory, video, machine, processor)) {}
+    return (end - start) * 1000
+  }
+}
+
+// MARK: Many at once
+
+private func measureBurst(_ settings: Settings, _ template: TemplateProcess) throws
+  -> [Comparison]
+{
+  let count = 200
+  var rates = Samples()
+  for round in 0..<settings.rounds {
+    let start = Clock.seconds
+    // Each connection carries one request at a time.
+    let clones = try (0..<count).map {
+      try template.clone("burst-\(round)-\($0)", connection: $0 % 8)
+    }
+    for clone in clones { try clone.prove() }
+    rates.add(Double(count) / (Clock.seconds - start))
+    for clone in clones { try clone.stop() }
+    try template.settle()
+  }
+  return [
+    Comparison(
+      "clones, \(count) at once, until all answered", unit: "/s", ours: rates.median, bound: 250,
+      higherIsBetter: true)
+  ]
+}
+
+// MARK: Coming and going
+
+private func measureTurnover(_ settings: Settings, _ template: TemplateProcess) throws
+  -> [Comparison]
+{
+  let (rate, seconds) = (80.0, settings.isQuick ? 5.0 : 60.0)
+  var latencies = Samples()
+  // What is there from the first time on is no growth.
+  for turn in 0..<40 {
+    let clone = try template.clone("warm-\(turn)")
+    try clone.prove()
+    try clone.stop()
+  }
+  try template.settle()
+  let before = try HostUse(of: template)
+  let start = Clock.seconds
+  let count = Int(rate * seconds)
+  for turn in 0..<count {
+    let due = start + Double(turn) / rate
+    let now = Clock.seconds
+    if now < due { poll(nil, 0, Int32((due - now) * 1000)) }
+    let clone = try template.clone("turn-\(turn)")
+    try clone.prove()
+    latencies.add((Clock.seconds - clone.asked) * 1000)
+    try clone.stop()
+  }
+  let took = Clock.seconds - start
+  try template.settle()
+  let after = try HostUse(of: template)
+  return [
+    Comparison(
+      "clones that come, answer and go", unit: "/s", ours: Double(count) / took,
+      bound: rate * 0.99, higherIsBetter: true),
+    Comparison("  from request to answer, p50", unit: "ms", ours: latencies.median),
+    Comparison("  p99", unit: "ms", ours: latencies.quantile(0.99)),
+    Comparison(
+      "  growth of the template's memory", unit: "KiB", ours: after.memory - before.memory,
+      bound: 64),
+    Comparison(
+      "  of its descriptors and threads", unit: "",
+      ours: after.handles - before.handles, bound: 0),
+    Comparison(
+      "  of the host's used memory", unit: "MiB", ours: after.used - before.used,
+      bound: 32),
+    Comparison("  of the host's processes", unit: "", ours: after.tasks - before.tasks),
+  ]
+}
+
+/// What the template's process and the host hold at an instant.
+private struct HostUse {
+  /// KiB that are the process's own.
+  let memory: Double
+  let handles: Double
+  /// MiB of the host that are not available.
+  let used: Double
+  let tasks: Double
+
+  init(of template: TemplateProcess) throws {
+    let process = "/proc/\(template.process.handle.identifier)"
+    memory = Double(Subject.proportionalSetSize(of: template.process.handle.identifier).own) / 1024
+    handles = Double(
+      try FileManager.default.contentsOfDirectory(atPath: "\(process)/fd").count
+        + FileManager.default.contentsOfDirectory(atPath: "\(process)/task").count)
+    used = -Self.available / 1024
+    tasks = Double(
+      try FileManager.default.contentsOfDirectory(atPath: "/proc").count { Int($0) != nil })
+  }
+
+  /// KiB.
+  static var available: Double {
+    let text = (try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8)) ?? ""
+    let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
+    return line?.split(separator: " ").dropFirst().first.flatMap { Double($0) } ?? 0
+  }
+}
+
+// MARK: Memory
+
+private func measureCloneMemory(_ settings: Settings, _ template: TemplateProcess) throws
+  -> [Comparison]
+{
+  let count = settings.isQuick ? 50 : 200
+  var clones: [BenchClone] = []
+  var before = 0.0
+  for number in 0..<count {
+    let clone = try template.clone("memory-\(number)")
+    try clone.prove()
+    try clone.dirty()
+    clones.append(clone)
+    if number == 0 {
+      try template.settle(besides: 1)
+      before = HostUse.available
+    }
+  }
+  try template.settle(besides: count)
+  let slope = (before - HostUse.available) / Double(count - 1)
+  // What each holds, of RAM and of everything else.
+  let sample = try clones.suffix(10).map { CloneMemory(of: try $0.awaitAnswer().process) }
+  func median(_ value: (CloneMemory) -> Double) -> Double {
+    var samples = Samples()
+    for memory in sample { samples.add(value(memory)) }
+    return samples.median
+  }
+  let (dirtied, own) = (median(\.dirtied), median(\.own))
+  for clone in clones { try clone.stop() }
+  try template.settle()
+  return [
+    Comparison("clone that is idle, host memory in all", unit: "KiB", ours: slope),
+    Comparison("  of it, what its process takes", unit: "KiB", ours: own),
+    Comparison(
+      "  the rest, beside 1.10 of what it dirtied, and 512 KiB", unit: "KiB",
+      ours: slope - own, peer: dirtied * 1.1 + 512, bound: 1),
+  ]
+}
+
+/// KiB of a clone, from /proc/PID/smaps: pages of guest memory that it changed, and the
+/// proportional size of the rest.
+private struct CloneMemory {
+  private(set) var dirtied = 0.0
+  private(set) var own = 0.0
+
+  init(of process: Int32) {
+    let text = (try? String(contentsOfFile: "/proc/\(process)/smaps", encoding: .utf8)) ?? ""
+    var isGuest = false
+    for line in text.split(separator: "\n") {
+      let value = Double(line.split(separator: " ").dropFirst().first ?? "") ?? 0
+      if line.first?.isHexDigit == true, line.contains("-"), !line.hasPrefix("Anonymous:") {
+        isGuest = line.contains("carrel-template-ram") || line.contains("carrel-vram")
+      } else if line.hasPrefix("Size:"), value >= 102_400 {
+        // What of RAM is none of the template's.
+        isGuest = true
+      } else if line.hasPrefix("Anonymous:"), isGuest {
+        dirtied += value
+      } else if line.hasPrefix("Pss:"), !isGuest {
+        own += value
+      }
+    }
+  }
+}
