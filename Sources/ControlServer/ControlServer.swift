@@ -18,6 +18,7 @@ public struct ControlServer: Service {
     /// Where desktops' disks are made.
     public var datastore: String
     public var library: any ImageLibrary
+    public var templates: any TemplateLibrary
     /// Why no desktop can be started on this host, with the remedy, if that is so.
     public var obstacle: @Sendable () async -> String?
 
@@ -25,7 +26,8 @@ public struct ControlServer: Service {
       version: String, started: WireTime,
       gateway: @escaping @Sendable () async -> (addresses: [String], fingerprint: String?),
       doctor: @escaping @Sendable () async -> DoctorDocument, datastore: String,
-      library: any ImageLibrary, obstacle: @escaping @Sendable () async -> String? = { nil }
+      library: any ImageLibrary, templates: any TemplateLibrary,
+      obstacle: @escaping @Sendable () async -> String? = { nil }
     ) {
       self.version = version
       self.started = started
@@ -33,6 +35,7 @@ public struct ControlServer: Service {
       self.doctor = doctor
       self.datastore = datastore
       self.library = library
+      self.templates = templates
       self.obstacle = obstacle
     }
   }
@@ -98,10 +101,13 @@ public struct ControlServer: Service {
   }
 
   /// Every route as `GET /v1/pools/{name}`, to be compared with the OpenAPI document.
-  package static func routes(of broker: Broker, _ library: any ImageLibrary) -> [String] {
+  package static func routes(
+    of broker: Broker, _ library: any ImageLibrary, _ templates: any TemplateLibrary
+  ) -> [String] {
     let surroundings = Surroundings(
       version: "", started: WireTime(milliseconds: 0), gateway: { ([], nil) },
-      doctor: { DoctorDocument(checks: []) }, datastore: "/", library: library)
+      doctor: { DoctorDocument(checks: []) }, datastore: "/", library: library,
+      templates: templates)
     return makeRouter(broker: broker, surroundings: surroundings).routes.map {
       "\($0.method.rawValue) \($0.path.description)"
     }

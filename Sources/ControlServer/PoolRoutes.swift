@@ -42,6 +42,11 @@ extension ControlServer {
     router.delete("/v1/pools/{name}") { request, context in
       let name = try context.name("name", as: PoolName.self)
       try await broker.perform(.deletePool(name, force: request.force))
+      do {
+        try await surroundings.templates.deleteTemplate(of: name)
+      } catch let error as BrokerError where error.kind == .notFound {
+        // Most pools have none.
+      }
       return HTTPResponse.Status.noContent
     }
   }

@@ -79,8 +79,9 @@ extension TemplateReadiness {
         .invalid,
         "ready '\(other)' does not exist: choose automatic, agent, screen, marker")
     }
-    if creation.marker != nil, case .marker = sign {} else if creation.marker != nil {
-      throw BrokerError(.invalid, "a marker is a sign by itself: leave out ready")
+    if let given = creation.ready, given != "marker", creation.marker != nil {
+      throw BrokerError(
+        .invalid, "a marker and ready '\(given)' contradict each other: leave out one")
     }
     try self.init(
       sign: sign, settleSeconds: creation.settleSeconds ?? 5,

@@ -1,6 +1,7 @@
 import Brokering
 import Glibc
 import LinuxSystem
+import QMP
 
 /// The steps of one start that block. Each leaves the directory in a state that a
 /// later start, or a survey after a crash, understands.

@@ -289,7 +289,9 @@ extension Supervisor {
     let directory = directory(of: desktop)
     failpoints.hit("supervisor.discard")
     do {
+      let wasClone = Files.exists(directory.template)
       try await offPool { try directory.delete() }
+      if wasClone { await sweepTemplates() }
     } catch {
       throw LaunchError(
         .unresponsive, "desktop '\(desktop)' could not be deleted from disk", cause: error)
@@ -504,6 +506,7 @@ extension Supervisor {
       return await group.reduce(into: []) { $0.append($1) }
     }
     failpoints.hit("supervisor.survey")
+    await surveyTemplates()
     return remains.map { adopt($0.0, $0.1) }.sorted { $0.desktop < $1.desktop }
   }
 

@@ -24,7 +24,9 @@ package struct VMMCommand: Hashable, Sendable {
   }
 
   /// - Parameter placeholder: whose files and sockets stand for those that each clone has.
-  init(template record: TemplateRecord, in template: TemplateDirectory, placeholder: DesktopDirectory) {
+  init(
+    template record: TemplateRecord, in template: TemplateDirectory, placeholder: DesktopDirectory
+  ) {
     let disk = template.disk(record).map {
       DesktopDisk(path: $0.path, format: $0.format, over: nil, bases: placeholder.bases)
     }

@@ -51,6 +51,7 @@ struct Daemon {
         library: ImageStore(
           stateDirectory: directory.state, builder: Places.program("carrel-image-build"),
           now: { clock.now }, logger: logger),
+        templates: supervisor ?? NoTemplates(),
         obstacle: {
           simulate ? nil : await HostChecks(configuration, running: true).obstacle()
         }),

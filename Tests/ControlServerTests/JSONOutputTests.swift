@@ -38,7 +38,8 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
     let meaning: String
   }
 
-  static let all: [JSONVerb] = pools + images + desktops + snapshots + agents + users + others
+  static let all: [JSONVerb] =
+    pools + images + desktops + snapshots + templates + agents + users + others
 
   private static let pools = [
     JSONVerb("pool create study --kind dedicated --image IMAGE --size 1", as: PoolDocument.self) {
@@ -90,6 +91,18 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
       $0.power == "running" && $0.reverting == nil
     },
     JSONVerb("snapshot delete office-1 first", as: Gone.self) { $0.deleted == "first" },
+  ]
+
+  private static let templates = [
+    JSONVerb("template create office", as: [TemplateDocument].self) {
+      $0.map(\.generation) == [1, 2] && $0.allSatisfy { $0.state == "ready" }
+    },
+    JSONVerb("template list", as: [TemplateDocument].self) { $0.map(\.pool) == ["office"] },
+    JSONVerb("template show office", as: [TemplateDocument].self) {
+      $0.first?.sign == "it was asked for"
+    },
+    JSONVerb("template refresh office", as: [TemplateDocument].self) { $0.count == 2 },
+    JSONVerb("template delete office", as: Gone.self) { $0.deleted == "office" },
   ]
 
   private static let agents = [
@@ -220,6 +233,8 @@ struct JSONOutputTests {
     await untilClean(site)
     let _: SnapshotDocument = try await client.send(
       .POST, APIPath("desktops", "office-1", "snapshots"), SnapshotCreation(name: "first"))
+    let _: [TemplateDocument] = try await client.send(
+      .POST, APIPath("templates"), TemplateCreation(pool: "office"))
     let sessions: [SessionDocument] = try await client.get(APIPath("sessions"))
     return try #require(sessions.first).id
   }

@@ -133,7 +133,9 @@ struct SessionAPITests {
         documented.append("\((method.string ?? "").uppercased()) \(path.string ?? "")")
       }
     }
-    #expect(documented.sorted() == ControlServer.routes(of: site.broker, site.library).sorted())
+    #expect(
+      documented.sorted()
+        == ControlServer.routes(of: site.broker, site.library, site.templates).sorted())
   }
 
   /// A pool with a clean desktop, and Alice who may use it.

@@ -83,6 +83,7 @@ extension Supervisor: TemplateLibrary {
     let desktop = making.desktop.desktop
     let name = making.directory.name
     logger.info("template begun", metadata: ["template": "\(name)"])
+    var failure: PoolTemplate?
     do {
       try await start(making.request)
       guard let process = machine(of: desktop)?.process else {
@@ -98,14 +99,14 @@ extension Supervisor: TemplateLibrary {
     } catch {
       logger.error("template failed: \(error)", metadata: ["template": "\(name)"])
       if !making.isUnwanted {
-        var failed = making.described
-        failed.state = .failed(problem: "\(error)")
-        failedTemplates[making.plan.pool] = failed
+        failure = making.described
+        failure?.state = .failed(problem: "\(error)")
       }
       await endForGood(desktop)
     }
     try? await offPool { try making.desktop.delete() }
     templateMakings[making.plan.pool] = nil
+    failedTemplates[making.plan.pool] = failure
     await sweepTemplates()
   }
 
@@ -120,6 +121,21 @@ extension Supervisor: TemplateLibrary {
         endServer(of: directory)
         try await offPool { try directory.delete() }
         logger.info("template deleted", metadata: ["template": "\(directory.name)"])
+      }
+    } catch {
+      logger.error("templates cannot be tidied: \(error)")
+    }
+  }
+
+  /// Ends what an earlier `carreld` left: its templates' processes serve nobody.
+  func surveyTemplates() async {
+    let (stateRoot, runtimeRoot) = (settings.stateDirectory, settings.runtimeDirectory)
+    do {
+      try await offPool {
+        try TemplateDirectory.removeRemains(stateRoot: stateRoot)
+        for directory in try TemplateDirectory.all(stateRoot: stateRoot, runtimeRoot: runtimeRoot) {
+          TemplateServer.end(directory)
+        }
       }
     } catch {
       logger.error("templates cannot be tidied: \(error)")
@@ -152,7 +168,7 @@ extension Supervisor: TemplateLibrary {
     ).last { $0.pool == pool && !$0.isRetired }
     guard let directory = newest, let record = directory.load() else { return nil }
     let machine = TemplateMachine(of: request)
-    guard let reason = record.staleness(for: machine) else { 
+    guard let reason = record.staleness(for: machine) else {
       return DesktopTemplate(directory: directory, record: record)
     }
     if templateMakings[pool] == nil, failedTemplates[pool]?.machine != machine {

@@ -49,7 +49,8 @@ struct TemplateCreate: Verb {
 struct TemplateRefresh: Verb {
   static let configuration = CommandConfiguration(
     commandName: "refresh", abstract: "Makes a new generation of a pool's template.",
-    discussion: "Desktops are cloned from it when it is ready; the old one goes with its last clone.")
+    discussion:
+      "Desktops are cloned from it when it is ready; the old one goes with its last clone.")
 
   @Argument(help: "The pool.", completion: .custom(Completions.pools))
   var pool: String
@@ -142,7 +143,9 @@ struct TemplateMakingOptions: ParsableArguments {
     guard !noWait, let pool = begun.last?.pool else { return begun }
     return try await Waiting.until(
       seconds: 90_000,
-      ask: { () async throws -> [TemplateDocument] in try await client.get(APIPath("templates", pool)) },
+      ask: { () async throws -> [TemplateDocument] in
+        try await client.get(APIPath("templates", pool))
+      },
       problem: { templates in
         guard let last = templates.last, last.state == "failed" else { return nil }
         return "the template of pool '\(pool)' was not made: \(last.problem ?? "")"

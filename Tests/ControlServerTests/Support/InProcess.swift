@@ -16,6 +16,7 @@ struct InProcess: Sendable {
   let broker: Broker
   let server: ControlServer
   let library = TestLibrary()
+  let templates = TestTemplates()
   let agent = TestAgent()
 
   /// `ready` holds up every start of a desktop until it returns; `picture` is what
@@ -35,7 +36,7 @@ struct InProcess: Sendable {
       surroundings: .init(
         version: "test", started: WireTime(milliseconds: 0), gateway: { (["vnc://here"], "AB:CD") },
         doctor: { DoctorDocument(checks: []) }, datastore: directory.path,
-        library: library,
+        library: library, templates: templates,
         obstacle: obstacle),
       logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
   }

@@ -1,0 +1,227 @@
+import Brokering
+import Foundation
+import LinuxSystem
+import Supervisor
+import TestSupport
+import Testing
+
+@Suite("Templates of pools", .needsKVM, .serialized)
+struct TemplateTests {
+  private let pool = PoolName(rawValue: "office")
+
+  /// A desktop of a guest that halts: its screen and processor rest at once.
+  private func request(
+    _ number: UInt64, in running: RunningSupervisor, generation: UInt64 = 1, memoryMiB: Int = 16,
+    hardware: Hardware = Hardware(), disk: LaunchRequest.Disk = .fresh
+  ) throws -> LaunchRequest {
+    let path = running.directory.path("guest.elf")
+    // The template is of this very file.
+    if !Files.exists(path) { try Files.replace(path, with: SmallGuest.sleeping) }
+    return LaunchRequest(
+      desktop: DesktopID(pool: pool, number: number), generation: generation,
+      image: Image(kind: .kernel, path: path), memoryMiB: memoryMiB, cpus: 1, hardware: hardware,
+      disk: disk, user: nil, keyboardLayout: "en-us")
+  }
+
+  private func make(
+    _ request: LaunchRequest, _ running: RunningSupervisor, limitSeconds: Int = 60
+  ) async throws -> PoolTemplate {
+    try await running.supervisor.makeTemplate(
+      TemplatePlan(
+        pool: pool, machine: TemplateMachine(of: request),
+        readiness: try TemplateReadiness(
+          sign: .screen, settleSeconds: 1, limitSeconds: limitSeconds)))
+    return try await settled(running)
+  }
+
+  /// The newest generation once none is being made.
+  private func settled(_ running: RunningSupervisor) async throws -> PoolTemplate {
+    while true {
+      let last = try #require(try await running.supervisor.templates().last)
+      if case .making = last.state {
+        try await Task.sleep(for: .milliseconds(20))
+      } else {
+        return last
+      }
+    }
+  }
+
+  private func parent(of desktop: String, _ running: RunningSupervisor) throws -> Int32 {
+    let stat = String(
+      decoding: try Files.read("/proc/\(running.process(of: desktop).identifier)/stat"),
+      as: UTF8.self)
+    return try #require(stat.split(separator: ")").last?.split(separator: " ").dropFirst().first)
+      .description.withCString { Int32(atoi($0)) }
+  }
+
+  @Test("desktops of the pool are clones of it, and live and end as others do")
+  func clones() async throws {
+    let running = try RunningSupervisor()
+    let template = try await make(try request(1, in: running), running)
+    #expect(template.state == .ready && template.generation == 1)
+    #expect(template.sign == "screen and processors rested" && template.memoryBytes > 0)
+    #expect(!Files.exists(running.settings.stateDirectory + "/desktops/office-0"))
+
+    for number in 1...3 {
+      try await running.supervisor.start(try request(UInt64(number), in: running))
+    }
+    let parents = try Set((1...3).map { try parent(of: "office-\($0)", running) })
+    #expect(parents.count == 1 && parents != [getpid()], "one process made all")
+    #expect(
+      try await settled(running).clones.map(\.rawValue) == ["office-1", "office-2", "office-3"])
+    let office = DesktopID(rawValue: "office-1")
+    #expect(try await running.supervisor.screenshot(office).starts(with: [0x89, 0x50]))
+
+    // Its end is noticed, and it is found again by another carreld.
+    try running.process(of: "office-2").send(.kill)
+    var exits = running.supervisor.exits.makeAsyncIterator()
+    // The desktop that was taken ended, too.
+    #expect(await exits.next()?.desktop.rawValue == "office-0")
+    #expect(await exits.next()?.desktop.rawValue == "office-2")
+    let next = try RunningSupervisor(after: running)
+    let found = try await next.supervisor.survey()
+    #expect(found.first { $0.desktop == office }?.state == .running)
+    // That needs a process of its own for new clones.
+    try await next.supervisor.start(try request(4, in: next))
+    #expect(try await settled(next).clones.count == 4)
+    try await next.supervisor.stop(office, graceSeconds: nil)
+
+    try await next.supervisor.deleteTemplate(of: pool)
+    #expect(try await settled(next).state != .ready)
+    try await next.supervisor.start(try request(5, in: next))
+    #expect(try parent(of: "office-5", next) == getpid(), "it booted")
+    for number in 1...5 {
+      try await next.supervisor.discard(DesktopID(pool: pool, number: UInt64(number)))
+    }
+    #expect(try await next.supervisor.templates().isEmpty)
+    #expect(
+      try FileManager.default.contentsOfDirectory(
+        atPath: next.settings.stateDirectory + "/templates"
+      ).isEmpty)
+  }
+
+  @Test("a change of the pool makes a new generation, and the old one goes with its last clone")
+  func generations() async throws {
+    let running = try RunningSupervisor()
+    _ = try await make(try request(1, in: running), running)
+    try await running.supervisor.start(try request(1, in: running))
+    // This one boots, and has a template made meanwhile.
+    try await running.supervisor.start(try request(2, in: running, memoryMiB: 24))
+    #expect(try parent(of: "office-2", running) == getpid())
+    let second = try await settled(running)
+    #expect(second.generation == 2 && second.state == .ready)
+    #expect(try await running.supervisor.templates().map(\.generation) == [1, 2])
+    try await running.supervisor.start(try request(3, in: running, memoryMiB: 24))
+    #expect(try await settled(running).clones.map(\.rawValue) == ["office-3"])
+    try await running.supervisor.discard(DesktopID(rawValue: "office-1"))
+    #expect(try await running.supervisor.templates().map(\.generation) == [2])
+
+    // The image's file is another.
+    try Files.replace(running.directory.path("guest.elf"), with: SmallGuest.sleeping + [0])
+    guard case .stale(let reason) = try await settled(running).state else {
+      Issue.record("it serves on")
+      return
+    }
+    #expect(reason.contains("image"))
+    try await running.supervisor.start(try request(4, in: running, memoryMiB: 24))
+    #expect(try parent(of: "office-4", running) == getpid())
+    #expect(try await settled(running).generation == 3)
+  }
+
+  @Test("clones have the template's disk under their own, and keep it", .needs("qemu-img"))
+  func disks() async throws {
+    let running = try RunningSupervisor()
+    let state = running.settings.stateDirectory
+    try FileManager.default.createDirectory(
+      atPath: "\(state)/images/office", withIntermediateDirectories: true)
+    let image = "\(state)/images/office/image.raw"
+    try Files.replace(image, with: [UInt8](repeating: 0, count: 1 << 20))
+    func request(_ number: UInt64, _ generation: UInt64, _ disk: LaunchRequest.Disk)
+      -> LaunchRequest
+    {
+      LaunchRequest(
+        desktop: DesktopID(pool: pool, number: number), generation: generation,
+        image: Image(kind: .disk, path: image), memoryMiB: 16, cpus: 1,
+        hardware: Hardware(network: .none, diskBus: .virtio), disk: disk, user: nil,
+        keyboardLayout: "en-us")
+    }
+    let template = try await make(request(1, 1, .fresh), running, limitSeconds: 300)
+    #expect(template.state == .ready && template.diskBytes > 0, "\(template)")
+    for number in 1...2 {
+      try await running.supervisor.start(request(UInt64(number), 1, .fresh))
+    }
+    #expect(try await settled(running).clones.count == 2)
+    let overlay = "\(state)/desktops/office-1/disk-1.qcow2"
+    try await running.supervisor.stop(DesktopID(rawValue: "office-1"), graceSeconds: nil)
+    let (_, chain) = try running.directory.run("qemu-img info -U --backing-chain \(overlay)")
+    #expect(chain.contains("/templates/office@1/disk-1.qcow2") && chain.contains(image), "\(chain)")
+    // From now on it boots from what it has.
+    try await running.supervisor.start(request(1, 2, .keep))
+    #expect(try parent(of: "office-1", running) == getpid())
+    try await running.supervisor.deleteTemplate(of: pool)
+    #expect(Files.exists("\(state)/templates/office@1/disk-1.qcow2"))
+    for number in 1...2 {
+      try await running.supervisor.discard(DesktopID(pool: pool, number: UInt64(number)))
+    }
+    #expect(try await running.supervisor.templates().isEmpty)
+    #expect(try Files.read(image).allSatisfy { $0 == 0 })
+  }
+
+  @Test("one that never is ready, or that nobody wants any more, leaves nothing")
+  func failures() async throws {
+    let running = try RunningSupervisor()
+    let request = try request(1, in: running)
+    try await running.supervisor.makeTemplate(
+      TemplatePlan(
+        pool: pool, machine: TemplateMachine(of: request),
+        readiness: try TemplateReadiness(sign: .agent, settleSeconds: 1, limitSeconds: 2)))
+    await #expect(throws: BrokerError.self) {
+      try await running.supervisor.makeTemplate(
+        TemplatePlan(
+          pool: pool, machine: TemplateMachine(of: request), readiness: try TemplateReadiness()))
+    }
+    guard case .failed(let problem) = try await settled(running).state else {
+      Issue.record("it did not fail")
+      return
+    }
+    #expect(problem.contains("no guest agent answered"))
+    try await running.supervisor.deleteTemplate(of: pool)
+    #expect(try await running.supervisor.templates().isEmpty)
+
+    try await running.supervisor.makeTemplate(
+      TemplatePlan(
+        pool: pool, machine: TemplateMachine(of: request),
+        readiness: try TemplateReadiness(sign: .agent, settleSeconds: 1, limitSeconds: 600)))
+    try await running.supervisor.deleteTemplate(of: pool)
+    while try await !running.supervisor.templates().isEmpty {
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    #expect(!Files.exists(running.settings.stateDirectory + "/desktops/office-0"))
+    await #expect(throws: BrokerError.self) {
+      try await running.supervisor.deleteTemplate(of: pool)
+    }
+  }
+
+  @Test("a desktop boots when its template cannot serve")
+  func broken() async throws {
+    let running = try RunningSupervisor()
+    _ = try await make(try request(1, in: running), running)
+    let directory = running.settings.stateDirectory + "/templates/office@1"
+    let memory = try #require(
+      try FileManager.default.contentsOfDirectory(atPath: directory).first {
+        $0.hasSuffix(".snapshot")
+      })
+    try Files.replace("\(directory)/\(memory)", with: [1, 2, 3])
+    try await running.supervisor.start(try request(1, in: running))
+    #expect(try parent(of: "office-1", running) == getpid())
+    #expect(try await settled(running).clones.isEmpty)
+    try Files.replace("\(directory)/template.json", with: Array("{".utf8))
+    try await running.supervisor.start(try request(2, in: running))
+    guard case .failed = try await settled(running).state else {
+      Issue.record("a broken record is told")
+      return
+    }
+    try await running.supervisor.deleteTemplate(of: pool)
+    #expect(!Files.exists(directory))
+  }
+}
