@@ -101,6 +101,22 @@ public final class MemoryMapping {
     }
   }
 
+  /// Forgets which pages of shared memory were touched through this mapping. What is in them
+  /// stays.
+  public func forgetTouched() throws(SystemError) {
+    try discard(0..<bytes.count)
+  }
+
+  /// Has pages that are in memory found without faults from now on, and others read. Whole pages.
+  public func populate(_ range: Range<Int>) throws(SystemError) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= bytes.count)
+    let start = bytes.baseAddress.map { $0 + range.lowerBound }
+    let populateRead: Int32 = 22
+    guard madvise(start, range.count, populateRead) == 0 else {
+      throw SystemError(code: errno, "populate \(range.count) bytes of memory")
+    }
+  }
+
   /// Pages that are in memory, or in swap space: one bit each (Linux's
   /// admin-guide/mm/pagemap).
   ///

@@ -85,33 +85,70 @@ public final class SnapshotFile: Sendable {
   ///
   /// - Parameter progress: told how many bytes were checked, now and then.
   public func verify(progress: (UInt64) -> Void = { _ in }) throws(SnapshotError) {
+    var done: UInt64 = 0
+    for memory in memories {
+      _ = try verify(memory, memory.stored) {
+        done += UInt64($0)
+        progress(done)
+        return true
+      }
+    }
+  }
+
+  /// Checks some of a memory's stored pages.
+  ///
+  /// - Parameter isWanted: told how many bytes were checked since it was asked last; `false`
+  ///   ends it.
+  /// - Returns: whether all were checked.
+  func verify(
+    _ memory: Memory, _ pages: DirtyPages, while isWanted: (Int) -> Bool = { _ in true }
+  ) throws(SnapshotError) -> Bool {
     let pageSize = SnapshotFormat.pageSize
     // SAFETY: freed at the end of this call, and used within it only.
     let buffer = UnsafeMutableRawBufferPointer.allocate(
       byteCount: 256 * pageSize, alignment: pageSize)
     defer { buffer.deallocate() }
-    var done: UInt64 = 0
-    for memory in memories {
-      var next = 0
-      try memory.stored.forEachRun(limit: 256) { (run) throws(SnapshotError) in
-        // SAFETY: a run is no longer than the buffer.
-        let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<(run.count * pageSize)])
-        try OpenFile.read(
-          descriptor, into: part, at: memory.offset + UInt64(run.lowerBound * pageSize), of: path)
-        for index in 0..<run.count {
-          // SAFETY: the page lies within the part.
-          let page = UnsafeRawBufferPointer(
-            rebasing: part[index * pageSize..<(index + 1) * pageSize])
-          guard SnapshotFormat.checksum(page) == memory.checksums[next] else {
-            throw SnapshotFormat.damaged(
-              path, "page \(run.lowerBound + index) of memory \(memory.name)")
-          }
-          next += 1
+    let ranks = memory.ranks
+    var isOver = false
+    try pages.forEachRun(limit: 256) { (run) throws(SnapshotError) in
+      guard !isOver else { return }
+      // SAFETY: a run is no longer than the buffer.
+      let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<(run.count * pageSize)])
+      try OpenFile.read(
+        descriptor, into: part, at: memory.offset + UInt64(run.lowerBound * pageSize), of: path)
+      for index in 0..<run.count {
+        // SAFETY: the page lies within the part.
+        let page = UnsafeRawBufferPointer(
+          rebasing: part[index * pageSize..<(index + 1) * pageSize])
+        guard
+          SnapshotFormat.checksum(page) == memory.checksum(of: run.lowerBound + index, ranks)
+        else {
+          throw SnapshotFormat.damaged(
+            path, "page \(run.lowerBound + index) of memory \(memory.name)")
         }
-        done += UInt64(part.count)
-        progress(done)
       }
+      isOver = !isWanted(part.count)
     }
+    return !isOver
+  }
+}
+
+extension SnapshotFile.Memory {
+  /// How many pages are stored before each word of the set.
+  fileprivate var ranks: [Int] {
+    var (ranks, count) = ([Int](), 0)
+    ranks.reserveCapacity(stored.words.count)
+    for word in stored.words {
+      ranks.append(count)
+      count += word.nonzeroBitCount
+    }
+    return ranks
+  }
+
+  /// Of a page that is stored.
+  fileprivate func checksum(of page: Int, _ ranks: [Int]) -> UInt64 {
+    let before = stored.words[page / 64] & (1 << UInt64(page % 64) - 1)
+    return checksums[ranks[page / 64] + before.nonzeroBitCount]
   }
 }
 

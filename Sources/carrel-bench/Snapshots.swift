@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import LinuxSystem
 
 /// A machine of 2 GiB, 1 GiB of it in use, that writes to a tenth of its memory over and over:
@@ -24,6 +25,7 @@ func measureSnapshots(_ settings: Settings) throws -> [Comparison] {
       restores[server, default: Samples()].add(try saving.restore())
     }
   }
+  let colds = try measureColdRestores(settings, directory: directory, guest: guest.path)
   func median(_ samples: [Server: Samples], _ server: Server) -> Double {
     samples[server]?.median ?? 0
   }
@@ -39,6 +41,29 @@ func measureSnapshots(_ settings: Settings) throws -> [Comparison] {
     Comparison(
       "restore, from exec to the guest's next byte", unit: "ms", ours: median(restores, .carrel),
       peer: median(restores, .qemu), bound: 1),
+  ] + colds
+}
+
+/// How soon Carrel's machine goes on where nothing of the file is in memory: with all of it
+/// checked first, with nothing, and with what the guest touched the last time.
+private func measureColdRestores(
+  _ settings: Settings, directory: URL, guest: String
+) throws -> [Comparison] {
+  let saving = Saving(.carrel, settings, directory: directory, guest: guest)
+  var (all, none, first) = (Samples(), Samples(), Samples())
+  for _ in 0..<max(3, settings.rounds) {
+    _ = try saving.save()
+    all.add(try saving.restore(isCold: true))
+    none.add(try saving.restore(isCold: true, options: ",check=first"))
+    try saving.recordWorkingSet()
+    first.add(try saving.restore(isCold: true, options: ",check=first"))
+  }
+  return [
+    Comparison(
+      "restore from a cold file, checking first what is needed", unit: "ms",
+      ours: first.median, peer: all.median, bound: 1, note: "the peer checks all before"),
+    Comparison(
+      "  without knowing what that is", unit: "ms", ours: none.median, peer: all.median),
   ]
 }
 
@@ -58,13 +83,13 @@ private struct Saving {
     file = directory.appendingPathComponent("saved").path
   }
 
-  private func command(restoring: Bool) -> [String] {
+  private func command(restoring: Bool, options: String = "") -> [String] {
     switch server {
     case .carrel, .site:
       [
         settings.vmm, "run", "--memory", "2G", "--kernel", guest, "--vga", "none", "--serial",
         "stdio", "--control", control,
-      ] + (restoring ? ["--restore", file] : [])
+      ] + (restoring ? ["--restore", file + options] : [])
     case .qemu:
       [
         "qemu-system-x86_64", "-machine", "pc,accel=kvm", "-m", "2048", "-kernel", guest,
@@ -74,9 +99,9 @@ private struct Saving {
     }
   }
 
-  private func start(restoring: Bool) throws -> Subject {
+  private func start(restoring: Bool, options: String = "") throws -> Subject {
     try? FileManager.default.removeItem(atPath: control)
-    return try Subject(name: server.title, command(restoring: restoring))
+    return try Subject(name: server.title, command(restoring: restoring, options: options))
   }
 
   /// Milliseconds that the guest stood, and seconds until the file was whole.
@@ -104,10 +129,28 @@ private struct Saving {
     }
   }
 
+  /// Has the machine go on, and what it touched noted, which is done before it is saved.
+  func recordWorkingSet() throws {
+    let subject = try start(restoring: true, options: ",check=first")
+    defer { subject.stop() }
+    try subject.awaitOutput(containing: ".", seconds: 60)
+    let monitor = try Monitor(control)
+    try monitor.execute("carrel-save", ["path": file + ".again"])
+    try monitor.awaitEvent("CARREL_SAVE_STATUS", done: "completed", failed: "failed")
+    try FileManager.default.removeItem(atPath: file + ".again")
+  }
+
   /// Milliseconds until the guest has written again.
-  func restore() throws -> Double {
+  func restore(isCold: Bool = false, options: String = "") throws -> Double {
+    if isCold {
+      let descriptor = try FileDescriptor.open(file)
+      try descriptor.synchronize()
+      guard posix_fadvise(descriptor.raw, 0, 0, POSIX_FADV_DONTNEED) == 0 else {
+        throw BenchError("the file cannot be taken out of the page cache")
+      }
+    }
     let start = Clock.seconds
-    let subject = try self.start(restoring: true)
+    let subject = try self.start(restoring: true, options: options)
     defer { subject.stop() }
     return (try subject.awaitOutput(containing: ".", seconds: 60) - start) * 1000
   }

@@ -15,6 +15,7 @@ final class MachineSaving: Sendable {
   private let machine: Machine
   private let work = Guarded(Work())
   private let handler = Guarded<(@Sendable (QMPSaveState) -> Void)?>(nil)
+  private let preparation = Guarded<(@Sendable () -> Void)?>(nil)
 
   init(_ machine: Machine) { self.machine = machine }
 
@@ -24,6 +25,11 @@ final class MachineSaving: Sendable {
   /// Calls `handler` whenever it holds, has taken the instant or came to an end.
   func onEnd(_ handler: @escaping @Sendable (QMPSaveState) -> Void) {
     self.handler.change { $0 = handler }
+  }
+
+  /// Calls `preparation` before each time, on the thread that saves.
+  func onStart(_ preparation: @escaping @Sendable () -> Void) {
+    self.preparation.change { $0 = preparation }
   }
 
   var state: QMPSaveState { work.withLock { $0.state } }
@@ -90,6 +96,7 @@ final class MachineSaving: Sendable {
       let state = state
       handler.withLock { $0 }?(state)
     }
+    preparation.withLock { $0 }?()
     do {
       let complete = { (report: SnapshotReport) in
         tell {

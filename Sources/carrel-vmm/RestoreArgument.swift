@@ -1,57 +1,95 @@
 import ArgumentParser
+import DeviceModel
 import LinuxSystem
 import Machine
 import Snapshot
 
-/// `FILE[,remove=on|off][,identity=same|new]`.
+/// `FILE[,remove=on|off][,identity=same|new][,check=all|first]`.
 struct RestoreArgument {
   let path: String
   let isRemoved: Bool
   /// Which machine it is that goes on.
   let identity: RestoredIdentity
+  /// Check all pages before the guest runs, rather than those that it needs first.
+  let checksAll: Bool
 
   init(parsing argument: String) throws {
-    let form = "FILE[,remove=on|off][,identity=same|new]"
+    let form = "FILE[,remove=on|off][,identity=same|new][,check=all|first]"
     let parts = argument.split(separator: ",", maxSplits: 1, omittingEmptySubsequences: false)
     path = String(parts[0])
-    var isRemoved = false
-    var identity = RestoredIdentity.same
+    var (remove, identity, check) = ("off", "same", "all")
     if parts.count > 1 {
       let values = try KeyedArgument(
-        String(parts[1]), ["remove", "identity"], of: "restore", form: form)
-      if let value = values["remove"] {
-        guard ["on", "off"].contains(value) else { throw values.lacks("remove is on or off") }
-        isRemoved = value == "on"
+        String(parts[1]), ["remove", "identity", "check"], of: "restore", form: form)
+      remove = values["remove"] ?? remove
+      identity = values["identity"] ?? identity
+      check = values["check"] ?? check
+      guard ["on", "off"].contains(remove) else { throw values.lacks("remove is on or off") }
+      guard ["same", "new"].contains(identity) else {
+        throw values.lacks("identity is same or new")
       }
-      if let value = values["identity"] {
-        guard ["same", "new"].contains(value) else {
-          throw values.lacks("identity is same or new")
-        }
-        identity = value == "new" ? .another : .same
-      }
+      guard ["all", "first"].contains(check) else { throw values.lacks("check is all or first") }
     }
     guard !path.isEmpty else {
       throw ValidationError("a saved machine has a file: give \(form).")
     }
-    self.isRemoved = isRemoved
-    self.identity = identity
+    (isRemoved, checksAll) = (remove == "on", check == "all")
+    self.identity = identity == "new" ? .another : .same
   }
 
-  func load() throws -> SavedMachine { try SavedMachine(try open()) }
+  /// A snapshot that was opened.
+  struct Loaded {
+    let machine: SavedMachine
+    /// What is to be checked while the guest runs.
+    let unchecked: UncheckedPages?
+    let identifier: [UInt8]
+  }
 
-  /// Opens and checks all of it. A snapshot that completes others has them beside it, each
-  /// named after its UUID.
-  func open() throws -> SnapshotChain {
+  /// Opens it. A snapshot that completes others has them beside it, each named after its UUID.
+  private func openChain() throws -> SnapshotChain {
     let directory = path.lastIndex(of: "/").map { String(path[...$0]) } ?? ""
     let chain = try SnapshotChain(path: path) { identifier in
       MachineUUID(bytes: identifier).map { "\(directory)\($0).snapshot" }
     }
+    return chain
+  }
+
+  /// Opens and checks all of it.
+  func open() throws -> SnapshotChain {
+    let chain = try openChain()
     try chain.verify()
     return chain
   }
 
+  /// Opens it, and checks all of it or what is needed first.
+  func load() throws -> Loaded {
+    let chain = try openChain()
+    let workingSet = workingSet(of: chain.newest)
+    var unchecked: UncheckedPages?
+    if checksAll {
+      try chain.verify()
+    } else {
+      let first = workingSet?.pages ?? DirtyPages(pageCount: 0)
+      unchecked = try chain.verify(first: first, of: Machine.memoryName)
+    }
+    var machine = try SavedMachine(chain)
+    machine.workingSet = workingSet?.pages
+    return Loaded(machine: machine, unchecked: unchecked, identifier: chain.newest.identifier)
+  }
+
+  private func workingSet(of file: SnapshotFile) -> WorkingSet? {
+    do {
+      return try WorkingSet(of: file, memory: Machine.memoryName)
+    } catch {
+      Diagnostics.report("\(error); the machine goes on without it")
+      return nil
+    }
+  }
+
   /// The machine is about to run: nobody else may go on from there.
   func consume() throws(SystemError) {
-    if isRemoved { try Files.remove(path, durably: true) }
+    guard isRemoved else { return }
+    try Files.remove(WorkingSet.path(of: path))
+    try Files.remove(path, durably: true)
   }
 }

@@ -191,8 +191,9 @@ struct Run: ParsableCommand {
       than from power-on; with remove=on the file is removed before the guest runs, as is due \
       for a machine that was suspended and whose disks change from then on. With identity=new \
       it is another machine that goes on, with its own name, UUID, addresses and entropy, and \
-      its network cables pulled out.
-      """, valueName: "file[,remove=on|off][,identity=same|new]"),
+      its network cables pulled out. All of it is checked before the guest runs, or with \
+      check=first what the guest needed first the last time, and the rest while it runs.
+      """, valueName: "file[,remove=on|off][,identity=same|new][,check=all|first]"),
     transform: RestoreArgument.init(parsing:))
   var restore: RestoreArgument?
 
@@ -319,9 +320,12 @@ struct Run: ParsableCommand {
     Signal.pipe.ignore()
     let runtime = try runtimeDirectory.map { try RuntimeDirectory($0, name: name ?? "carrel") }
     try Self.run(signals, runtime) {
+      let loaded = try restore?.load()
       let machine = try Machine(
-        try machineConfiguration(), from: try restore?.load(), as: restore?.identity ?? .same)
-      return (try Session(machine, ways), { try restore?.consume() })
+        try machineConfiguration(), from: loaded?.machine, as: restore?.identity ?? .same)
+      var restoring: Restoring?
+      if let restore, let loaded { restoring = Restoring(machine, restore, loaded) }
+      return (try Session(machine, ways, restoring), { try restore?.consume() })
     }
   }
 

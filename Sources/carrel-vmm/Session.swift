@@ -10,6 +10,7 @@ final class Session {
   private let viewers: ViewerListener?
   private let control: ControlSocket?
   private let controller: MachineController
+  private let restoring: Restoring?
   private let ended: EventDescriptor
 
   /// What a machine is reached by.
@@ -20,7 +21,9 @@ final class Session {
     var control: String?
   }
 
-  init(_ machine: Machine, _ ways: Ways) throws {
+  /// - Parameter restoring: what is to be done while a machine runs that goes on from a snapshot.
+  init(_ machine: Machine, _ ways: Ways, _ restoring: Restoring? = nil) throws {
+    self.restoring = restoring
     self.machine = machine
     let display =
       machine.configuration.display != .none
@@ -40,6 +43,7 @@ final class Session {
     self.ended = ended
     let adapter = MachineController(machine, display: display)
     controller = adapter
+    if let restoring { adapter.saving.onStart { restoring.record() } }
     let control = try ways.control.map { path in
       try ControlSocket(at: path, machine: adapter)
     }
@@ -77,8 +81,12 @@ final class Session {
       try beforeStart()
       try machine.resume()
       whenStarted()
+      try restoring?.check()
+      let resumed = MonotonicClock.now
       while machine.endReason == nil {
-        guard try poller.wait().contains(where: { $0.token == 0 }) else { continue }
+        let events = try poller.wait(milliseconds: recordingIsDue(since: resumed))
+        if events.isEmpty, recordingIsDue(since: resumed) == 0 { restoring?.record() }
+        guard events.contains(where: { $0.token == 0 }) else { continue }
         while let signal = signals.next() {
           machine.quit(.signal(Self.name(of: signal)))
         }
@@ -89,8 +97,16 @@ final class Session {
     viewers?.close()
     controller.saving.finish()
     control?.finish()
+    restoring?.finish()
     machine.tearDown()
     return machine.endReason ?? .quit
+  }
+
+  /// Milliseconds until it is time to note what the guest needed; -1 when there is no such time.
+  private func recordingIsDue(since resumed: UInt64) -> Int32 {
+    guard let restoring, restoring.isRecording else { return -1 }
+    let gone = (MonotonicClock.now - resumed) / 1_000_000
+    return max(0, Restoring.milliseconds - Int32(clamping: gone))
   }
 
   private static func name(of signal: Signal) -> String {

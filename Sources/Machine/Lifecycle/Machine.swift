@@ -23,6 +23,8 @@ public final class Machine: @unchecked Sendable {
   let transition = Lock()
   private let requests = Guarded<[Request]>([])
   private let state = Guarded(LifecycleState())
+  /// Pages of RAM that the machine was to need first, where it went on from a snapshot.
+  let formerWorkingSet: DirtyPages?
   /// See `alone`.
   let isBeingSaved = Guarded(false)
 
@@ -79,6 +81,7 @@ public final class Machine: @unchecked Sendable {
     from saved: SavedMachine?, _ archive: BoardArchive, as identity: RestoredIdentity
   ) throws {
     self.configuration = configuration
+    formerWorkingSet = saved?.workingSet
     let links = try HostLinks(configuration)
     self.links = links
     let lock = Lock()

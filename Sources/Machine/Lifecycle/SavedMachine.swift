@@ -18,6 +18,8 @@ public struct SavedMachine: Sendable {
   public let devices: StateArchive
   let contents: Contents
   public let livedNanoseconds: UInt64
+  /// Pages of RAM that the machine needs first.
+  public var workingSet: DirtyPages?
   /// What a snapshot says of its machine.
   private(set) var description: MachineDescription?
 
@@ -190,6 +192,7 @@ extension Board {
     try kvm.restore(kernel.devices)
     for (cpu, state) in zip(cpus, kernel.cpus) { try cpu.restore(state) }
     becomeAnother(identity)
+    if let first = saved.workingSet { memory.ram.populate(first) }
     virtio.resume()
     usb?.controller.resume()
   }

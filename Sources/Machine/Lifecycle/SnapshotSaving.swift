@@ -49,15 +49,23 @@ struct SnapshotSaving {
   private let board: Board
   private let request: SnapshotRequest
   private let progress: (UInt64, UInt64) -> Void
+  /// Without it, going on takes longer, and that is all.
+  private let workingSet: SuspendedWorkingSet?
 
-  /// - Parameter progress: told how many bytes of how many are in the file.
+  /// - Parameters:
+  ///   - isSuspending: keep what the guest needs of its memory beside the file.
+  ///   - progress: told how many bytes of how many are in the file.
   init(
-    _ machine: Machine, _ request: SnapshotRequest, progress: @escaping (UInt64, UInt64) -> Void
+    _ machine: Machine, _ request: SnapshotRequest, isSuspending: Bool = false,
+    progress: @escaping (UInt64, UInt64) -> Void
   ) {
     self.machine = machine
     board = machine.board
     self.request = request
     self.progress = progress
+    workingSet =
+      isSuspending
+      ? try? SuspendedWorkingSet(machine.board, former: machine.formerWorkingSet) : nil
   }
 
   /// - Parameters:
@@ -91,15 +99,17 @@ struct SnapshotSaving {
     try copyMost(of: &changes.pages, to: ram, &done)
     if !disks.isEmpty {
       try disks.prepare()
-      changes.pages.formUnion(try board.lock.withLock { try board.takeChanges() })
+      changes.pages.formUnion(try takeChanges())
       try copyMost(of: &changes.pages, to: ram, &done)
     }
     try beforeLast()
     let rest = try takeRest(&changes.pages, disks)
     if disks.isDone { disks.finish() }
     whenTaken()
+    try? workingSet?.end()
     try store(rest, changes.pages, writer, ram)
     try writer.finish()
+    try? workingSet?.store(for: request)
     board.lock.withLock { board.endSnapshot(request.identifier) }
     return SnapshotReport(
       pauseNanoseconds: rest.pause, isDifferential: changes.base != nil)
@@ -111,8 +121,14 @@ struct SnapshotSaving {
   ) throws {
     for _ in 0..<Self.mostTurns where pages.count > Self.fewPages {
       try copy(pages, to: ram, &done)
-      pages = try board.lock.withLock { try board.takeChanges() }
+      pages = try takeChanges()
     }
+  }
+
+  private func takeChanges() throws -> DirtyPages {
+    let written = try board.lock.withLock { try board.takeChanges() }
+    workingSet?.note(written: written)
+    return written
   }
 
   private func copy(
@@ -130,7 +146,7 @@ struct SnapshotSaving {
   private func bytes(of run: Range<Int>) -> UnsafeRawBufferPointer {
     let range = run.lowerBound * DirtyPages.pageSize..<run.upperBound * DirtyPages.pageSize
     // SAFETY: pages are those of RAM, which the board keeps mapped.
-    return UnsafeRawBufferPointer(rebasing: board.memory.ram.bytes[range])
+    return UnsafeRawBufferPointer(rebasing: board.memory.ram.savedBytes[range])
   }
 
   /// What is copied while the guest stands.
@@ -239,7 +255,8 @@ extension Machine {
     let report: SnapshotReport
     do {
       // What disks were told is durable before the state that knows of it.
-      report = try SnapshotSaving(self, request, progress: progress).run(beforeLast: {
+      let saving = SnapshotSaving(self, request, isSuspending: true, progress: progress)
+      report = try saving.run(beforeLast: {
         try pause()
         isPaused = true
         try board.drives.synchronize()

@@ -6,7 +6,7 @@ import Snapshot
 /// template, whose pages are there when they are first looked at, and copied when they are
 /// first written.
 final class GuestRAM: SharedBytes {
-  private enum Source {
+  enum Source {
     case own(SharedMemory)
     /// Pages that a snapshot or template has.
     case stored(DirtyPages)
@@ -14,8 +14,10 @@ final class GuestRAM: SharedBytes {
 
   static let sectionName = "ram"
 
-  private let source: Source
-  private let mapping: MemoryMapping
+  let source: Source
+  let mapping: MemoryMapping
+  /// For whoever must not seem to be the guest; see `watchTouched`.
+  var reader: MemoryMapping?
 
   init(size: Int, stored: StoredMemory? = nil) throws {
     do {
@@ -74,6 +76,11 @@ final class GuestRAM: SharedBytes {
       pages.formUnion(DirtyPages(words: try mapping.presentPages()))
     }
     return pages
+  }
+
+  /// What it holds, for whoever saves it.
+  var savedBytes: UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer((reader ?? mapping).bytes)
   }
 
   /// Larger pieces are mapped; smaller ones are read, as a process may have some ten
