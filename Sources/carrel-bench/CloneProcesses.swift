@@ -166,9 +166,8 @@ final class TemplateProcess {
 
   private var children: Int {
     let number = process.handle.identifier
-    let text = try? String(
-      contentsOfFile: "/proc/\(number)/task/\(number)/children", encoding: .utf8)
-    return (text ?? "").split(separator: " ").count
+    let text = kernelText("/proc/\(number)/task/\(number)/children")
+    return text.split(separator: " ").count
   }
 
   private func wait(_ what: String, _ condition: () -> Bool) throws {

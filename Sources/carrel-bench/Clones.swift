@@ -25,7 +25,7 @@ private func measureFirstAnswers(
 ) throws -> [Comparison] {
   var (ours, floor, peer) = (Samples(), Samples(), Samples())
   for turn in 0..<(settings.isQuick ? 60 : 300) {
-    floor.add(try CloneFloor.milliseconds())
+    floor.add(try CloneFloor().milliseconds)
     let clone = try template.clone("first-\(turn)")
     try clone.prove()
     ours.add((Clock.seconds - clone.asked) * 1000)
@@ -47,12 +47,18 @@ private func measureFirstAnswers(
 }
 
 /// The least that a machine takes: /dev/kvm to a processor, with memory before controllers.
-private enum CloneFloor {
-  static func milliseconds() throws -> Double {
-    let memory = try MemoryMapping(anonymous: 512 << 20)
-    let video = try MemoryMapping(anonymous: 16 << 20)
+private final class CloneFloor {
+  private let memory: MemoryMapping
+  private let video: MemoryMapping
+  private let machine: KVMMachine
+  private let processor: VirtualCPU
+  let milliseconds: Double
+
+  init() throws {
+    memory = try MemoryMapping(anonymous: 512 << 20)
+    video = try MemoryMapping(anonymous: 16 << 20)
     let start = Clock.seconds
-    let machine = try KVMSystem(required: []).makeMachine()
+    machine = try KVMSystem(required: []).makeMachine()
     // SAFETY: the ranges lie in the mapping, which outlives the machine.
     let low = UnsafeMutableRawBufferPointer(rebasing: memory.bytes[..<0xA_0000])
     // SAFETY: as above.
@@ -61,10 +67,16 @@ private enum CloneFloor {
     try machine.setMemory(slot: 1, at: 0xC_0000, rest)
     try machine.setMemory(slot: 2, at: 0xFD00_0000, video.bytes, .logDirtyPages)
     try machine.makeInterruptControllers()
-    let processor = try machine.makeVCPU(identifier: 0)
-    let end = Clock.seconds
-    withExtendedLifetime((memory, video, machine, processor)) {}
-    return (end - start) * 1000
+    processor = try machine.makeVCPU(identifier: 0)
+    milliseconds = (Clock.seconds - start) * 1000
+  }
+
+  /// KiB of the host that each of many takes, none of which has run.
+  static func memory(_ count: Int) throws -> Double {
+    var floors = [try CloneFloor()]
+    let before = HostUse.available
+    while floors.count <= count { floors.append(try CloneFloor()) }
+    return (before - HostUse.available) / Double(count)
   }
 }
 
@@ -163,7 +175,7 @@ private struct HostUse {
 
   /// KiB.
   static var available: Double {
-    let text = (try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8)) ?? ""
+    let text = kernelText("/proc/meminfo")
     let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
     return line?.split(separator: " ").dropFirst().first.flatMap { Double($0) } ?? 0
   }
@@ -176,19 +188,21 @@ private func measureCloneMemory(_ settings: Settings, _ template: TemplateProces
 {
   let count = settings.isQuick ? 50 : 200
   var clones: [BenchClone] = []
-  var before = 0.0
+  var available: [Double] = []
   for number in 0..<count {
     let clone = try template.clone("memory-\(number)")
     try clone.prove()
     try clone.dirty()
     clones.append(clone)
-    if number == 0 {
-      try template.settle(besides: 1)
-      before = HostUse.available
-    }
+    try template.settle(besides: clones.count)
+    available.append(HostUse.available)
   }
-  try template.settle(besides: count)
-  let slope = (before - HostUse.available) / Double(count - 1)
+  // What else happens on the host comes and goes.
+  var slopes = Samples()
+  for first in 0..<count / 2 {
+    slopes.add((available[first] - available[first + count / 2]) / Double(count / 2))
+  }
+  let slope = slopes.median
   // What each holds, of RAM and of everything else.
   let sample = try clones.suffix(10).map { CloneMemory(of: try $0.awaitAnswer().process) }
   func median(_ value: (CloneMemory) -> Double) -> Double {
@@ -199,12 +213,14 @@ private func measureCloneMemory(_ settings: Settings, _ template: TemplateProces
   let (dirtied, own) = (median(\.dirtied), median(\.own))
   for clone in clones { try clone.stop() }
   try template.settle()
+  let kernel = try CloneFloor.memory(count)
   return [
     Comparison("clone that is idle, host memory in all", unit: "KiB", ours: slope),
     Comparison("  of it, what its process takes", unit: "KiB", ours: own),
+    Comparison("  of it, what KVM takes for an empty machine", unit: "KiB", ours: kernel),
     Comparison(
       "  the rest, beside 1.10 of what it dirtied, and 512 KiB", unit: "KiB",
-      ours: slope - own, peer: dirtied * 1.1 + 512, bound: 1),
+      ours: slope - own - kernel, peer: dirtied * 1.1 + 512, bound: 1),
   ]
 }
 
@@ -215,7 +231,7 @@ private struct CloneMemory {
   private(set) var own = 0.0
 
   init(of process: Int32) {
-    let text = (try? String(contentsOfFile: "/proc/\(process)/smaps", encoding: .utf8)) ?? ""
+    let text = kernelText("/proc/\(process)/smaps")
     var isGuest = false
     for line in text.split(separator: "\n") {
       let value = Double(line.split(separator: " ").dropFirst().first ?? "") ?? 0

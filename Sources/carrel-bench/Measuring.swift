@@ -1,4 +1,5 @@
 import Foundation
+import LinuxSystem
 
 struct BenchError: Error, CustomStringConvertible {
   let description: String
@@ -27,6 +28,11 @@ enum Clock {
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now)
     return Double(now.tv_sec) + Double(now.tv_nsec) / 1e9
   }
+}
+
+/// A file of /proc, all of it: its size, which Foundation goes by, is 0.
+func kernelText(_ path: String) -> String {
+  (try? Files.read(path)).map { String(decoding: $0, as: UTF8.self) } ?? ""
 }
 
 /// A set of measurements.

@@ -58,7 +58,7 @@ final class Subject {
 
   /// CPU seconds outside of kernel and guest so far, from /proc/PID/stat (proc(5)).
   static func userSeconds(of pid: Int32) -> Double {
-    let text = (try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)) ?? ""
+    let text = kernelText("/proc/\(pid)/stat")
     // After the name, which may hold spaces, comes field 3; 14 is utime, which has
     // guest_time, 43, in it.
     let fields = text.split(separator: ")").last?.split(separator: " ") ?? []
@@ -83,7 +83,7 @@ final class Subject {
   /// and everything else. The former is memfds (RAM, VRAM and surfaces) and anonymous
   /// mappings of just the size of RAM or VRAM, which is what QEMU has.
   static func proportionalSetSize(of pid: Int32) -> (shared: Int, own: Int) {
-    let text = (try? String(contentsOfFile: "/proc/\(pid)/smaps", encoding: .utf8)) ?? ""
+    let text = kernelText("/proc/\(pid)/smaps")
     var shared = 0
     var own = 0
     var isShared = false

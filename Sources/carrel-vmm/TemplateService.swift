@@ -7,6 +7,9 @@ struct TemplateService {
   private static let mostClients = 64
   private static let listenerToken: UInt64 = 0
   private static let signalToken: UInt64 = 1
+  /// How long nothing happens before a copy is made ready: a guest that was just started has
+  /// the processors to itself.
+  private static let quietMilliseconds: Int32 = 2
 
   private struct Client {
     let socket: UnixSocket
@@ -57,10 +60,9 @@ struct TemplateService {
   /// - Returns: in a copy, its connection with this process; `nil` here.
   mutating func run() throws -> UnixSocket? {
     while true {
-      // A copy is made ready when there is nothing else to do.
       let isIdle = requests.isEmpty && !copies.values.contains { $0.client != nil }
       let lacks = ready.count < prepared && isIdle && !isDiscouraged
-      let events = try poller.wait(milliseconds: lacks ? 0 : -1)
+      let events = try poller.wait(milliseconds: lacks ? Self.quietMilliseconds : -1)
       if events.isEmpty && lacks {
         if case .copy(let socket) = prepare() { return socket }
       }

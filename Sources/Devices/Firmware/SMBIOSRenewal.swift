@@ -9,8 +9,9 @@ extension SMBIOSTables {
   package func renew(in memory: any GuestMemory, anchorsIn range: Range<UInt64>) {
     guard let segment = bytes(memory, range.lowerBound, Int(range.upperBound - range.lowerBound))
     else { return }
+    let anchor = Array("_SM_".utf8)
     for place in stride(from: 0, through: segment.count - 32, by: 16)
-    where segment[place..<place + 4].elementsEqual(Array("_SM_".utf8)) {
+    where segment[place] == anchor[0] && segment[place..<place + 4].elementsEqual(anchor) {
       let address = segment[place + 24..<place + 28].reversed().reduce(0) { $0 << 8 | UInt64($1) }
       guard var found = bytes(memory, address, structures.count) else { continue }
       found.replaceSubrange(uuidPlace, with: structures[uuidPlace])

@@ -57,7 +57,7 @@ public final class DisplayOutput: @unchecked Sendable {
         link.publish(cursor: graphics.cursor)
       }
     }
-    look()
+    // Nobody looks before somebody wants to see it: a picture takes time and memory.
     let output = Unsynchronized(Weak(self))
     let poller = poller
     let rest = Unsynchronized(rest)

@@ -36,10 +36,10 @@ final class RunningTemplate {
     words = words.map { $0.replacing("@", with: directory.path) }
     var request = ChildProcess.Request(Programs.built("carrel-vmm"), words)
     if let descriptors {
-      let line = words.map { "'\($0)'" }.joined(separator: " ")
       request = .init(
         "/bin/sh",
-        ["-c", "ulimit -n \(descriptors); exec \(Programs.built("carrel-vmm")) \(line)"])
+        ["-c", "ulimit -n \(descriptors); exec \"$0\" \"$@\"", Programs.built("carrel-vmm")] + words
+      )
     }
     let nothing = try FileDescriptor.open("/dev/null", .writable)
     request.descriptors = [
