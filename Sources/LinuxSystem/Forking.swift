@@ -20,6 +20,19 @@ public enum ProcessFork {
     Int(try check(clinux_thread_count(), "count this process's threads"))
   }
 
+  /// Waits for the kernel to be done with threads that were joined.
+  ///
+  /// - Throws: kind `busy` when some are there after a second.
+  public static func awaitSingleThread() throws(SystemError) {
+    // There is no event for it.
+    let pause = try Poller()
+    for _ in 0..<1000 {
+      guard try threadCount() > 1 else { return }
+      _ = try pause.wait(milliseconds: 1)
+    }
+    throw SystemError(code: EBUSY, "wait for this process's other threads")
+  }
+
   /// Copies this process. What the copy does not need of the descriptors it closes itself.
   ///
   /// - Throws: kind `busy` when the process has other threads: whatever these hold or have

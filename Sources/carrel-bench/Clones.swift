@@ -73,10 +73,13 @@ private final class CloneFloor {
 
   /// KiB of the host that each of many takes, none of which has run.
   static func memory(_ count: Int) throws -> Double {
-    var floors = [try CloneFloor()]
-    let before = HostUse.available
-    while floors.count <= count { floors.append(try CloneFloor()) }
-    return (before - HostUse.available) / Double(count)
+    var floors: [CloneFloor] = []
+    var available: [Double] = []
+    for _ in 0..<count {
+      floors.append(try CloneFloor())
+      available.append(HostUse.available)
+    }
+    return withExtendedLifetime(floors) { HostUse.slope(available) }
   }
 }
 
@@ -173,6 +176,17 @@ private struct HostUse {
       try FileManager.default.contentsOfDirectory(atPath: "/proc").count { Int($0) != nil })
   }
 
+  /// How much each of what was made one after another took: the median of many answers, as
+  /// what else happens on the host comes and goes.
+  static func slope(_ available: [Double]) -> Double {
+    let half = available.count / 2
+    var slopes = Samples()
+    for first in 0..<half {
+      slopes.add((available[first] - available[first + half]) / Double(half))
+    }
+    return slopes.median
+  }
+
   /// KiB.
   static var available: Double {
     let text = kernelText("/proc/meminfo")
@@ -197,12 +211,7 @@ private func measureCloneMemory(_ settings: Settings, _ template: TemplateProces
     try template.settle(besides: clones.count)
     available.append(HostUse.available)
   }
-  // What else happens on the host comes and goes.
-  var slopes = Samples()
-  for first in 0..<count / 2 {
-    slopes.add((available[first] - available[first + count / 2]) / Double(count / 2))
-  }
-  let slope = slopes.median
+  let slope = HostUse.slope(available)
   // What each holds, of RAM and of everything else.
   let sample = try clones.suffix(10).map { CloneMemory(of: try $0.awaitAnswer().process) }
   func median(_ value: (CloneMemory) -> Double) -> Double {

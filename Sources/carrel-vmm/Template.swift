@@ -49,6 +49,9 @@ struct Template: ParsableCommand {
     do {
       guard let restore = machine.restore else { return }
       template = try MachineTemplate(try machine.machineConfiguration(), from: try restore.open())
+      // Where it fails, clones are a little slower, or fail for the reason that they tell.
+      try? template.rehearse { _ = try Session($0, Session.Ways()) }
+      try ProcessFork.awaitSingleThread()
       clone = try serve(template)
     } catch {
       Diagnostics.report("\(error)")

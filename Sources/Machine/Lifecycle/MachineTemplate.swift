@@ -62,14 +62,7 @@ public final class MachineTemplate {
     _ configuration: MachineConfiguration, _ core: BoardCore, _ boot: BootMedium,
     _ archive: BoardArchive, _ lived: UInt64
   ) {
-    var plain = configuration
-    plain.serial = .none
-    plain.disks = []
-    plain.cdrom = nil
-    plain.channels = []
-    plain.vsock = nil
-    plain.audio.wave = nil
-    for index in plain.networks.indices { plain.networks[index].backend = .none }
+    let plain = configuration.withoutLinks
     let lock = Lock()
     lock.withLock {
       // Where it fails, machines decode and make for themselves what it did not come to.
@@ -99,6 +92,16 @@ public final class MachineTemplate {
     return PreparedMachine(core: core, boot: boot, saved: saved, archive: archive)
   }
 
+  /// Has `body` do with a machine what will be done with clones, but for running it: what
+  /// Swift's runtime and the C library make when something is done first, copies of this
+  /// process find made. The machine leads nowhere, and its threads are gone afterwards.
+  public func rehearse(_ body: (Machine) throws -> Void) throws {
+    var prepared = try prepare()
+    // Without its disks it is not the one that was saved.
+    prepared.saved = saved.undescribed
+    try body(try Machine(configuration.withoutLinks, prepared))
+  }
+
   /// Sums over the bytes of its memories, by their names, which never change.
   public func checksums() throws -> [String: UInt64] {
     try memories.mapValues { try $0.checksum() }
@@ -109,7 +112,7 @@ public final class MachineTemplate {
 public struct PreparedMachine: ~Copyable {
   let core: BoardCore
   let boot: BootMedium?
-  let saved: SavedMachine
+  var saved: SavedMachine
   let archive: BoardArchive
 }
 
@@ -126,5 +129,20 @@ extension Machine {
     try self.init(
       configuration, boot: try prepared.boot ?? BootMedium(configuration), core: prepared.core,
       from: prepared.saved, prepared.archive, as: identity)
+  }
+}
+
+extension MachineConfiguration {
+  /// A machine of the same make that nothing of the host is connected to.
+  fileprivate var withoutLinks: MachineConfiguration {
+    var plain = self
+    plain.serial = .none
+    plain.disks = []
+    plain.cdrom = nil
+    plain.channels = []
+    plain.vsock = nil
+    plain.audio.wave = nil
+    for index in plain.networks.indices { plain.networks[index].backend = .none }
+    return plain
   }
 }

@@ -65,6 +65,13 @@ public struct SavedMachine: Sendable {
     return machine
   }
 
+  /// The same machine without what it says of itself, for one that is a little different.
+  var undescribed: SavedMachine {
+    var machine = self
+    machine.description = nil
+    return machine
+  }
+
   /// Where RAM is that a machine has a view of, rather than a copy.
   var storedMemory: StoredMemory? {
     switch contents {
