@@ -205,6 +205,9 @@ public protocol BlockBackend: AnyObject {
     completion: @escaping (Result<Void, BlockError>) -> Void)
   /// Waits until the write under way, if any, needs guest memory no more. Device lock held.
   func settle()
+  /// The device took back all that it asked for. What was not begun need not be done, and its
+  /// completion does not run. Device lock held.
+  func forget()
   func flush(completion: @escaping (Result<Void, BlockError>) -> Void)
 
   /// Lets go of what is stored in a range, whose contents are undefined then.
@@ -239,6 +242,9 @@ extension BlockBackend {
 
   /// For images that keep nothing of guest memory.
   public func settle() {}
+
+  /// For images that begin everything at once.
+  public func forget() {}
 }
 
 /// Why a block request failed.

@@ -54,6 +54,11 @@ public final class AttachedDisk: DiskImage, @unchecked Sendable {
 
   public func settle() { image.settle() }
 
+  public func forget() {
+    waiting = []
+    image.forget()
+  }
+
   public func read(
     offset: UInt64, count: Int, completion: @escaping (Result<[UInt8], BlockError>) -> Void
   ) {

@@ -23,6 +23,8 @@ public struct DiskError: CarrelError {
     case readOnly
     case outOfRange
     case alreadyExists
+    /// Limits that cannot be, or contradict each other.
+    case limits
   }
 
   public let kind: Kind

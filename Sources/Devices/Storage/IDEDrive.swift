@@ -134,6 +134,7 @@ package class IDEDrive {
     generation &+= 1
     transfer = nil
     job = nil
+    backend?.forget()
   }
 
   // MARK: - Outcome

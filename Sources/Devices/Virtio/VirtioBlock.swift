@@ -101,6 +101,7 @@ package final class VirtioBlock: VirtioDevice, StatefulDevice {
 
   package func reset() {
     backend.settle()
+    backend.forget()
     requests = [:]
     waiting = []
     agreed = 0

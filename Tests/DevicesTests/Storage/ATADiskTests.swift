@@ -339,7 +339,9 @@ import Testing
   @Test("a software reset stops whatever is going on")
   func softReset() {
     ide.command(0x20, lba: 0, count: 4)
+    let before = bench.disk?.timesForgotten ?? 0
     ide.control(0x06)
+    #expect(bench.disk?.timesForgotten == before + 1, "what waits for its image is taken back")
     #expect(ide.alternateStatus == 0x80)
     ide.control(0x02)
     #expect(ide.alternateStatus == 0x50)

@@ -7,6 +7,7 @@ final class FakeImage: BlockBackend {
   var isReadOnly = false
   var failure: BlockError?
   private(set) var flushes = 0
+  private(set) var timesForgotten = 0
   private var pending: [() -> Void] = []
 
   /// Sectors of 512 bytes, each filled with its number's own pattern.
@@ -100,6 +101,8 @@ final class FakeImage: BlockBackend {
       completion(.success(()))
     }
   }
+
+  func forget() { timesForgotten += 1 }
 
   func flush(completion: @escaping (Result<Void, BlockError>) -> Void) {
     pending.append { [self] in

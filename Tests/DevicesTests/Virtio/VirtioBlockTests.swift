@@ -87,7 +87,9 @@ import Testing
     setting.image.partsAtHand = 9
     setting.ask(0, sector: 3, [.writable(Self.data, 512)])
     setting.ask(1, sector: 5, [.readable(Self.data, 512)])
+    let before = setting.image.timesForgotten
     setting.bench.status = 0
+    #expect(setting.image.timesForgotten == before + 1)
     setting.image.complete()
     #expect(setting.memory(Self.data, 512) == memory)
     #expect(setting.image.bytes == image)
