@@ -1,4 +1,5 @@
 import Devices
+import Disk
 
 /// What a machine consists of and starts from.
 public struct MachineConfiguration: Sendable {
@@ -55,6 +56,7 @@ public struct MachineConfiguration: Sendable {
     public var serial: String?
     /// How many request queues a virtio disk has.
     public var queues: Int
+    public var limits = DiskLimits()
 
     public init(
       path: String, format: Format = .raw, isReadOnly: Bool = false, bus: Bus = .ide,
@@ -351,6 +353,11 @@ public struct MachineConfiguration: Sendable {
         throw MachineError(
           .configuration, "\"\(serial)\" cannot be a disk's serial number",
           remedy: "give it 1 to 20 printable characters")
+      }
+      do {
+        try disk.limits.validate()
+      } catch {
+        throw MachineError(.configuration, error.context)
       }
     }
   }

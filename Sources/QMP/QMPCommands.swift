@@ -66,6 +66,7 @@ enum QMPCommands {
     "human-monitor-command": humanMonitorCommand,
     "eject": eject,
     "set_link": setLink,
+    "block_set_io_throttle": limit,
     "balloon": balloon,
     "blockdev-change-medium": changeMedium,
     "blockdev-snapshot-sync": snapshotDisk,

@@ -42,9 +42,13 @@ package enum QMPFuzzing {
     func press(_ scanCodes: [UInt16], milliseconds: Int) throws(QMPError) {}
     func send(_ input: [QMPInput]) throws(QMPError) {}
     let processors: [QMPProcessor] = []
-    let drives: [QMPDrive] = []
+    let drives = [
+      QMPDrive(
+        name: "virtio0", isRemovable: false, isLocked: false, isTrayOpen: false, medium: nil)
+    ]
     func injectNMI() throws(QMPError) {}
     func eject(_ drive: String, force: Bool) throws(QMPError) {}
+    func limit(_ drive: String, to limits: QMPLimits) throws(QMPError) {}
     func setLink(_ card: String, isUp: Bool) throws(QMPError) {}
     func setBalloon(_ bytes: UInt64) throws(QMPError) {}
     func readBalloon() throws(QMPError) -> QMPBalloon {

@@ -64,8 +64,7 @@ extension QMPCommands {
       "cache": ["writeback": true, "direct": false, "no-flush": false],
     ]
     if medium.layers.count > 1 { members["backing_file"] = .string(medium.layers[1].path) }
-    // Nothing limits the rate.
-    for limit in ["bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"] { members[limit] = 0 }
+    members.merge(medium.limits.members) { $1 }
     return .object(members)
   }
 
@@ -127,10 +126,20 @@ extension QMPCommands {
     return [:]
   }
 
-  /// The drive that `id`, or as older clients say `device`, names.
   private static func removableDrive(
     _ arguments: inout QMPArguments, _ machine: any QMPMachine
   ) throws(QMPError) -> String {
+    let drive = try drive(&arguments, machine)
+    guard drive.isRemovable else {
+      throw QMPError(.generic, "Device '\(drive.name)' is not removable")
+    }
+    return drive.name
+  }
+
+  /// The drive that `id`, or as older clients say `device`, names.
+  static func drive(
+    _ arguments: inout QMPArguments, _ machine: any QMPMachine
+  ) throws(QMPError) -> QMPDrive {
     let device = try arguments.optionalString("device")
     let identifier = try arguments.optionalString("id")
     guard let name = identifier ?? device else {
@@ -142,9 +151,6 @@ extension QMPCommands {
     guard let drive = machine.drives.first(where: { $0.name == name }) else {
       throw QMPError(.generic, "Device '\(name)' not found")
     }
-    guard drive.isRemovable else {
-      throw QMPError(.generic, "Device '\(name)' is not removable")
-    }
-    return name
+    return drive
   }
 }

@@ -67,12 +67,17 @@ package struct QMPDrive: Hashable, Sendable {
     package let isReadOnly: Bool
     /// The image and what it is based on, from the top; a raw one alone where it is empty.
     package let layers: [Layer]
+    package let limits: QMPLimits
 
-    package init(path: String, size: UInt64, isReadOnly: Bool, layers: [Layer] = []) {
+    package init(
+      path: String, size: UInt64, isReadOnly: Bool, layers: [Layer] = [],
+      limits: QMPLimits = QMPLimits()
+    ) {
       self.path = path
       self.size = size
       self.isReadOnly = isReadOnly
       self.layers = layers.isEmpty ? [Layer(path: path, format: "raw")] : layers
+      self.limits = limits
     }
   }
 
@@ -220,6 +225,8 @@ package protocol QMPMachine: AnyObject {
   var saveState: QMPSaveState { get }
   /// Has a disk go over to a new overlay.
   func switchDisk(_ overlay: QMPOverlay) throws(QMPError)
+  /// Limits the requests of the disk of that name from now on.
+  func limit(_ drive: String, to limits: QMPLimits) throws(QMPError)
   /// Puts an image into it, in place of what is there.
   func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError)
 }

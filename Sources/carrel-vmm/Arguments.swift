@@ -24,7 +24,7 @@ struct ByteSize: ExpressibleByArgument, Equatable {
 }
 
 /// `FILE[,format=raw|qcow2][,over=raw|qcow2:BASE][,bases=DIR][,bus=ide|virtio][,serial=TEXT]`
-/// `[,queues=N][,readonly=on]`.
+/// `[,queues=N][,readonly=on]`, and limits.
 /// An image is raw unless something else is said: its contents, which guests write, do not
 /// count.
 struct DiskArgument {
@@ -36,6 +36,7 @@ struct DiskArgument {
       throw ValidationError("it begins with the path of an image or block device.")
     }
     var disk = MachineConfiguration.Disk(path: String(path))
+    var limits = DiskLimitsArgument()
     for option in parts.dropFirst() {
       let pair = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
       let value = pair.count == 2 ? String(pair[1]) : ""
@@ -68,11 +69,8 @@ struct DiskArgument {
       case "readonly":
         try Self.require(value, of: "readonly", ["on", "off"])
         disk.isReadOnly = value == "on"
-      default:
-        throw ValidationError(
-          "there is no disk option '\(option)'; there are format=raw|qcow2,"
-            + " over=raw|qcow2:FILE, bases=DIR,"
-            + " bus=ide|virtio, serial=TEXT, queues=N and readonly=on|off.")
+      case let key:
+        guard try limits.take(key ?? "", value) else { throw Self.unknown(option) }
       }
     }
     guard disk.format == .qcow2 || disk.baseDirectories.isEmpty else {
@@ -84,7 +82,15 @@ struct DiskArgument {
     guard disk.bus == .virtio || disk.queues == 1 else {
       throw ValidationError("queues=N is for bus=virtio.")
     }
+    disk.limits = limits.limits
     self.disk = disk
+  }
+
+  private static func unknown(_ option: some StringProtocol) -> ValidationError {
+    ValidationError(
+      "there is no disk option '\(option)'; there are format=raw|qcow2,"
+        + " over=raw|qcow2:FILE, bases=DIR, bus=ide|virtio, serial=TEXT, queues=N,"
+        + " readonly=on|off, and limits: \(DiskLimitsArgument.form).")
   }
 
   private static func require(_ value: String, of option: String, _ values: [String]) throws {

@@ -1,4 +1,5 @@
 import DeviceModel
+import Disk
 import LinuxSystem
 import Machine
 import QMP
@@ -106,7 +107,8 @@ final class MachineController: QMPMachine, Sendable {
         medium: drive.medium.map {
           QMPDrive.Medium(
             path: $0.path, size: $0.size, isReadOnly: $0.isReadOnly,
-            layers: $0.layers.map { .init(path: $0.path, format: $0.format.rawValue) })
+            layers: $0.layers.map { .init(path: $0.path, format: $0.format.rawValue) },
+            limits: QMPLimits($0.limits))
         })
     }
   }
@@ -118,6 +120,12 @@ final class MachineController: QMPMachine, Sendable {
   func setLink(_ card: String, isUp: Bool) throws(QMPError) {
     guard machine.setLink(card, isUp: isUp) else {
       throw QMPError(.generic, "Device '\(card)' not found")
+    }
+  }
+
+  func limit(_ drive: String, to limits: QMPLimits) throws(QMPError) {
+    try perform { () throws(MachineError) in
+      try machine.limitDisk(drive, to: DiskLimits(limits))
     }
   }
 

@@ -62,11 +62,14 @@ struct Run: ParsableCommand {
     help: ArgumentHelp(
       """
       A raw or qcow2 image or block device as disk; up to three with bus=ide and eight with \
-      bus=virtio. A qcow2 image that is not there is made over the one that over names. What a qcow2 image is based on is in its own directory, or in those of bases.
+      bus=virtio. A qcow2 image that is not there is made over the one that over names. What a \
+      qcow2 image is based on is in its own directory, or in those of bases. \
+      Limits are of bytes (bps) and operations (iops) a second, of reads (-rd) and writes (-wr) \
+      alone or of both, with bursts: bps-rd-max, and bps-rd-max-length for its seconds.
       """,
       valueName:
         "file[,format=raw|qcow2][,over=raw|qcow2:base][,bases=dir][,bus=ide|virtio][,serial=text]"
-        + "[,queues=n][,readonly=on]"
+        + "[,queues=n][,readonly=on][,bps=size][,iops=n]"
     ),
     transform: DiskArgument.init(parsing:))
   var disk: [DiskArgument] = []

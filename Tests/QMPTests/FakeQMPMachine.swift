@@ -32,13 +32,21 @@ final class FakeQMPMachine: QMPMachine {
   let processors = [
     QMPProcessor(index: 0, threadIdentifier: 100), QMPProcessor(index: 1, threadIdentifier: 101),
   ]
-  let drives = [
-    QMPDrive(
-      name: "ide0-hd0", isRemovable: false, isLocked: false, isTrayOpen: false,
-      medium: .init(path: "/disk.raw", size: 1 << 20, isReadOnly: false)),
-    QMPDrive(
-      name: "ide1-cd0", isRemovable: true, isLocked: true, isTrayOpen: true, medium: nil),
-  ]
+  var limits = QMPLimits()
+  var drives: [QMPDrive] {
+    [
+      QMPDrive(
+        name: "ide0-hd0", isRemovable: false, isLocked: false, isTrayOpen: false,
+        medium: .init(path: "/disk.raw", size: 1 << 20, isReadOnly: false, limits: limits)),
+      QMPDrive(
+        name: "ide1-cd0", isRemovable: true, isLocked: true, isTrayOpen: true, medium: nil),
+    ]
+  }
+
+  func limit(_ drive: String, to limits: QMPLimits) throws(QMPError) {
+    try note("limit \(drive)")
+    self.limits = limits
+  }
 
   func injectNMI() throws(QMPError) { try note("nmi") }
   func eject(_ drive: String, force: Bool) throws(QMPError) { try note("eject \(drive) \(force)") }

@@ -170,7 +170,7 @@ final class Board {
     try ports.map(DebugPort(readValue: nil) { _ in }, name: "POST code", at: 0x80, size: 1)
 
     // IDE controller with its drives.
-    drives = try Drives(configuration, lock: lock)
+    drives = try Drives(configuration, lock: lock, clock: clock)
     ide = IDEController(
       attachments: drives.attachments, memory: memory,
       interrupts: (primary: wiring.line(14), secondary: wiring.line(15)),

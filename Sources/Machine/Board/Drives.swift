@@ -15,6 +15,8 @@ final class Drives {
   }
 
   private var disks: [AttachedDisk] = []
+  /// In front of them.
+  private var throttles: [ThrottledDisk] = []
   /// Of each disk, as QEMU calls drives.
   private var names: [String] = []
   private(set) var medium: RawImage?
@@ -23,12 +25,15 @@ final class Drives {
   private(set) var attachments: [IDEAttachment?] = [nil, nil, nil, nil]
   private(set) var virtioDisks: [VirtioDisk] = []
 
-  init(_ configuration: MachineConfiguration, lock: Lock) throws {
+  init(_ configuration: MachineConfiguration, lock: Lock, clock: any DeviceClock) throws {
     self.lock = lock
     var index = 0
     for (number, disk) in configuration.disks.enumerated() {
-      let image = AttachedDisk(try Self.open(disk, lock), deviceLock: { lock.withLock($0) })
-      disks.append(image)
+      let attached = AttachedDisk(try Self.open(disk, lock), deviceLock: { lock.withLock($0) })
+      let image = ThrottledDisk(
+        attached, limits: disk.limits, clock: clock, deviceLock: { lock.withLock($0) })
+      disks.append(attached)
+      throttles.append(image)
       let serial = disk.serial ?? "CARREL\(number + 1)"
       switch disk.bus {
       case .ide:
@@ -104,11 +109,23 @@ final class Drives {
   /// What each disk's image is made of, in their order.
   var diskLayers: [[LayerDescription]] { disks.map(\.layers) }
 
+  /// What each disk is limited to, in their order. Device lock held.
+  var diskLimits: [DiskLimits] { throttles.map(\.limits) }
+
   /// A hard disk.
   func disk(named name: String) throws(MachineError) -> AttachedDisk {
-    if let index = names.firstIndex(of: name) { return disks[index] }
+    disks[try index(of: name)]
+  }
+
+  /// What limits it.
+  func throttle(of name: String) throws(MachineError) -> ThrottledDisk {
+    throttles[try index(of: name)]
+  }
+
+  private func index(of name: String) throws(MachineError) -> Int {
+    if let index = names.firstIndex(of: name), index < disks.count { return index }
     guard name != DrivePlace.cdrom.name else {
-      throw MachineError(.configuration, "drive \(name) is a CD-ROM drive, which writes nothing")
+      throw MachineError(.configuration, "drive \(name) is a CD-ROM drive, not a disk")
     }
     throw MachineError(
       .configuration, "there is no disk \(name)",
@@ -121,13 +138,13 @@ final class Drives {
 
   /// Carries out what is under way, and makes it durable. Not under the device lock.
   func synchronize() throws(DiskError) {
-    for image in disks where !image.isReadOnly { try image.synchronize() }
+    for image in throttles where !image.isReadOnly { try image.synchronize() }
   }
 
   /// Carries out what is under way and closes the images. Not under the device lock.
   func close() {
-    for image in disks { image.close() }
-    disks = []
+    for image in throttles { image.close() }
+    (disks, throttles) = ([], [])
     replaceMedium(with: nil)
   }
 }

@@ -16,6 +16,7 @@ public struct DriveDescription: Hashable, Sendable {
     public let isReadOnly: Bool
     /// The image and what it is based on, from the top.
     public let layers: [LayerDescription]
+    public let limits: DiskLimits
   }
 
   /// As QEMU names such a drive: `ide0-hd0`, `ide1-cd0`.
@@ -58,25 +59,44 @@ extension Machine {
 
   public var driveDescriptions: [DriveDescription] {
     transition.withLock {
-      var drives = zip(board.drives.diskImages, board.drives.diskLayers).map { image, layers in
+      let limits = board.lock.withLock { board.drives.diskLimits }
+      var drives = zip(zip(board.drives.diskImages, board.drives.diskLayers), limits).map {
         DriveDescription(
-          name: image.name, isRemovable: false, isLocked: false,
+          name: $0.0.name, isRemovable: false, isLocked: false,
           isTrayOpen: false,
           medium: .init(
-            path: image.path, size: image.size, isReadOnly: image.isReadOnly, layers: layers))
+            path: $0.0.path, size: $0.0.size, isReadOnly: $0.0.isReadOnly, layers: $0.1,
+            limits: $1))
       }
       let (isLocked, isOpen) = board.lock.withLock {
         (board.cdrom?.isLocked == true, board.cdrom?.isTrayOpen == true)
       }
       let medium = board.drives.medium.map {
         DriveDescription.Medium(
-          path: $0.path, size: $0.byteCount, isReadOnly: true, layers: $0.layers)
+          path: $0.path, size: $0.byteCount, isReadOnly: true, layers: $0.layers,
+          limits: DiskLimits())
       }
       drives.append(
         DriveDescription(
           name: DrivePlace.cdrom.name, isRemovable: true, isLocked: isLocked, isTrayOpen: isOpen,
           medium: medium))
       return drives
+    }
+  }
+
+  /// Limits a disk's requests from now on, also those that wait already.
+  ///
+  /// - Throws: kind `configuration` for limits that cannot be, and for a drive that is no disk.
+  public func limitDisk(_ name: String, to limits: DiskLimits) throws(MachineError) {
+    do {
+      try limits.validate()
+    } catch {
+      throw MachineError(.configuration, error.context)
+    }
+    try transition.withLock { () throws(MachineError) in
+      guard status != .ended else { throw Self.isOver }
+      let disk = try board.drives.throttle(of: name)
+      board.lock.withLock { disk.limits = limits }
     }
   }
 

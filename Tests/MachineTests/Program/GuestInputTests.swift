@@ -73,8 +73,8 @@ struct GuestInputTests {
     let names = try control.execute("query-commands").elements?.compactMap { $0["name"]?.text }
     #expect(
       names == [
-        "balloon", "blockdev-change-medium", "blockdev-snapshot-sync", "carrel-save",
-        "carrel-save-continue", "cont",
+        "balloon", "block_set_io_throttle", "blockdev-change-medium", "blockdev-snapshot-sync",
+        "carrel-save", "carrel-save-continue", "cont",
         "eject",
         "human-monitor-command",
         "inject-nmi", "input-send-event", "qmp_capabilities", "query-balloon", "query-block",
