@@ -112,6 +112,12 @@ public struct PolicyDocument: Codable, Hashable, Sendable {
   public var keyboardLayout: String?
   public var startAttempts: Int?
   public var stopGraceSeconds: Int?
+  /// What a desktop's disk may use: operations and bytes a second, and as many at once after
+  /// it had rest. 0 is no limit.
+  public var diskIops: Int?
+  public var diskIopsBurst: Int?
+  public var diskBandwidth: Int?
+  public var diskBandwidthBurst: Int?
 
   public init() {}
 }

@@ -129,6 +129,11 @@ extension PolicyDocument {
     keyboardLayout = policies.keyboardLayout
     startAttempts = policies.startAttempts
     stopGraceSeconds = policies.stopGraceSeconds
+    let limits = policies.diskLimits
+    diskIops = limits.operations ?? 0
+    diskIopsBurst = limits.operationsBurst ?? 0
+    diskBandwidth = limits.bandwidth ?? 0
+    diskBandwidthBurst = limits.bandwidthBurst ?? 0
   }
 
   /// These policies over `base`.
@@ -152,7 +157,21 @@ extension PolicyDocument {
     result.stopGraceSeconds =
       try number(stopGraceSeconds, "stopGraceSeconds", from: 0)
       ?? base.stopGraceSeconds
+    result.diskLimits = applied(to: base.diskLimits)
     return result
+  }
+
+  /// A burst goes with its limit. What cannot be is for the pool to say.
+  private func applied(to base: DiskLimits) -> DiskLimits {
+    func limit(_ value: Int?, _ base: Int?) -> Int? { value.map { $0 == 0 ? nil : $0 } ?? base }
+    var limits = base
+    limits.operations = limit(diskIops, base.operations)
+    limits.bandwidth = limit(diskBandwidth, base.bandwidth)
+    limits.operationsBurst = limit(
+      diskIopsBurst, limits.operations == nil ? nil : base.operationsBurst)
+    limits.bandwidthBurst = limit(
+      diskBandwidthBurst, limits.bandwidth == nil ? nil : base.bandwidthBurst)
+    return limits
   }
 
   private func number(

@@ -1,3 +1,4 @@
+import Brokering
 import LinuxSystem
 import QMP
 
@@ -8,6 +9,9 @@ import QMP
 struct ControlClient: Sendable {
   enum Command: Sendable {
     case powerdown, quit, reset
+    /// What drives there are.
+    case drives
+    case limit(drive: String, DiskLimits)
     /// Presses the key of that name, for which no guest types anything.
     case wake
     case screenshot(path: String)
@@ -29,6 +33,8 @@ struct ControlClient: Sendable {
       case .powerdown: "system_powerdown"
       case .quit: "quit"
       case .reset: "system_reset"
+      case .drives: "query-block"
+      case .limit: "block_set_io_throttle"
       case .wake: "send-key"
       case .screenshot, .picture: "screendump"
       case .plugIn: "set_link"
@@ -46,8 +52,17 @@ struct ControlClient: Sendable {
       case .suspend(let path): .object(["path": .string(path), "suspend": true])
       case .save(let request): request.arguments
       case .wake: .object(["keys": .array([.object(["type": "qcode", "data": "wake"])])])
-      case .powerdown, .quit, .reset, .continueSave, .saveStatus: nil
+      case .limit(let drive, let limits): Self.arguments(limits, of: drive)
+      case .powerdown, .quit, .reset, .drives, .continueSave, .saveStatus: nil
       }
+    }
+
+    private static func arguments(_ limits: DiskLimits, of drive: String) -> JSON {
+      var members: [String: JSON] = [
+        "id": .string(drive), "bps_rd": 0, "bps_wr": 0, "iops_rd": 0, "iops_wr": 0,
+      ]
+      for (name, value) in limits.values { members[name] = .integer(Int64(value ?? 0)) }
+      return .object(members)
     }
   }
 

@@ -1,6 +1,7 @@
 import LinuxSystem
 
 /// Runs something that blocks on a thread of its own, away from Swift's task pool.
+@discardableResult
 func offPool<Value: Sendable>(
   _ body: @escaping @Sendable () throws -> Value
 ) async throws -> Value {

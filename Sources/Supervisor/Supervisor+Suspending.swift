@@ -13,7 +13,7 @@ extension Supervisor {
     let client = ControlClient(path: directory.control)
     let limit = settings.suspendLimit
     do {
-      _ = try await offPool {
+      try await offPool {
         try client.perform(.suspend(path: directory.suspended), within: limit) { event, data in
           guard event == "CARREL_SAVE_STATUS" else { return false }
           if let problem = data?["error"]?.text { throw SaveFailure(problem: problem) }

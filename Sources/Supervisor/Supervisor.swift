@@ -1,6 +1,7 @@
 import Brokering
 import LinuxSystem
 import Logging
+import QMP
 
 /// Starts, watches and ends the VMMs of this host, and finds again those that an
 /// earlier `carreld` left running.
@@ -466,12 +467,13 @@ extension Supervisor {
     }
   }
 
-  private func command(
+  @discardableResult
+  func command(
     _ desktop: DesktopID, _ command: ControlClient.Command
-  ) async throws(LaunchError) {
+  ) async throws(LaunchError) -> JSON {
     try checkRunning(desktop)
     do {
-      try await control(desktop, command)
+      return try await control(desktop, command)
     } catch {
       throw LaunchError(
         .unresponsive, "desktop '\(desktop)' does not answer: stop it by force if it stays so",
@@ -479,11 +481,12 @@ extension Supervisor {
     }
   }
 
+  @discardableResult
   private nonisolated func control(
     _ desktop: DesktopID, _ command: ControlClient.Command
-  ) async throws {
+  ) async throws -> JSON {
     let client = ControlClient(path: directory(of: desktop).control)
-    _ = try await offPool { try client.perform(command, within: .seconds(5)) }
+    return try await offPool { try client.perform(command, within: .seconds(5)) }
   }
 }
 

@@ -11,7 +11,8 @@ package struct VMMCommand: Hashable, Sendable {
     _ request: LaunchRequest, in directory: DesktopDirectory, disk: DesktopDisk?,
     goesOn: Bool = false
   ) {
-    let part = MachinePart(TemplateMachine(of: request), in: directory, disk: disk)
+    let part = MachinePart(
+      TemplateMachine(of: request), in: directory, disk: disk, request.diskLimits)
     var arguments =
       [
         "run", "--name", request.desktop.rawValue,
@@ -43,7 +44,8 @@ extension CloneRequest {
   /// What makes a clone of its template that desktop. Its network cables are pulled out.
   init(_ request: LaunchRequest, in directory: DesktopDirectory, disk: DesktopDisk?) {
     self.init(name: request.desktop.rawValue)
-    let part = MachinePart(TemplateMachine(of: request), in: directory, disk: disk)
+    let part = MachinePart(
+      TemplateMachine(of: request), in: directory, disk: disk, request.diskLimits)
     disks = part.disk.map { [$0] } ?? []
     networks = part.network.map { [$0] } ?? []
     channels = [part.channel]
@@ -70,11 +72,13 @@ private struct MachinePart {
   /// - Parameter isTemplate: it stands for machines that have files of their own.
   init(
     _ machine: TemplateMachine, in directory: DesktopDirectory, disk: DesktopDisk?,
-    isTemplate: Bool = false
+    _ limits: DiskLimits = DiskLimits(), isTemplate: Bool = false
   ) {
     self.machine = machine
     self.directory = directory
-    self.disk = disk?.argument(bus: machine.hardware.diskBus)
+    self.disk = disk.map {
+      $0.argument(bus: machine.hardware.diskBus) + Self.options(limits)
+    }
     network =
       switch machine.hardware.network {
       case .none: nil
@@ -104,6 +108,15 @@ private struct MachinePart {
     if let network { arguments += ["--net", network] }
     if hardware.usb { arguments.append("--usb") }
     return arguments + boot
+  }
+
+  /// For the disk's argument.
+  private static func options(_ limits: DiskLimits) -> String {
+    let values = [
+      ("iops", limits.operations), ("iops-max", limits.operationsBurst),
+      ("bps", limits.bandwidth), ("bps-max", limits.bandwidthBurst),
+    ]
+    return values.map { name, value in value.map { ",\(name)=\($0)" } ?? "" }.joined()
   }
 
   private var boot: [String] {

@@ -59,6 +59,12 @@ struct SimulatedLauncher: Launcher {
     try check(desktop)
   }
 
+  func limitDisk(
+    _ desktop: DesktopID, to limits: DiskLimits
+  ) async throws(LaunchError) {
+    try check(desktop)
+  }
+
   func reset(_ desktop: DesktopID) async throws(LaunchError) { try check(desktop) }
 
   func suspend(_ desktop: DesktopID) async throws(LaunchError) {

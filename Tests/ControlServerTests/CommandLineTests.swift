@@ -74,6 +74,46 @@ struct CommandLineTests {
     #expect(hardware.firmware == "bios" && hardware.network == "none" && hardware.usb == false)
   }
 
+  @Test("the disks of a pool's desktops are limited, changed and freed again")
+  func diskLimits() throws {
+    try prepareImages()
+    try home.done(
+      "pool", "create", "study", "--image", "even.raw", "--disk-iops", "500",
+      "--disk-iops-burst", "2000", "--disk-bandwidth", "50M/s")
+    func policies(_ words: String...) throws -> PolicyDocument {
+      let result = try home.run("carrel", words + ["--json"])
+      try #require(result.code == 0, "\(result.errors)")
+      return try result.json(PoolDocument.self).policies
+    }
+    var shown = try policies("pool", "show", "study")
+    #expect(shown.diskIops == 500 && shown.diskIopsBurst == 2000)
+    #expect(shown.diskBandwidth == 50 << 20 && shown.diskBandwidthBurst == 0)
+    let text = try home.done("pool", "show", "study").output
+    #expect(
+      text.contains("500 operations/s (2000 operations at once), 50 MiB/s\n"), "\(text)")
+    let running = home.running
+    shown = try policies(
+      "pool", "set", "study", "--disk-bandwidth", "1G", "--disk-bandwidth-burst", "3G",
+      "--takeover", "refuse")
+    #expect(shown.diskBandwidth == 1 << 30 && shown.diskBandwidthBurst == 3 << 30)
+    #expect(shown.diskIops == 500 && shown.diskIopsBurst == 2000 && shown.takeover == "refuse")
+    #expect(home.running == running, "nobody was replaced")
+    shown = try policies("pool", "set", "study", "--disk-iops", "none")
+    #expect(shown.diskIops == 0 && shown.diskIopsBurst == 0, "a burst goes with its limit")
+    shown = try policies("pool", "set", "study", "--disk-bandwidth", "0", "--spares", "0")
+    #expect(shown.diskBandwidth == 0 && shown.diskBandwidthBurst == 0)
+    for (option, value, reason) in [
+      ("--disk-bandwidth", "50", "invalid for '--disk-bandwidth <size[/s]|none>'"),
+      ("--disk-bandwidth", "5T", "invalid for"), ("--disk-iops", "-3", "--disk-iops"),
+      ("--disk-iops", "many", "invalid for '--disk-iops <number|none>'"),
+      ("--disk-iops-burst", "9", "disk-iops-burst is a burst above disk-iops: give that too"),
+      ("--disk-bandwidth", "1K", "disk-bandwidth is 1024 bytes a second: choose 65536"),
+    ] {
+      let result = try home.run("carrel", ["pool", "set", "study", option, value])
+      #expect(result.code != 0 && result.errors.contains(reason), "\(result.errors)")
+    }
+  }
+
   @Test("desktops are stopped, started, reset, deleted and photographed")
   func desktops() throws {
     try makeOffice()

@@ -47,7 +47,9 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
     },
     JSONVerb("pool list", as: [PoolDocument].self) { $0.map(\.name) == ["office"] },
     JSONVerb("pool show office", as: PoolDocument.self) { $0.size == 3 },
-    JSONVerb("pool set office --spares 0", as: PoolDocument.self) { $0.spares == 0 },
+    JSONVerb("pool set office --spares 0", as: PoolDocument.self) {
+      $0.spares == 0 && $0.policies.diskIops == 0 && $0.policies.diskBandwidthBurst == 0
+    },
     JSONVerb("pool delete office --force", as: Gone.self) { $0.deleted == "office" },
   ]
 

@@ -22,7 +22,7 @@ struct PoolRecordTests {
     #expect(pool.memoryMiB == 2048 && pool.cpus == 2 && pool.diskMiB == nil)
     #expect(pool.size == 8 && pool.spares == 1 && pool.nextNumber == 7 && !pool.draining)
     #expect(pool.policies.keyboardLayout == "de")
-    #expect(pool.hardware == Hardware())
+    #expect(pool.hardware == Hardware() && pool.policies.diskLimits.isUnlimited)
     let now = String(decoding: try coding.encode(pool), as: UTF8.self)
     let hardware = try #require(now.firstRange(of: #""hardware":{"#))
     let end = try #require(now[hardware.upperBound...].firstIndex(of: "}"))
@@ -39,6 +39,8 @@ struct PoolRecordTests {
     pool.hardware = Hardware(
       firmware: .uefi, video: .virtio(outputs: 3), network: .tap(prefix: "lan"), audio: .virtio,
       usb: true, diskBus: .virtio)
+    pool.policies.diskLimits = DiskLimits(
+      operations: 500, operationsBurst: 2000, bandwidth: 1 << 20, bandwidthBurst: 1 << 30)
     #expect(try coding.decode(Pool.self, from: coding.encode(pool)) == pool)
   }
 

@@ -5,13 +5,14 @@ import Testing
 @Suite("The command line of a desktop's VMM")
 struct VMMCommandTests {
   private func arguments(
-    _ kind: Image.Kind, diskMiB: Int? = nil, _ hardware: Hardware = Hardware()
+    _ kind: Image.Kind, diskMiB: Int? = nil, _ hardware: Hardware = Hardware(),
+    limits: DiskLimits = DiskLimits()
   ) -> [String] {
     let desktop = DesktopID(rawValue: "my-office-12")
     let request = LaunchRequest(
       desktop: desktop, generation: 1, image: Image(kind: kind, path: "/image"), memoryMiB: 64,
-      cpus: 2, diskMiB: diskMiB, hardware: hardware, disk: .keep, user: nil,
-      keyboardLayout: "en-us")
+      cpus: 2, diskMiB: diskMiB, hardware: hardware, disk: .keep, diskLimits: limits,
+      user: nil, keyboardLayout: "en-us")
     let disk = DesktopDisk(path: Self.disk, format: .raw)
     return VMMCommand(
       request, in: DesktopDirectory(desktop: desktop, runtimeRoot: "/run", stateRoot: "/state"),
@@ -62,6 +63,18 @@ struct VMMCommandTests {
     #expect(!line.contains("--firmware") && !line.contains("--nvram") && !line.contains("--disk"))
     #expect(values("--net", line) == ["user,host=on"])
     #expect(values("--audio", line) == ["none"])
+  }
+
+  @Test("limits its disk as the pool says")
+  func limits() {
+    let limits = DiskLimits(
+      operations: 500, operationsBurst: 2000, bandwidth: 1 << 20, bandwidthBurst: 1 << 30)
+    #expect(
+      values("--disk", arguments(.disk, limits: limits)) == [
+        "\(Self.disk),format=raw,bus=ide,iops=500,iops-max=2000,bps=1048576,bps-max=1073741824"
+      ])
+    let some = arguments(.iso, diskMiB: 10, limits: DiskLimits(bandwidth: 1 << 20))
+    #expect(values("--disk", some) == ["\(Self.disk),format=raw,bus=ide,bps=1048576"])
   }
 
   @Test("names a TAP interface by the pool's prefix and the desktop's number")

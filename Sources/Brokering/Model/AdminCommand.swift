@@ -122,6 +122,10 @@ extension Site {
     updated.size = change.size ?? pool.size
     updated.spares = change.spares ?? pool.spares
     updated.policies = change.policies ?? pool.policies
+    // So do limits, unless they are new.
+    if !updated.hasDisks, updated.policies.diskLimits == pool.policies.diskLimits {
+      updated.policies.diskLimits = DiskLimits()
+    }
     try updated.check()
     try checkInterfaces(of: updated)
     pools[pool.name] = updated

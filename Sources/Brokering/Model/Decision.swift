@@ -68,6 +68,7 @@ public enum Reason: String, Hashable, Codable, Sendable, CaseIterable {
   case desktopUnidentified = "desktop-unidentified"
   case desktopSnapshot = "desktop-snapshot"
   case desktopReverted = "desktop-reverted"
+  case desktopUnlimited = "desktop-unlimited"
   // What an administrator did through a guest's agent
   case agentExec = "agent-exec"
   case agentPassword = "agent-password"

@@ -59,6 +59,7 @@ public struct Pool: Hashable, Sendable {
       }
     }
     try checkHardware()
+    try checkDiskLimits()
     guard image.path.hasPrefix("/") else {
       throw BrokerError(
         .invalid,
@@ -79,6 +80,18 @@ public struct Pool: Hashable, Sendable {
         .invalid,
         "pool '\(name)': its desktops have no disk that could be \(hardware.diskBus.rawValue): "
           + "give --disk-bus ide")
+    }
+  }
+
+  private func checkDiskLimits() throws(BrokerError) {
+    if let problem = policies.diskLimits.problem() {
+      throw BrokerError(.invalid, "pool '\(name)': \(problem)")
+    }
+    guard hasDisks || policies.diskLimits.isUnlimited else {
+      throw BrokerError(
+        .invalid,
+        "pool '\(name)': its desktops have no disk whose rate could be limited: leave out "
+          + "--disk-iops and --disk-bandwidth")
     }
   }
 
@@ -185,11 +198,17 @@ public struct PoolPolicies: Hashable, Codable, Sendable {
   public var startAttempts: Int
   /// How long a guest may take to shut down before it is killed.
   public var stopGraceSeconds: Int
+  /// See `diskLimits`.
+  var diskOperations: Int?
+  var diskOperationsBurst: Int?
+  var diskBandwidth: Int?
+  var diskBandwidthBurst: Int?
 
   public init(
     onDisconnect: OnDisconnect = .keep, disconnectSeconds: Int = 0,
     afterCrash: AfterCrash = .restart, takeover: Takeover = .steal,
-    keyboardLayout: String = "en-us", startAttempts: Int = 5, stopGraceSeconds: Int = 30
+    keyboardLayout: String = "en-us", startAttempts: Int = 5, stopGraceSeconds: Int = 30,
+    diskLimits: DiskLimits = DiskLimits()
   ) {
     self.onDisconnect = onDisconnect
     self.disconnectSeconds = disconnectSeconds
@@ -198,5 +217,6 @@ public struct PoolPolicies: Hashable, Codable, Sendable {
     self.keyboardLayout = keyboardLayout
     self.startAttempts = startAttempts
     self.stopGraceSeconds = stopGraceSeconds
+    self.diskLimits = diskLimits
   }
 }

@@ -161,7 +161,9 @@ extension Site {
       starts[id] = nil
       desktop(id, .startBegan, now: now)
       guard let started = desktops[id] else { return }
-      actions.append(.start(started.launchRequest(in: pool)))
+      let request = started.launchRequest(in: pool)
+      startsLimited(request)
+      actions.append(.start(request))
     case .stop:
       actions.append(.stop(id, graceSeconds: policies(of: record).stopGraceSeconds))
     case .discard: actions.append(.discard(id))
@@ -182,6 +184,7 @@ extension Desktop {
     LaunchRequest(
       desktop: id, generation: generation, image: pool.image, memoryMiB: pool.memoryMiB,
       cpus: pool.cpus, diskMiB: pool.diskMiB, hardware: pool.hardware, disk: disk,
-      resumes: saved, user: owner, keyboardLayout: pool.policies.keyboardLayout)
+      diskLimits: pool.policies.diskLimits, resumes: saved, user: owner,
+      keyboardLayout: pool.policies.keyboardLayout)
   }
 }

@@ -4,6 +4,7 @@ extension Site {
     viewers = [:]
     underWay = [:]
     starts = [:]
+    toldLimits = [:]
     recovered = true
     let found = Dictionary(survivors.map { ($0.desktop, $0) }, uniquingKeysWith: { $1 })
     for record in desktops.sorted {

@@ -18,6 +18,7 @@ public struct Site: Sendable {
   public internal(set) var underWay: [DesktopID: Desktop.Operation] = [:]
   /// How far starts under way are known to be. Not stored.
   var starts: [DesktopID: StartProgress] = [:]
+  var toldLimits: [DesktopID: ToldLimits] = [:]
   /// No desktop is touched before it is known which of them survived.
   public internal(set) var recovered = false
 
@@ -87,6 +88,8 @@ public enum SiteEvent: Sendable {
   case discarded(DesktopID)
   case suspended(DesktopID)
   case reverted(DesktopID, hasMemory: Bool)
+  case limited(DesktopID, generation: UInt64)
+  case limitFailed(DesktopID, generation: UInt64, String)
   /// A stop, discard, suspend or revert did not work.
   case operationFailed(DesktopID, Desktop.Operation, String)
   case exited(DesktopExit)
@@ -103,6 +106,7 @@ public enum SiteAction: Hashable, Sendable {
   case revert(DesktopID, SnapshotName)
   case reset(DesktopID)
   case pressPowerButton(DesktopID)
+  case limitDisk(DesktopID, generation: UInt64, DiskLimits)
   /// Before any viewer of that user is attached.
   case identify(DesktopID, DesktopIdentity)
   case setKeyboardLayout(ConnectionID, String)
@@ -157,6 +161,9 @@ extension Site {
       finish(.revert, of: id)
       unattachViewers(of: id)
       desktop(id, .reverted(hasMemory: hasMemory), now: now)
+    case .limited(let id, let generation): limited(id, generation: generation)
+    case .limitFailed(let id, let generation, let text):
+      limitFailed(id, generation: generation, text, now: now)
     case .operationFailed(let id, let operation, let text):
       operationFailed(id, operation, text, now: now)
     case .exited(let exit):
@@ -174,6 +181,7 @@ extension Site {
     placeWaiting(now: now)
     sizePools(now: now)
     operate(now: now)
+    limitDisks(now: now)
     removeEmptyPools()
     serveViewers(now: now)
   }
@@ -185,7 +193,7 @@ extension Site {
       if let retryAt = desktop.retryAt { deadlines.append(retryAt) }
       if let deadline = disconnectDeadline(of: desktop) { deadlines.append(deadline) }
     }
-    return deadlines.min()
+    return (deadlines + limitDeadlines).min()
   }
 
   // MARK: Small helpers

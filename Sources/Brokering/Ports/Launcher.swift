@@ -35,6 +35,10 @@ public protocol Launcher: SnapshotKeeper {
   /// Presses the power button and returns; the guest decides.
   func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError)
 
+  /// Limits the running desktop's disk from now on, whatever it was told before. Idempotent;
+  /// returns when requests go at the new rate. One without a disk has nothing to limit.
+  func limitDisk(_ desktop: DesktopID, to limits: DiskLimits) async throws(LaunchError)
+
   /// A hard reset. The VMM, its display link and its viewers stay.
   func reset(_ desktop: DesktopID) async throws(LaunchError)
 
@@ -110,6 +114,7 @@ public struct LaunchRequest: Hashable, Sendable {
   public let diskMiB: Int?
   public let hardware: Hardware
   public let disk: Disk
+  public let diskLimits: DiskLimits
   /// Go on from where the desktop was suspended. Where nothing is left of that, and whenever
   /// this is false, it starts anew.
   public let resumes: Bool
@@ -121,7 +126,8 @@ public struct LaunchRequest: Hashable, Sendable {
   public init(
     desktop: DesktopID, generation: UInt64, image: Image, memoryMiB: Int, cpus: Int,
     diskMiB: Int? = nil, hardware: Hardware = Hardware(), disk: Disk,
-    resumes: Bool = false, user: UserName?, keyboardLayout: String
+    diskLimits: DiskLimits = DiskLimits(), resumes: Bool = false, user: UserName?,
+    keyboardLayout: String
   ) {
     self.desktop = desktop
     self.generation = generation
@@ -131,6 +137,7 @@ public struct LaunchRequest: Hashable, Sendable {
     self.diskMiB = diskMiB
     self.hardware = hardware
     self.disk = disk
+    self.diskLimits = diskLimits
     self.resumes = resumes
     self.user = user
     self.keyboardLayout = keyboardLayout

@@ -267,7 +267,7 @@ public actor Broker {
       case .setName(let id, let name): connections[id]?.setName(name)
       case .close(let id, let text): connections[id]?.close(telling: text)
       case .report(let decision): observe(decision)
-      case .start, .stop, .discard, .suspend, .revert, .reset, .pressPowerButton:
+      case .start, .stop, .discard, .suspend, .revert, .reset, .pressPowerButton, .limitDisk:
         let launcher = self.launcher
         let inbox = self.inbox
         let clock = self.clock
@@ -355,6 +355,15 @@ extension Launcher {
         return (.reverted(id, hasMemory: try await revert(id, to: name)), nil)
       } catch {
         return (.operationFailed(id, .revert, error.description), nil)
+      }
+    case .limitDisk(let id, let generation, let limits):
+      do {
+        try await limitDisk(id, to: limits)
+        return (.limited(id, generation: generation), nil)
+      } catch  where error.kind == .notRunning {
+        return (.limited(id, generation: generation), nil)
+      } catch {
+        return (.limitFailed(id, generation: generation, error.description), nil)
       }
     case .reset(let id):
       do { try await reset(id) } catch { return (nil, (id, "\(id): \(error)")) }

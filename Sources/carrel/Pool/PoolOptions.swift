@@ -51,6 +51,28 @@ struct PoolOptions: ParsableArguments {
   var diskBus: String?
 
   @Option(
+    help: ArgumentHelp(
+      "Operations a second of a desktop's disk, also of desktops that run.",
+      valueName: "number|none"))
+  var diskIops: OperationLimit?
+
+  @Option(
+    help: ArgumentHelp(
+      "Operations at once after a rest, no fewer than --disk-iops.", valueName: "number|none"))
+  var diskIopsBurst: OperationLimit?
+
+  @Option(
+    help: ArgumentHelp(
+      "Bytes a second of a desktop's disk, also of desktops that run: 50M, 1G/s.",
+      valueName: "size[/s]|none"))
+  var diskBandwidth: BandwidthLimit?
+
+  @Option(
+    help: ArgumentHelp(
+      "Bytes at once after a rest, no fewer than --disk-bandwidth.", valueName: "size|none"))
+  var diskBandwidthBurst: BandwidthLimit?
+
+  @Option(
     help: ArgumentHelp("Command line of a kernel image.", valueName: "text"))
   var append: String?
 
@@ -101,6 +123,10 @@ struct PoolOptions: ParsableArguments {
     policies.keyboardLayout = keyboardLayout
     policies.startAttempts = startAttempts
     policies.stopGraceSeconds = stopGrace
+    policies.diskIops = diskIops?.value
+    policies.diskIopsBurst = diskIopsBurst?.value
+    policies.diskBandwidth = diskBandwidth?.bytes
+    policies.diskBandwidthBurst = diskBandwidthBurst?.bytes
     return policies
   }
 
@@ -151,6 +177,7 @@ func render(_ pool: PoolDocument) -> String {
     ("cpus", "\(pool.cpus)"),
     ("disk", pool.diskMiB.map { "\($0) MiB, empty at first" }),
     ("disk bus", pool.hasDisks ? pool.hardware.diskBus : nil),
+    ("disk limits", pool.hasDisks ? pool.policies.diskLimits : nil),
     ("firmware", pool.image.kind == "kernel" ? nil : pool.hardware.firmware),
     ("video", pool.hardware.video), ("network", pool.hardware.network),
     ("audio", pool.hardware.audio), ("usb", pool.hardware.usb.map { $0 ? "on" : "off" }),

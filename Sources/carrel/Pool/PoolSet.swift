@@ -7,7 +7,8 @@ struct PoolSet: Verb {
     commandName: "set", abstract: "Changes a pool.",
     discussion: """
       What is not named stays. A new image, memory, number of processors or part of the machine \
-      replaces the spares at once; desktops in use get them when they are next started.
+      replaces the spares at once; desktops in use get them when they are next started. Limits of \
+      disks hold at once for all.
       """)
 
   @Argument(help: "Name of the pool.", completion: .custom(Completions.pools))

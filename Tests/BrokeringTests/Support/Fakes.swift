@@ -124,6 +124,9 @@ struct InstantLauncher: Launcher {
   }
   func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {}
   func reset(_ desktop: DesktopID) async throws(LaunchError) { journal.add("reset \(desktop)") }
+  func limitDisk(_ desktop: DesktopID, to limits: DiskLimits) async throws(LaunchError) {
+    journal.add("limit \(desktop) \(limits.operations ?? 0)")
+  }
   func suspend(_ desktop: DesktopID) async throws(LaunchError) {}
   func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8] { [1, 2, 3] }
   func ask(

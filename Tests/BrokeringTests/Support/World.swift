@@ -17,6 +17,7 @@ struct JSONCoding: RecordCoding {
 struct World {
   struct VMM {
     var generation: UInt64
+    var limits = DiskLimits()
     var running = true
   }
 
@@ -123,6 +124,10 @@ struct World {
       guard well else { return send(.operationFailed(id, .revert, "gone")) }
       end(id, .stopped)
       send(.reverted(id, hasMemory: true))
+    case .limitDisk(let id, let generation, let limits):
+      guard well else { return send(.limitFailed(id, generation: generation, "no answer")) }
+      vmms[id]?.limits = limits
+      send(.limited(id, generation: generation))
     default: break
     }
   }
@@ -137,7 +142,7 @@ struct World {
     if let user = request.user {
       #expect(traces[id, default: []].isSubset(of: [user]), "\(id) starts for \(user)")
     }
-    vmms[id] = VMM(generation: request.generation)
+    vmms[id] = VMM(generation: request.generation, limits: request.diskLimits)
     names[id] = request.user
     send(.started(id, generation: request.generation))
   }
@@ -191,7 +196,7 @@ struct World {
         close(viewer)
       case .setName: break
       case .report(let decision): decisions.append(decision)
-      case .start, .stop, .discard, .suspend, .revert: calls.append(action)
+      case .start, .stop, .discard, .suspend, .revert, .limitDisk: calls.append(action)
       case .reset, .pressPowerButton: break
       }
     }

@@ -118,6 +118,7 @@ private final class ReadyLauncher: Launcher {
   func identify(_ desktop: DesktopID, as identity: DesktopIdentity) async throws(LaunchError) {}
   func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {}
   func reset(_ desktop: DesktopID) async throws(LaunchError) {}
+  func limitDisk(_ desktop: DesktopID, to limits: DiskLimits) async throws(LaunchError) {}
 
   func suspend(_ desktop: DesktopID) async throws(LaunchError) {
     guard let generation = generations.withLock({ $0.removeValue(forKey: desktop) }) else { return }
