@@ -113,6 +113,25 @@ struct DiskOverlayTests {
     bench.disk.close()
   }
 
+  @Test("what a device took back of a held disk is not done, and what it asks for then is")
+  func forgets() throws {
+    let bench = try Bench(.raw)
+    bench.write(1)
+    bench.wait(for: 1)
+    let overlay = try DiskOverlay(of: bench.disk, at: bench.files.path("one"))
+    try overlay.hold()
+    for _ in 0..<10 {
+      bench.write(2)
+      bench.lock.withLock { bench.disk.forget() }
+    }
+    bench.write(3)
+    overlay.abandon()
+    bench.wait(for: 3)
+    #expect(try bench.sector(2) == filled(0))
+    #expect(bench.completed == [1, 3])
+    bench.disk.close()
+  }
+
   @Test("an overlay elsewhere says the whole path, and one beside it the name alone")
   func names() throws {
     let bench = try Bench(.raw)

@@ -162,6 +162,22 @@ struct DiskLimitTests {
     guest.machine.tearDown()
   }
 
+  @Test("a disk goes over to an overlay though a request waits, which is limited as before")
+  func switched() throws {
+    let guest = try guest(reading(.virtio, times: 3), .virtio, hardlyAny)
+    try guest.machine.resume()
+    try eventually("the first sector") { guest.output == "r" }
+    try guest.machine.switchDisks([
+      OverlayRequest(device: "virtio0", file: guest.directory.path("overlay"))
+    ])
+    let medium = try #require(guest.machine.driveDescriptions.first?.medium)
+    #expect(medium.limits == hardlyAny && medium.layers.count == 2)
+    #expect(guest.output == "r")
+    try guest.machine.limitDisk("virtio0", to: DiskLimits())
+    #expect(guest.machine.waitForEnd() == .guestShutdown)
+    #expect(guest.output == "rrr")
+  }
+
   @Test("the program takes limits with its disk, and others by QMP, and shows which there are")
   func program() throws {
     var guest = GuestProgram()
