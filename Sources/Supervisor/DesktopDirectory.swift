@@ -71,6 +71,12 @@ public struct DesktopDirectory: Hashable, Sendable {
   /// The longest path that fits in a Unix socket's address.
   static let socketPathLimit = 107
 
+  /// Gives what was saved up, with what its VMM noted beside it.
+  func removeSuspended(durably: Bool = false) throws(SystemError) {
+    for path in [suspendedDraft, SnapshotShelf.workingSet(of: suspended)] { try Files.remove(path) }
+    try Files.remove(suspended, durably: durably)
+  }
+
   /// Makes both directories.
   func create() throws(SystemError) {
     for path in [runtime, state] {

@@ -43,7 +43,7 @@ struct Launching: Sendable {
     }.run()
     try Files.remove(directory.suspendedDraft)
     // What a desktop that starts anew does to its disk, nothing saved before may see.
-    if !request.resumes || request.disk == .fresh { try Files.remove(directory.suspended) }
+    if !request.resumes || request.disk == .fresh { try directory.removeSuspended() }
     failpoints.hit("supervisor.prepared")
     return disk
   }

@@ -12,6 +12,7 @@ import Supervisor
 /// Everything in carreld, put together in one place.
 struct Daemon {
   private let store: SQLiteStore
+  private let supervisor: Supervisor?
   private let services: [any Service]
   private let logger: Logger
 
@@ -23,7 +24,7 @@ struct Daemon {
     let clock = SystemClock()
     self.logger = logger
     store = try SQLiteStore(path: directory.database, failpoints: failpoints)
-    let supervisor =
+    supervisor =
       simulate
       ? nil
       : try Supervisor.make(configuration, directory, failpoints: failpoints, logger: logger)
@@ -65,7 +66,13 @@ struct Daemon {
       configuration: .init(
         services: services, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
     defer { store.close() }
-    try await group.run()
+    do {
+      try await group.run()
+    } catch {
+      await supervisor?.endTemplates()
+      throw error
+    }
+    await supervisor?.endTemplates()
   }
 }
 

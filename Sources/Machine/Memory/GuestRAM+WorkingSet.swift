@@ -7,7 +7,7 @@ extension GuestRAM {
   /// Pages of the snapshot that were touched since the machine went on from it; `nil` for a
   /// machine that did not.
   func touchedOfSnapshot() throws(SystemError) -> DirtyPages? {
-    guard case .snapshot(let stored) = source else { return nil }
+    guard case .stored(let stored) = source else { return nil }
     var pages = DirtyPages(words: try mapping.presentPages())
     pages.formIntersection(stored)
     return pages
@@ -29,7 +29,7 @@ extension GuestRAM {
 
   /// Has pages of the snapshot found without faults.
   func populate(_ pages: DirtyPages) {
-    guard case .snapshot(let stored) = source else { return }
+    guard case .stored(let stored) = source else { return }
     var pages = pages
     pages.formIntersection(stored)
     pages.forEachRun { run in

@@ -34,6 +34,9 @@ struct SnapshotShelf: Sendable {
   /// A snapshot finds those that it needs beside it by this name.
   func memory(_ identifier: String) -> String { "\(directory.state)/\(identifier).snapshot" }
 
+  /// Where a VMM notes what a guest needs first that goes on from a saved machine.
+  static func workingSet(of path: String) -> String { "\(path).workingset" }
+
   /// The name of the snapshot that the desktop came from last.
   private var head: String { directory.state + "/snapshot-head" }
 
@@ -82,10 +85,15 @@ struct SnapshotShelf: Sendable {
     try sweep()
   }
 
+  /// What is before `.snapshot`; after it there may be more, of what was not finished too.
+  private static func memoryName(in name: String) -> String? {
+    name.firstRange(of: ".snapshot").map { String(name[..<$0.lowerBound]) }
+  }
+
   /// Removes all, for a desktop that begins anew.
   func removeAll() throws(SystemError) {
     let names = try DesktopDirectory.names(in: directory.state)
-    for name in names where name.hasPrefix("snapshot-") || name.hasSuffix(".snapshot") {
+    for name in names where name.hasPrefix("snapshot-") || Self.memoryName(in: name) != nil {
       try Files.remove("\(directory.state)/\(name)")
     }
   }
@@ -95,8 +103,8 @@ struct SnapshotShelf: Sendable {
   func sweep() throws {
     let records = try records()
     let needed = Set(records.flatMap { $0.bases + [$0.memory].compactMap { $0 } })
-    for name in try DesktopDirectory.names(in: directory.state) where name.hasSuffix(".snapshot") {
-      if !needed.contains(String(name.dropLast(9))) {
+    for name in try DesktopDirectory.names(in: directory.state) {
+      if let memory = Self.memoryName(in: name), !needed.contains(memory) {
         try Files.remove("\(directory.state)/\(name)")
       }
     }

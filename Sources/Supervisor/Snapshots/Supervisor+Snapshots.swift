@@ -171,7 +171,7 @@ extension SnapshotShelf {
   func goBack(
     to record: SnapshotRecord, _ program: String, _ failpoints: Failpoints
   ) throws {
-    try Files.remove(directory.suspended, durably: true)
+    try directory.removeSuspended(durably: true)
     let disks = try DiskLayers(in: directory.state)
     if let layer = disks.layers.first(where: { $0.number == record.layer }) {
       // The newest image is the desktop's disk: from here on it is the new one.
@@ -184,6 +184,9 @@ extension SnapshotShelf {
     }
     try setCurrent(record.name)
     if let identifier = record.memory {
+      // It may not be there.
+      _ = link(
+        Self.workingSet(of: memory(identifier)), Self.workingSet(of: directory.suspended))
       guard link(memory(identifier), directory.suspended) == 0 else {
         throw SystemError(code: errno, "link \(memory(identifier)) to \(directory.suspended)")
       }

@@ -142,6 +142,11 @@ extension Supervisor: TemplateLibrary {
     }
   }
 
+  /// Ends templates' processes; their clones run on.
+  public func endTemplates() {
+    for server in templateServers.values { endServer(of: server.directory) }
+  }
+
   private func endServer(of directory: TemplateDirectory) {
     if templateServers[directory.pool]?.directory == directory {
       templateServers[directory.pool] = nil
