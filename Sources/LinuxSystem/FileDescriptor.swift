@@ -189,6 +189,12 @@ public final class FileDescriptor: Sendable {
 
   private static let copyPortion: UInt64 = 32 << 20
 
+  /// Has the kernel read a range ahead, without waiting for it.
+  public func willRead(offset: UInt64, count: Int) {
+    // Advice, which may be ignored.
+    _ = posix_fadvise(raw, off_t(clamping: offset), off_t(count), POSIX_FADV_WILLNEED)
+  }
+
   /// Forces data (and the size) to the medium.
   public func synchronize() throws(SystemError) {
     guard fdatasync(raw) == 0 else { throw SystemError(code: errno, "flush to the medium") }

@@ -119,9 +119,17 @@ public final class MemoryMapping {
 
   /// Pages that are in memory, or in swap space: one bit each (Linux's
   /// admin-guide/mm/pagemap).
-  ///
-  /// - Parameter own: only those that are this mapping's alone: no pages of files.
-  public func presentPages(own: Bool = false) throws(SystemError) -> [UInt64] {
+  public func presentPages() throws(SystemError) -> [UInt64] {
+    try pages { $0 >> 62 != 0 }
+  }
+
+  /// Pages of a private mapping of a file that are copies by now: those that were written.
+  public func copiedPages() throws(SystemError) -> [UInt64] {
+    try pages { $0 >> 62 != 0 && $0 >> 61 & 1 == 0 }
+  }
+
+  /// Pages whose entry in pagemap is as wanted.
+  private func pages(where isWanted: (UInt64) -> Bool) throws(SystemError) -> [UInt64] {
     let pageSize = 4096
     let pages = bytes.count / pageSize
     let file = try FileDescriptor.open("/proc/self/pagemap")
@@ -141,8 +149,7 @@ public final class MemoryMapping {
         }
       }
       if let failure { throw failure }
-      for index in 0..<count where entries[index] >> 62 != 0 {
-        if own, entries[index] >> 61 & 1 != 0 { continue }
+      for index in 0..<count where isWanted(entries[index]) {
         words[(start + index) / 64] |= 1 << UInt64((start + index) % 64)
       }
     }

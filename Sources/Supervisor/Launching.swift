@@ -38,6 +38,7 @@ struct Launching: Sendable {
     // Empty for nobody: the VMM wants a file, and looks again when it is replaced.
     try Files.replace(directory.userFile, with: Array((request.user?.rawValue ?? "").utf8))
     try Files.replace(directory.keyboardFile, with: Array(request.keyboardLayout.utf8))
+    try tidyDisk()
     let disk = try DiskPreparation(request: request, directory: directory, template: template) {
       progress(.copyingDisk(percent: $0))
     }.run()
@@ -46,6 +47,18 @@ struct Launching: Sendable {
     if !request.resumes || request.disk == .fresh { try directory.removeSuspended() }
     failpoints.hit("supervisor.prepared")
     return disk
+  }
+
+  /// A chain that stays long is no reason not to start, as long as it may be.
+  private func tidyDisk() throws {
+    guard request.disk == .keep else { return }
+    do {
+      try DiskTidying(directory: directory, program: program).run()
+    } catch let error as BrokerError {
+      let disks = try DiskLayers(in: directory.state)
+      guard let top = disks.top, disks.chain(from: top).count > 48 else { return }
+      throw error
+    }
   }
 
   /// Starts the VMM in a session of its own: it lives on when `carreld` does not.

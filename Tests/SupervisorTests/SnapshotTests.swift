@@ -188,6 +188,53 @@ struct SnapshotTests {
     try await next.supervisor.discard(office)
   }
 
+  @Test("that were deleted leave no long chain of images", .needs("qemu-io"))
+  func tidying() async throws {
+    let running = try RunningSupervisor()
+    let images = running.settings.stateDirectory + "/images/office"
+    try FileManager.default.createDirectory(atPath: images, withIntermediateDirectories: true)
+    try Files.replace("\(images)/image.raw", with: [UInt8](repeating: 9, count: 4 << 20))
+    func start(_ generation: UInt64) async throws {
+      try await running.supervisor.start(
+        LaunchRequest(
+          desktop: office, generation: generation,
+          image: Image(kind: .disk, path: "\(images)/image.raw"), memoryMiB: 16, cpus: 1,
+          disk: generation == 1 ? .fresh : .keep, user: nil, keyboardLayout: "en-us"))
+      try await running.supervisor.stop(office, graceSeconds: nil)
+    }
+    func layers() throws -> [String] {
+      try files(running).filter { $0.hasPrefix("disk-") }
+        .sorted { ($0.count, $0) < ($1.count, $1) }
+    }
+    try await start(1)
+    for number in 1...12 {
+      let top = try #require(try layers().last)
+      // Each image has something of its own, and the last word on something older.
+      let (status, output) = try running.directory.run(
+        "qemu-io -c 'write -P \(number) \(number * 64)k 64k' -c 'write -P \(number) 0 64k' "
+          + "\(state(running))/\(top)")
+      #expect(status == 0, "\(output)")
+      try await take("s\(number)", running)
+    }
+    #expect(try layers().count == 13)
+    for number in 1...12 where number != 6 { try await delete("s\(number)", running) }
+    try await start(2)
+    #expect(try layers().count == 8)
+    let top = try #require(try layers().last)
+    let reads = (1...12).map { "-c 'read -P \($0) \($0 * 64)k 64k'" }.joined(separator: " ")
+    let (_, output) = try running.directory.run(
+      "qemu-io \(reads) -c 'read -P 12 0 64k' -c 'read -P 9 1M 1M' \(state(running))/\(top)")
+    #expect(!output.contains("failed"), "\(output)")
+    #expect(try await !revert("s6", running))
+    let back = try #require(try layers().last)
+    let (_, former) = try running.directory.run(
+      "qemu-io -c 'read -P 6 0 64k' -c 'read -P 6 384k 64k' -c 'read -P 9 448k 64k' "
+        + "\(state(running))/\(back)")
+    #expect(!former.contains("failed"), "\(former)")
+    try await running.supervisor.discard(office)
+    #expect(try Files.read("\(images)/image.raw").allSatisfy { $0 == 9 })
+  }
+
   @Test("go with the desktop, and are found by another carreld")
   func remains() async throws {
     let running = try RunningSupervisor()

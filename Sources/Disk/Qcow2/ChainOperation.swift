@@ -48,8 +48,11 @@ public enum ChainOperation {
   ) throws(DiskError) {
     let image = try Qcow2Image.open(path, isReadOnly: false, policy)
     let layer = try base.map { base throws(DiskError) in try openBase(base, for: path, policy) }
+    let between = layer.flatMap { image.layers(above: $0) }
     try image.forEachExtent(progress) { mapping, offset, count throws(DiskError) in
       guard mapping == .unallocated else { return }
+      // Over a base that stays the base's own.
+      if let between, try !between.haveAnything(offset, count) { return }
       let (old, new) = (Scratch(count), Scratch(count))
       try image.fill([old.bytes], .unallocated, offset: offset)
       try layer?.readPadded(into: [new.bytes], offset: offset)
@@ -129,6 +132,43 @@ public enum ChainOperation {
       throw DiskError(kind: .backing, context: "image \(path) is based on nothing")
     }
     return ((layer.path, layer is RawLayer ? .raw : .qcow2), image.byteCount)
+  }
+}
+
+extension Qcow2Image {
+  /// What lies between it and one of the layers that it is based on; `nil` when it is not based
+  /// on that one.
+  fileprivate func layers(above base: any ImageLayer) -> [Qcow2Image]? {
+    let wanted = BackingChain.canonical(base.path)
+    var between: [Qcow2Image] = []
+    var next = backing
+    while let layer = next {
+      if BackingChain.canonical(layer.path) == wanted { return between }
+      guard let image = layer as? Qcow2Image else { return nil }
+      between.append(image)
+      next = image.backing
+    }
+    return nil
+  }
+}
+
+extension [Qcow2Image] {
+  /// Whether any of them says what a range reads as.
+  fileprivate func haveAnything(_ offset: UInt64, _ count: Int) throws(DiskError) -> Bool {
+    let end = offset + UInt64(count)
+    for image in self {
+      // What is beyond its end reads as zeros.
+      guard end <= image.byteCount else { return true }
+      var place = offset
+      while place < end {
+        let extent = try image.guarded.withLock { metadata throws(DiskError) in
+          try metadata.extent(at: place, count: Int(end - place))
+        }
+        guard extent.mapping == .unallocated else { return true }
+        place += UInt64(extent.count)
+      }
+    }
+    return false
   }
 }
 

@@ -37,7 +37,7 @@ final class SuspendedWorkingSet {
 
   /// The guest stands.
   func end() throws(SystemError) {
-    if let touched = try board.memory.ram.touchedOfOwn() { pages.formUnion(touched) }
+    if let touched = try board.memory.ram.touchedOfOwn(written: pages) { pages.formUnion(touched) }
   }
 
   /// The snapshot is whole.

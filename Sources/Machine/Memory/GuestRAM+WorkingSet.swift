@@ -1,14 +1,15 @@
 import DeviceModel
 import LinuxSystem
 
-/// Which pages a guest needs, as far as page tables tell. The kernel maps what lies around a
-/// touched page, if that is in memory, so that there are some pages more.
+/// Which pages a guest needs, as far as page tables tell.
 extension GuestRAM {
   /// Pages of the snapshot that were touched since the machine went on from it; `nil` for a
   /// machine that did not.
   func touchedOfSnapshot() throws(SystemError) -> DirtyPages? {
     guard case .stored(let stored) = source else { return nil }
-    var pages = DirtyPages(words: try mapping.presentPages())
+    var pages = withoutSurroundings(
+      DirtyPages(words: try mapping.presentPages()),
+      written: DirtyPages(words: try mapping.copiedPages()))
     pages.formIntersection(stored)
     return pages
   }
@@ -22,9 +23,28 @@ extension GuestRAM {
   }
 
   /// What was touched since `watchTouched`; `nil` where that is not known.
-  func touchedOfOwn() throws(SystemError) -> DirtyPages? {
+  ///
+  /// - Parameter written: pages that were written since then.
+  func touchedOfOwn(written: DirtyPages) throws(SystemError) -> DirtyPages? {
     guard case .own = source, reader != nil else { return nil }
-    return DirtyPages(words: try mapping.presentPages())
+    return withoutSurroundings(
+      DirtyPages(words: try mapping.presentPages()), written: written)
+  }
+
+  /// A page that is read brings those around it in memory along, of 64 KiB (the kernel's
+  /// `fault_around_bytes`). Where one of them was written, that may have been the reason for all.
+  private func withoutSurroundings(_ present: DirtyPages, written: DirtyPages) -> DirtyPages {
+    let around = 16
+    var pages = DirtyPages(pageCount: bytes.count / DirtyPages.pageSize)
+    let first = Int(UInt(bitPattern: bytes.baseAddress) / UInt(DirtyPages.pageSize)) % around
+    for start in stride(from: -first, to: bytes.count / DirtyPages.pageSize, by: around) {
+      let window = max(0, start)..<start + around
+      let isWritten = window.contains(where: written.contains(page:))
+      for page in window where (isWritten ? written : present).contains(page: page) {
+        pages.insert(page: page)
+      }
+    }
+    return pages
   }
 
   /// Has pages of the snapshot found without faults.

@@ -46,7 +46,7 @@ final class GuestRAM: SharedBytes {
     switch source {
     case .own(let shared): return shared.descriptor.storedBytes
     case .stored:
-      let pages = (try? mapping.presentPages(own: true)).map { DirtyPages(words: $0).count } ?? 0
+      let pages = (try? mapping.copiedPages()).map { DirtyPages(words: $0).count } ?? 0
       return UInt64(pages * DirtyPages.pageSize)
     }
   }
