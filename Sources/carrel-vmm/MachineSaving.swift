@@ -22,7 +22,8 @@ final class MachineSaving: Sendable {
   /// Whoever asked for a hold may be gone; a guest that is frozen for it does not wait longer.
   private static let longestHold: Int32 = 60_000
 
-  /// Calls `handler` whenever it holds, has taken the instant or came to an end.
+  /// Calls `handler` whenever it came to an end; one that holds does so, too, when it holds and
+  /// when it has taken the instant.
   func onEnd(_ handler: @escaping @Sendable (QMPSaveState) -> Void) {
     self.handler.change { $0 = handler }
   }
@@ -91,10 +92,13 @@ final class MachineSaving: Sendable {
         $0.state.total = total
       }
     }
+    let holds = work.withLock { $0.gate != nil }
     func tell(_ change: (inout QMPSaveState) -> Void) {
       work.change { change(&$0.state) }
       let state = state
-      handler.withLock { $0 }?(state)
+      // Only who asked for a hold waits for more than the end.
+      let isWanted = [.completed, .failed].contains(state.status) || holds
+      if isWanted { handler.withLock { $0 }?(state) }
     }
     preparation.withLock { $0 }?()
     do {

@@ -117,21 +117,21 @@ struct TemplateRecord: Codable, Hashable, Sendable {
   }
 
   /// What a saved machine depends on of the processor.
-  static func hostProcessor() -> String {
+  static let hostProcessor: String = {
     let text = (try? Files.read("/proc/cpuinfo", limit: 4 << 20)).map {
       String(decoding: $0, as: UTF8.self)
     }
     let lines = (text ?? "").split(separator: "\n").prefix { !$0.isEmpty }
     return lines.filter { $0.hasPrefix("model name") || $0.hasPrefix("flags") }
       .joined(separator: "\n")
-  }
+  }()
 
   /// Why desktops of `machine` cannot be cloned from it; `nil` when they can.
   func staleness(for machine: TemplateMachine) -> String? {
     if machine.image != self.machine.image { return "the pool has another image" }
     if machine != self.machine { return "the pool has other hardware" }
     if Self.stamp(of: machine.image.path) != imageStamp { return "the image was changed" }
-    if Self.hostProcessor() != processor { return "the host has another processor" }
+    if Self.hostProcessor != processor { return "the host has another processor" }
     return nil
   }
 }

@@ -82,7 +82,7 @@ final class TemplateMaking: Sendable {
     return TemplateRecord(
       machine: plan.machine, readiness: plan.readiness, created: begun, sign: sign,
       imageStamp: TemplateRecord.stamp(of: plan.machine.image.path),
-      processor: TemplateRecord.hostProcessor(), memory: memory, disk: disks.top?.name,
+      processor: TemplateRecord.hostProcessor, memory: memory, disk: disks.top?.name,
       hasVariables: Files.exists(desktop.variables))
   }
 
