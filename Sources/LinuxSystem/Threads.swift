@@ -10,7 +10,24 @@ public final class Thread: Sendable {
   ///
   /// - Parameter name: at most 15 bytes are shown by ps and debuggers.
   public init(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
-    let start = Start(name: name, body: body)
+    let ready = Self.idle.withLock { $0.popLast() }
+    if let ready { (handle, start) = ready } else { (handle, start) = try Self.make() }
+    start.task.change { $0 = Task(name: name, body: body) }
+  }
+
+  /// Makes threads that do nothing until the next ones are started, which are these: for
+  /// when starting them has to be quick. They block the signals that the caller does.
+  public static func prepare(_ count: Int) throws(SystemError) {
+    for _ in 0..<count {
+      let thread = try make()
+      idle.withLock { $0.append(thread) }
+    }
+  }
+
+  private static let idle = Guarded<[(pthread_t, Start)]>([])
+
+  private static func make() throws(SystemError) -> (pthread_t, Start) {
+    let start = Start()
     var handle = pthread_t()
     // SAFETY: released by the new thread, or below when there is none.
     let argument = Unmanaged.passRetained(start)
@@ -25,10 +42,9 @@ public final class Thread: Sendable {
       }, argument.toOpaque())
     guard result == 0 else {
       argument.release()
-      throw SystemError(code: result, "start thread \(name)")
+      throw SystemError(code: result, "start a thread")
     }
-    self.handle = handle
-    self.start = start
+    return (handle, start)
   }
 
   /// Waits for its end. Call it once, from another thread.
@@ -49,20 +65,23 @@ public final class Thread: Sendable {
     }
   }
 
-  private final class Start: Sendable {
+  private struct Task: Sendable {
     let name: String
     let body: @Sendable () -> Void
+  }
+
+  private final class Start: Sendable {
+    let task = Guarded<Task?>(nil)
     let identifier = Guarded<Int32>(0)
 
-    init(name: String, body: @escaping @Sendable () -> Void) {
-      self.name = name
-      self.body = body
-    }
-
     func run() {
+      // Memory that this thread allocates comes from a place of its own, made at first use.
+      Guarded(0).change { $0 += 1 }
+      let task = task.wait(until: { $0 != nil }) { $0.take() }
+      guard let task else { return }
       identifier.withLock { $0 = clinux_thread_id() }
-      _ = clinux_set_thread_name(name)
-      body()
+      _ = clinux_set_thread_name(task.name)
+      task.body()
       identifier.withLock { $0 = 0 }
     }
 

@@ -27,6 +27,9 @@ struct CloneProcess {
       }
       throw ExitCode.failure
     }
+    // Clock, doorbells, control, display, and a line or socket, besides processors. Where
+    // there is no room for them, it is told when they are started.
+    try? Thread.prepare(template.configuration.processors + 5)
     // Without a template there is nobody who could still ask.
     guard let message = try? original.receive(capacity: CloneRequest.longest), !message.isEnd
     else { return }

@@ -11,6 +11,8 @@ struct BoardArchive {
   private(set) var archive = StateArchive()
   /// What is known without decoding.
   private var decoded: [String: Any] = [:]
+  /// What is another one than was saved.
+  private var replaced: [String: Any] = [:]
   private let recorder: Recorder?
 
   init() { recorder = nil }
@@ -30,14 +32,15 @@ struct BoardArchive {
   mutating func store(_ state: some Encodable, as name: String) throws {
     try archive.store(state, as: name)
     decoded[name] = nil
+    replaced[name] = nil
   }
 
   /// Has a device be built from another state than the one that was saved.
-  mutating func replace<State>(_ name: String, with state: State) { decoded[name] = state }
+  mutating func replace<State>(_ name: String, with state: State) { replaced[name] = state }
 
   /// `nil` when there is none of that name.
   func state<State: Decodable>(_ name: String, _ type: State.Type = State.self) throws -> State? {
-    if let state = decoded[name] as? State { return state }
+    if let state = (replaced[name] ?? decoded[name]) as? State { return state }
     let state = try archive.state(type, of: name)
     if let recorder, let state { recorder.states[name] = state }
     return state

@@ -136,7 +136,7 @@ extension MachineConfiguration {
   /// A machine of the same make that nothing of the host is connected to.
   fileprivate var withoutLinks: MachineConfiguration {
     var plain = self
-    plain.serial = .none
+    plain.serial = .file("/dev/null")
     plain.disks = []
     plain.cdrom = nil
     plain.channels = []
