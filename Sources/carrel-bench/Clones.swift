@@ -167,7 +167,11 @@ private struct HostUse {
 
   init(of template: TemplateProcess) throws {
     let process = "/proc/\(template.process.handle.identifier)"
-    memory = Double(Subject.proportionalSetSize(of: template.process.handle.identifier).own) / 1024
+    // A proportional size would tell how many copies share the process's pages just now.
+    let anonymous = kernelText("\(process)/status").split(separator: "\n").first {
+      $0.hasPrefix("RssAnon:")
+    }
+    memory = anonymous?.split(separator: " ").dropFirst().first.flatMap { Double($0) } ?? 0
     handles = Double(
       try FileManager.default.contentsOfDirectory(atPath: "\(process)/fd").count
         + FileManager.default.contentsOfDirectory(atPath: "\(process)/task").count)
