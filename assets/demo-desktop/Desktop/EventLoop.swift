@@ -88,7 +88,7 @@ final class EventLoop {
       serial.report("keyboard \(layout.name)")
     }
     let user = configuration.user
-    guard session.show(user: user) else { return }
+    guard session.show(user: user, on: configuration.desktop) else { return }
     serial.report(Array("user ".utf8) + Decoding.bytes(user))
   }
 

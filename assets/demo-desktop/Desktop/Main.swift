@@ -15,8 +15,8 @@ func desktopMain() -> Never {
   }
   let screen = Screen(adapter.screen)
   let session = Session(
-    screen: screen, user: configuration.user,
-    desktop: name(configuration.text("opt/carrel/desktop"), "demo"), time: RealTimeClock().now())
+    screen: screen, user: configuration.user, desktop: configuration.desktop,
+    time: RealTimeClock().now())
   session.present()
   let controller = KeyboardController()
   let absolutePointer = AbsolutePointer()
@@ -39,11 +39,6 @@ func desktopFault(vector: UInt64, instruction: UInt64, address: UInt64) -> Never
   serial.report("fault \(vector) at \(place), address \(String(address, radix: 16))")
   serial.flush()
   while true { _ = Interrupts.wait() }
-}
-
-private func name(_ bytes: [UInt8]?, _ fallback: String) -> Text {
-  guard let bytes, !bytes.isEmpty else { return fallback.text }
-  return Decoding.text(bytes)
 }
 
 /// `WxH`, within what the layout and the adapter's memory can take.

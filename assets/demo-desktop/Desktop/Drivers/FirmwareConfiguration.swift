@@ -42,6 +42,12 @@ struct FirmwareConfiguration {
     return Decoding.text(bytes)
   }
 
+  /// The desktop's name as it is now: one that was cloned from another has its own.
+  var desktop: Text {
+    guard let bytes = text("opt/carrel/desktop"), !bytes.isEmpty else { return "demo".text }
+    return Decoding.text(bytes)
+  }
+
   /// What its user's keyboard says, as it is now.
   var layout: Keymap.Layout {
     .named(Decoding.text(text("opt/carrel/keyboard") ?? []))

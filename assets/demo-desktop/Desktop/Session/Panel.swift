@@ -6,7 +6,7 @@ final class Panel {
 
   private let surface: Surface
   private var user: Text
-  private let desktop: Text
+  private var desktop: Text
   private let logo = Picture.logo.load()
   private let restartIcon = Picture.restart.load()
   private let powerIcon = Picture.power.load()
@@ -38,9 +38,10 @@ final class Panel {
     return Rectangle((frame.width - wider) / 2, 0, wider, Self.height)
   }
 
-  /// Shows another user; returns what changed.
-  func show(user: Text) -> Rectangle {
+  /// Shows another user on that desktop; returns what changed.
+  func show(user: Text, on desktop: Text) -> Rectangle {
     self.user = user
+    self.desktop = desktop
     draw()
     return frame
   }

@@ -8,6 +8,7 @@ final class Session: Painter {
   private var closed: [Bool]
   private let panel: Panel
   private var user: Text
+  private var desktop: Text
   private let dock: Dock
   private let wallpaper: Surface
   private(set) var dialog: Dialog?
@@ -23,6 +24,7 @@ final class Session: Painter {
     wallpaper = Surface(width: bounds.width, height: bounds.height)
     Wallpaper.draw(on: wallpaper)
     self.user = user
+    self.desktop = desktop
     panel = Panel(width: bounds.width, user: user, desktop: desktop, time: time)
     dock = Dock(screen: bounds)
     let layout = Layout(bounds)
@@ -81,12 +83,13 @@ final class Session: Painter {
 
   /// Makes it another user's desktop, with what was written left alone; returns
   /// whether it was not this user's already.
-  func show(user new: Text) -> Bool {
-    guard new != user else { return false }
+  func show(user new: Text, on desktop: Text) -> Bool {
+    guard new != user || desktop != self.desktop else { return false }
     editor.replace(Self.welcome(user).text, with: Self.welcome(new).text)
-    terminal.show(user: new)
-    screen.invalidate(panel.show(user: new))
+    terminal.show(user: new, on: desktop)
+    screen.invalidate(panel.show(user: new, on: desktop))
     user = new
+    self.desktop = desktop
     return true
   }
 

@@ -12,7 +12,7 @@ final class Terminal: Window {
   private static let blue = Pixel.rgb(0x7FB2FF)
 
   private var user: Text
-  private let host: Text
+  private var host: Text
   private var history: [[Cell]] = []
   private var input: Text = []
   /// Rows scrolled back from the end.
@@ -42,9 +42,10 @@ final class Terminal: Window {
     show()
   }
 
-  /// Prompts for another user from now on.
-  func show(user: Text) {
+  /// Prompts for another user on that desktop from now on.
+  func show(user: Text, on host: Text) {
     self.user = user
+    self.host = host
     if isFresh { greet() } else { show() }
   }
 
