@@ -7,7 +7,7 @@ SWIFT_BUILD := swift build -c release
 BIN := .build/release
 DEMO_DESKTOP := build/demo-desktop/carrel-demo.elf
 
-.PHONY: help deps build desktop demo demo-smoke test check format lint layering safety bench fuzz guest-linux clean
+.PHONY: help deps build desktop demo demo-smoke test check format lint layering safety bench fuzz soak guest-linux clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ bench: build ## measure against QEMU and floors; prints ratios
 
 fuzz: deps ## run each fuzz target for FUZZ_SECONDS (60)
 	@.ci/fuzz
+
+soak: deps desktop ## a thousand random snapshots, returns and suspensions, disks checked each time
+	@CARREL_SOAK_CYCLES=$${CARREL_SOAK_CYCLES:-1000} swift test --disable-xctest --filter SoakTests
 
 guest-linux: ## build the small Linux that guests are tested with (about 10 minutes, once)
 	@assets/guest-linux/build

@@ -1,4 +1,5 @@
 import Disk
+import TestSupport
 import Testing
 
 /// The header of a version 3 image of 1 GiB, with extensions and name where given.

@@ -3,20 +3,6 @@ import LinuxSystem
 import TestSupport
 import Testing
 
-/// The same sequence for the same seed.
-struct SeededGenerator: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(seed: UInt64) { state = seed &* 0x9E37_79B9_7F4A_7C15 | 1 }
-
-  mutating func next() -> UInt64 {
-    state ^= state << 13
-    state ^= state >> 7
-    state ^= state << 17
-    return state &* 0x2545_F491_4F6C_DD1D
-  }
-}
-
 /// A directory of images, and others' tools for them.
 final class ImageBench {
   struct Failure: Error, CustomStringConvertible {

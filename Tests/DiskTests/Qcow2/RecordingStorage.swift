@@ -1,4 +1,5 @@
 import Disk
+import TestSupport
 import LinuxSystem
 
 /// Keeps an image in memory together with what was done to it, to find out what is left of

@@ -54,11 +54,11 @@ final class CountingProgram {
     _ = try running.process.wait()
   }
 
-  /// Goes on from the file `saved` with another disk.
-  func restore(_ disk: String) throws {
+  /// Goes on from a saved machine with a disk.
+  func restore(_ disk: String, from path: String = "saved") throws {
     starts += 1
     running = try Self.start(
-      disk, .qcow2, bus, ["--restore", directory.path("saved")], "serial\(starts)", directory)
+      disk, .qcow2, bus, ["--restore", directory.path(path)], "serial\(starts)", directory)
   }
 
   var drive: String { bus == .ide ? "ide0-hd0" : "virtio0" }
