@@ -160,6 +160,7 @@ extension Supervisor {
       try checkWanted(request.desktop)
       let child = try await offPool { [launching] in try launching.spawn(with: disk) }
       machines[request.desktop]?.process = child.handle
+      setScore(of: child.handle, request)
       do {
         try watcher.watch(child) { [weak self] exit in
           guard let self else { return }
@@ -195,6 +196,7 @@ extension Supervisor {
       try checkWanted(desktop)
       let process = try await offPool { try launching.clone(by: server, with: disk) }
       machines[desktop]?.process = process
+      setScore(of: process, launching.request)
       machines[desktop]?.cloneHasCard = launching.request.hardware.network != .none
       do {
         try watcher.watch(process) { [weak self] exit in

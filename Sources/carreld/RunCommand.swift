@@ -36,6 +36,8 @@ struct RunCommand: AsyncParsableCommand {
     try directory.prepare()
     let limit = OpenFiles.raiseLimit()
     logger.info("open files", metadata: ["limit": "\(limit)"])
+    // Should memory run out all the same, others go first.
+    OutOfMemoryScore.protectThisProcess()
     let claim = try await SiteClaim(
       stateDirectory: directory.state, runtimeDirectory: directory.runtime)
     let daemon = try await Daemon(

@@ -65,6 +65,8 @@ struct SimulatedLauncher: Launcher {
     try check(desktop)
   }
 
+  func prioritize(_ desktop: DesktopID, as priority: MemoryPriority) async {}
+
   func reset(_ desktop: DesktopID) async throws(LaunchError) { try check(desktop) }
 
   func suspend(_ desktop: DesktopID) async throws(LaunchError) {

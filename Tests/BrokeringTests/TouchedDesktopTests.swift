@@ -37,7 +37,7 @@ private struct Story {
   }
 
   mutating func step() throws {
-    switch Int.random(in: 0..<20, using: &dice) {
+    switch Int.random(in: 0..<22, using: &dice) {
     case 0..<4: arrive()
     case 4..<6:
       if let viewer = world.open.keys.sorted().randomElement(using: &dice) {
@@ -49,6 +49,7 @@ private struct Story {
     case 13: endSomeVMM()
     case 14: world.pass(seconds: Int.random(in: 1...40, using: &dice))
     case 15: try restart()
+    case 16, 17: measure()
     default: administer()
     }
   }
@@ -61,6 +62,14 @@ private struct Story {
   private mutating func endSomeVMM() {
     guard let id = world.vmms.keys.sorted().randomElement(using: &dice) else { return }
     world.end(id, dice.oneIn(2) ? .guestShutdown : .crashed("signal 9"))
+  }
+
+  /// The host has more or less memory left, and sometimes hardly any.
+  private mutating func measure() {
+    let available = Int.random(in: dice.oneIn(2) ? 0...900 : 0...8000, using: &dice)
+    world.send(
+      .memory(
+        MemoryReading(totalMiB: 8000, availableMiB: available, isStalling: dice.oneIn(5))))
   }
 
   /// carreld is killed, in the middle of something or not.
@@ -120,6 +129,8 @@ private struct Story {
   /// Left alone, everything comes to rest where it should be.
   mutating func checkRest() throws {
     for _ in 0..<8 {
+      // There is plenty again, for which new desktops are larger.
+      world.send(.memory(MemoryReading(totalMiB: 64_000, availableMiB: 60_000)))
       world.settle()
       world.pass(seconds: 400)
     }

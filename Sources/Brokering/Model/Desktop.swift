@@ -43,6 +43,8 @@ public struct Desktop: Hashable, Codable, Sendable {
   public internal(set) var touched = false
   /// Counts the starts of its VMM.
   public internal(set) var generation: UInt64 = 0
+  /// What its VMM was started with; `nil` where an earlier Carrel started it.
+  public internal(set) var memoryMiB: Int?
   /// Which disk the next start gives it.
   public internal(set) var disk: LaunchRequest.Disk = .fresh
   /// Whether a VMM should run.
@@ -85,7 +87,8 @@ public struct Desktop: Hashable, Codable, Sendable {
   }
 
   private enum CodingKeys: String, CodingKey {
-    case id, pool, number, phase, power, owner, touched, generation, disk, wanted, held
+    case id, pool, number, phase, power, owner, touched, generation, memoryMiB, disk, wanted
+    case held
     // Before desktops were suspended to files, those that stood still had this.
     case saved = "paused"
     case reverting, failures, retryAt, runningSince, problem, since

@@ -75,6 +75,7 @@ extension Site {
       // It runs on, and is as if nobody had tried.
       desktops[id]?.problem = text
       desktop(id, .resumeWanted, now: now)
+      suspendFailed(id, now: now)
     case .revert:
       unattachViewers(of: id)
       desktop(id, .revertFailed(text), now: now)
@@ -137,7 +138,7 @@ extension Site {
 
   /// Starts, stops and discards what the records ask for.
   mutating func operate(now: Timestamp) {
-    for record in desktops.sorted {
+    for record in inOrderOfNeed {
       let operation = record.nextOperation(
         underWay: underWay[record.id], inSession: session(on: record.id) != nil, now: now)
       guard let operation else { continue }
@@ -147,6 +148,7 @@ extension Site {
         note(.desktopRemoved, "\(record.id) is deleted", desktop: record.id, now: now)
         continue
       }
+      if operation == .start, !mayStart(record) { continue }
       begin(operation, of: record, now: now)
     }
   }
@@ -159,7 +161,10 @@ extension Site {
     case .start:
       guard let pool = pools[record.pool] else { return }
       starts[id] = nil
+      let isNew = record.power == .off
+      if isNew { desktops[id]?.memoryMiB = pool.memoryMiB }
       desktop(id, .startBegan, now: now)
+      if isNew { startBegan(of: id) }
       guard let started = desktops[id] else { return }
       let request = started.launchRequest(in: pool)
       startsLimited(request)

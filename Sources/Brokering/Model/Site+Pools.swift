@@ -11,7 +11,7 @@ extension Site {
       let ready = all.filter(\.countsAsSpare)
       let missing = min(pool.spares - ready.count, pool.size - all.count)
       if missing > 0 {
-        for _ in 0..<missing { addSpare(to: pool.name, now: now) }
+        for _ in 0..<missing where hasRoom(forSpareOf: pool) { addSpare(to: pool.name, now: now) }
       } else {
         // Beyond the spares, or beyond a size that was made smaller.
         let surplus = max(ready.count - pool.spares, min(all.count - pool.size, ready.count))

@@ -5,6 +5,7 @@ extension Site {
     underWay = [:]
     starts = [:]
     toldLimits = [:]
+    toldPriorities = [:]
     recovered = true
     let found = Dictionary(survivors.map { ($0.desktop, $0) }, uniquingKeysWith: { $1 })
     for record in desktops.sorted {

@@ -148,10 +148,23 @@ extension Site {
       setKeyboardLayout(of: viewer, at: record)
       if record.power == .running {
         attach(viewer, to: record, now: now)
+      } else if memory.held.contains(record.id) {
+        waitForMemory(viewer, record, now: now)
       } else {
         show(record.status(after: starts[record.id]?.step), to: viewer)
       }
     }
+  }
+
+  private mutating func waitForMemory(_ viewer: Viewer, _ record: Desktop, now: Timestamp) {
+    show(
+      Viewer.Status("The server is short of memory. \(record.id) starts once there is some."),
+      to: viewer)
+    guard !viewer.memoryWaitNoted else { return }
+    viewers[viewer.id]?.memoryWaitNoted = true
+    note(
+      .loginWaitingMemory, "\(record.id) is not started yet: the host has no memory for it",
+      user: viewer.login.user, desktop: record.id, now: now)
   }
 
   private mutating func attach(_ viewer: Viewer, to record: Desktop, now: Timestamp) {

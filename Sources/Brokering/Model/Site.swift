@@ -19,13 +19,18 @@ public struct Site: Sendable {
   /// How far starts under way are known to be. Not stored.
   var starts: [DesktopID: StartProgress] = [:]
   var toldLimits: [DesktopID: ToldLimits] = [:]
+  var toldPriorities: [DesktopID: ToldPriority] = [:]
+  /// What the host has and what was promised of it. Not stored.
+  public internal(set) var memory: MemoryBudget
   /// No desktop is touched before it is known which of them survived.
   public internal(set) var recovered = false
 
   /// Actions of the event at hand.
   var actions: [SiteAction] = []
 
-  public init() {}
+  public init(memory policy: MemoryPolicy = MemoryPolicy()) {
+    memory = MemoryBudget(policy: policy)
+  }
 
   public static let historyLength = 40
 }
@@ -52,8 +57,9 @@ public struct Viewer: Hashable, Sendable {
   public internal(set) var status: Status?
   /// The keyboard layout that it was last given.
   public internal(set) var keyboardLayout: String?
-  /// Whether its waiting was already put on record.
+  /// Whether its waiting was already put on record: for a desktop, and for memory.
   var waitNoted = false
+  var memoryWaitNoted = false
 
   /// What stands on its screen while there is no desktop on it.
   public struct Status: Hashable, Sendable {
@@ -93,6 +99,7 @@ public enum SiteEvent: Sendable {
   /// A stop, discard, suspend or revert did not work.
   case operationFailed(DesktopID, Desktop.Operation, String)
   case exited(DesktopExit)
+  case memory(MemoryReading)
   /// Time has passed.
   case tick
 }
@@ -107,6 +114,7 @@ public enum SiteAction: Hashable, Sendable {
   case reset(DesktopID)
   case pressPowerButton(DesktopID)
   case limitDisk(DesktopID, generation: UInt64, DiskLimits)
+  case prioritize(DesktopID, MemoryPriority)
   /// Before any viewer of that user is attached.
   case identify(DesktopID, DesktopIdentity)
   case setKeyboardLayout(ConnectionID, String)
@@ -168,6 +176,7 @@ extension Site {
       operationFailed(id, operation, text, now: now)
     case .exited(let exit):
       desktop(exit.desktop, .exited(generation: exit.generation, exit.reason), now: now)
+    case .memory(let reading): take(reading)
     case .tick: break
     }
   }
@@ -179,9 +188,11 @@ extension Site {
     applyTimers(now: now)
     beginRecycling(now: now)
     placeWaiting(now: now)
+    relieveMemory(now: now)
     sizePools(now: now)
     operate(now: now)
     limitDisks(now: now)
+    prioritize()
     removeEmptyPools()
     serveViewers(now: now)
   }

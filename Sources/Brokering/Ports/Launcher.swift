@@ -39,6 +39,10 @@ public protocol Launcher: SnapshotKeeper {
   /// returns when requests go at the new rate. One without a disk has nothing to limit.
   func limitDisk(_ desktop: DesktopID, to limits: DiskLimits) async throws(LaunchError)
 
+  /// Has the kernel know when to end the desktop's VMM, should it run out of memory.
+  /// Idempotent; without a running VMM it does nothing. What cannot be set is logged.
+  func prioritize(_ desktop: DesktopID, as priority: MemoryPriority) async
+
   /// A hard reset. The VMM, its display link and its viewers stay.
   func reset(_ desktop: DesktopID) async throws(LaunchError)
 

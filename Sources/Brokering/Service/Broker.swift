@@ -6,15 +6,17 @@ public actor Broker {
   public struct Settings: Sendable {
     public var throttle: LoginThrottle.Limits
     public var ticketSeconds: Int
+    public var memory: MemoryPolicy
     /// End every desktop when the broker stops, as a demonstration wants it.
     public var stopDesktopsAtEnd: Bool
 
     public init(
       throttle: LoginThrottle.Limits = .init(), ticketSeconds: Int = 120,
-      stopDesktopsAtEnd: Bool = false
+      memory: MemoryPolicy = MemoryPolicy(), stopDesktopsAtEnd: Bool = false
     ) {
       self.throttle = throttle
       self.ticketSeconds = ticketSeconds
+      self.memory = memory
       self.stopDesktopsAtEnd = stopDesktopsAtEnd
     }
   }
@@ -28,12 +30,13 @@ public actor Broker {
   let coding: any RecordCoding
   let launcher: any Launcher
   let authenticator: any Authenticator
+  let memory: (any HostMemory)?
   let clock: any BrokerClock
   let failpoints: Failpoints
   let settings: Settings
   private let observe: @Sendable (Decision) -> Void
 
-  private var site = Site()
+  private var site: Site
   private var revisions: [String: Int64] = [:]
   var connections: [ConnectionID: any ViewerConnection] = [:]
   var throttle: LoginThrottle
@@ -47,11 +50,13 @@ public actor Broker {
   private let messages: AsyncStream<Message>
   private let inbox: AsyncStream<Message>.Continuation
 
-  /// `observe` is told every decision once it is stored; it must not block.
+  /// `observe` is told every decision once it is stored; it must not block. Without
+  /// `memory`, as many desktops are started as pools ask for.
   public init(
     store: any KeyValueStore, coding: any RecordCoding, launcher: any Launcher,
     authenticator: any Authenticator, clock: any BrokerClock, settings: Settings = Settings(),
-    failpoints: Failpoints = .none, observe: @escaping @Sendable (Decision) -> Void = { _ in }
+    memory: (any HostMemory)? = nil, failpoints: Failpoints = .none,
+    observe: @escaping @Sendable (Decision) -> Void = { _ in }
   ) {
     self.store = store
     self.coding = coding
@@ -59,6 +64,8 @@ public actor Broker {
     self.authenticator = authenticator
     self.clock = clock
     self.settings = settings
+    self.memory = memory
+    site = Site(memory: settings.memory)
     self.failpoints = failpoints
     self.observe = observe
     throttle = LoginThrottle(limits: settings.throttle)
@@ -70,7 +77,7 @@ public actor Broker {
 
   /// Reads the records. Once, before `run`.
   public func load() async throws(StoreError) {
-    var loaded = Site()
+    var loaded = Site(memory: settings.memory)
     for value in try await store.list(prefix: "").values {
       try loaded.load(value, coding: coding)
       revisions[value.key] = value.revision
@@ -97,6 +104,13 @@ public actor Broker {
         }
         group.addTask {
           for await step in progress { inbox.yield(.event(.progressed(step))) }
+        }
+        if let readings = memory?.readings {
+          group.addTask {
+            for await reading in readings where await self.heeds(reading) {
+              inbox.yield(.event(.memory(reading)))
+            }
+          }
         }
         try await process(.event(.recovered(survivors)), in: &group)
         for await message in messages {
@@ -126,6 +140,8 @@ public actor Broker {
     inbox.finish()
     timer?.cancel()
   }
+
+  private func heeds(_ reading: MemoryReading) -> Bool { site.heeds(reading) }
 
   func send(_ event: SiteEvent) {
     inbox.yield(.event(event))
@@ -257,6 +273,9 @@ public actor Broker {
     for action in actions {
       switch action {
       case .identify(let desktop, let identity): await identify(desktop, as: identity)
+      case .prioritize(let desktop, let priority):
+        // In order, and it does not take long.
+        await launcher.prioritize(desktop, as: priority)
       case .setKeyboardLayout(let id, let layout):
         connections[id]?.setKeyboardLayout(layout)
       case .attach(let id, let desktop):
@@ -369,7 +388,8 @@ extension Launcher {
       do { try await reset(id) } catch { return (nil, (id, "\(id): \(error)")) }
     case .pressPowerButton(let id):
       do { try await pressPowerButton(id) } catch { return (nil, (id, "\(id): \(error)")) }
-    case .identify, .setKeyboardLayout, .attach, .detach, .showStatus, .setName, .close, .report:
+    case .identify, .prioritize, .setKeyboardLayout, .attach, .detach, .showStatus, .setName,
+      .close, .report:
       break
     }
     return (nil, nil)

@@ -31,6 +31,7 @@ struct ImageTool: Sendable {
     request.newSession = true
     request.parentDeathSignal = .terminate
     child = try ChildProcess(request)
+    try? OutOfMemoryScore.set(OutOfMemoryScore.tool, of: child.handle)
     // This process's end for writing goes with `pipe`, so that reading comes to an end.
     output = pipe.output
   }

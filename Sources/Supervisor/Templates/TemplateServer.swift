@@ -28,6 +28,7 @@ struct TemplateServer: Sendable {
     request.descriptors = [0: try FileDescriptor.open("/dev/null"), 1: log, 2: log]
     request.newSession = true
     let child = try ChildProcess(request)
+    try? OutOfMemoryScore.set(OutOfMemoryScore.template, of: child.handle)
     do {
       try Records.store(
         VMMIdentity(pid: child.handle.identifier, startTime: child.handle.startTime),

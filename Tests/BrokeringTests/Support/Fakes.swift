@@ -127,6 +127,7 @@ struct InstantLauncher: Launcher {
   func limitDisk(_ desktop: DesktopID, to limits: DiskLimits) async throws(LaunchError) {
     journal.add("limit \(desktop) \(limits.operations ?? 0)")
   }
+  func prioritize(_ desktop: DesktopID, as priority: MemoryPriority) async {}
   func suspend(_ desktop: DesktopID) async throws(LaunchError) {}
   func screenshot(_ desktop: DesktopID) async throws(LaunchError) -> [UInt8] { [1, 2, 3] }
   func ask(

@@ -18,10 +18,12 @@ struct World {
   struct VMM {
     var generation: UInt64
     var limits = DiskLimits()
+    var memoryMiB = 512
+    var priority: MemoryPriority?
     var running = true
   }
 
-  var site = Site()
+  var site: Site
   var now = Timestamp(milliseconds: 1_000_000)
   /// What the store holds.
   var stored: [String: [UInt8]] = [:]
@@ -46,7 +48,8 @@ struct World {
   var decisions: [Decision] = []
   private var lastViewer: UInt64 = 0
 
-  init() {
+  init(memory policy: MemoryPolicy = MemoryPolicy()) {
+    site = Site(memory: policy)
     send(.recovered([]))
   }
 
@@ -142,7 +145,8 @@ struct World {
     if let user = request.user {
       #expect(traces[id, default: []].isSubset(of: [user]), "\(id) starts for \(user)")
     }
-    vmms[id] = VMM(generation: request.generation, limits: request.diskLimits)
+    vmms[id] = VMM(
+      generation: request.generation, limits: request.diskLimits, memoryMiB: request.memoryMiB)
     names[id] = request.user
     send(.started(id, generation: request.generation))
   }
@@ -164,7 +168,7 @@ struct World {
     overtaken = []
     open = [:]
     shown = [:]
-    var restored = Site()
+    var restored = Site(memory: site.memory.policy)
     for (key, bytes) in stored.sorted(by: { $0.key < $1.key }) {
       try restored.load(StoredValue(key: key, bytes: bytes, revision: 1), coding: JSONCoding())
     }
@@ -195,7 +199,10 @@ struct World {
         told[viewer] = text
         close(viewer)
       case .setName: break
-      case .report(let decision): decisions.append(decision)
+      case .report(let decision):
+        decisions.append(decision)
+        checkVictim(of: decision)
+      case .prioritize(let desktop, let priority): vmms[desktop]?.priority = priority
       case .start, .stop, .discard, .suspend, .revert, .limitDisk: calls.append(action)
       case .reset, .pressPowerButton: break
       }
@@ -211,6 +218,16 @@ struct World {
     #expect(names[desktop] == user, "\(user) is shown \(desktop), which says another name")
     traces[desktop, default: []].insert(user)
     shown[viewer] = desktop
+  }
+
+  /// Nobody who is there loses anything for want of memory.
+  private func checkVictim(of decision: Decision) {
+    let reasons: [Reason] = [.desktopDiscardedMemory, .desktopSuspendedMemory]
+    guard reasons.contains(decision.reason), let desktop = decision.desktop else { return }
+    #expect(!shown.values.contains(desktop), "\(desktop) is in use: \(decision.text)")
+    if decision.reason == .desktopDiscardedMemory {
+      #expect(traces[desktop, default: []].isEmpty, "\(desktop) was somebody's")
+    }
   }
 
   private mutating func close(_ viewer: ConnectionID) {

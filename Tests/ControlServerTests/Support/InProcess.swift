@@ -23,14 +23,14 @@ struct InProcess: Sendable {
   /// desktops show, if they answer when asked.
   init(
     ready: @escaping @Sendable () async -> Void = {}, picture: [UInt8]? = nil,
-    obstacle: @escaping @Sendable () async -> String? = { nil }
+    memory: MemoryReading? = nil, obstacle: @escaping @Sendable () async -> String? = { nil }
   ) throws {
     directory = try TemporaryDirectory()
     broker = Broker(
       store: try SQLiteStore(path: directory.path("db")), coding: JSONRecordCoding(),
       launcher: ReadyLauncher(ready: ready, picture: picture, agent: agent),
       authenticator: NoAuthenticator(),
-      clock: HostClock())
+      clock: HostClock(), memory: memory.map { SteadyMemory(reading: $0) })
     server = ControlServer(
       broker: broker, socketPath: directory.path("control.sock"),
       surroundings: .init(
@@ -122,6 +122,7 @@ private final class ReadyLauncher: Launcher {
   func pressPowerButton(_ desktop: DesktopID) async throws(LaunchError) {}
   func reset(_ desktop: DesktopID) async throws(LaunchError) {}
   func limitDisk(_ desktop: DesktopID, to limits: DiskLimits) async throws(LaunchError) {}
+  func prioritize(_ desktop: DesktopID, as priority: MemoryPriority) async {}
 
   func suspend(_ desktop: DesktopID) async throws(LaunchError) {
     guard let generation = generations.withLock({ $0.removeValue(forKey: desktop) }) else { return }
@@ -166,6 +167,18 @@ private struct NoAuthenticator: Authenticator {
   func makeTicketSecret() throws -> String { "abcdefgh" }
   func ticket(_ secret: String, answers challenge: [UInt8], with response: [UInt8]) -> Bool {
     false
+  }
+}
+
+/// Always has the same left.
+private struct SteadyMemory: HostMemory {
+  let reading: MemoryReading
+
+  var readings: AsyncStream<MemoryReading> {
+    AsyncStream { continuation in
+      continuation.yield(reading)
+      continuation.finish()
+    }
   }
 }
 
