@@ -10,6 +10,7 @@ public struct CarrelConfiguration: Hashable, Sendable {
   public var logins = Logins()
   public var programs = Programs()
   public var desktops = Desktops()
+  public var memory = Memory()
   public var log = Log()
 
   public init() {}
@@ -49,6 +50,14 @@ public struct CarrelConfiguration: Hashable, Sendable {
 
   public struct Desktops: Hashable, Sendable {
     public var stopAtExit = false
+  }
+
+  /// See `MemoryPolicy`.
+  public struct Memory: Hashable, Sendable {
+    public var overcommitRatio = 1.5
+    public var reserveMiB = 1024
+    public var watermarkPercent = 10
+    public var criticalPercent = 5
   }
 
   public struct Log: Hashable, Sendable {

@@ -75,6 +75,12 @@ extension CarrelConfiguration {
         .invalidValue, file: file, line: nil,
         "'gateway.certificate' and 'gateway.key' go together: give both or neither")
     }
+    guard memory.criticalPercent < memory.watermarkPercent else {
+      throw ConfigurationError(
+        .invalidValue, file: file, line: nil,
+        "'memory.critical_percent' is \(memory.criticalPercent): choose less than "
+          + "'memory.watermark_percent', \(memory.watermarkPercent)")
+    }
   }
 
   /// The known key or section that looks most like `key`, if any does.

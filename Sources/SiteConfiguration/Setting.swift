@@ -43,6 +43,18 @@ struct Setting: Sendable {
     }
   }
 
+  static func decimal(
+    _ key: String, _ range: ClosedRange<Double>, _ path: Path<Double>
+  ) -> Setting {
+    Setting(key: key) { configuration, node in
+      guard let value = node.float, range.contains(value) else {
+        return "a number such as 1.5, from \(range.lowerBound) to \(range.upperBound)"
+      }
+      configuration[keyPath: path] = value
+      return nil
+    }
+  }
+
   static func flag(_ key: String, _ path: Path<Bool>) -> Setting {
     Setting(key: key) { configuration, node in
       guard let value = node.bool else { return "true or false" }
@@ -105,6 +117,10 @@ struct Setting: Sendable {
     .text("programs.vmm", \.programs.vmm, empty: false),
     .text("programs.display", \.programs.display, empty: false),
     .flag("desktops.stop_at_exit", \.desktops.stopAtExit),
+    .decimal("memory.overcommit_ratio", 0.1...100, \.memory.overcommitRatio),
+    .integer("memory.reserve_mib", 0...100_000_000, \.memory.reserveMiB),
+    .integer("memory.watermark_percent", 1...90, \.memory.watermarkPercent),
+    .integer("memory.critical_percent", 0...89, \.memory.criticalPercent),
     .choice("log.level", CarrelConfiguration.Log.levels, \.log.level),
   ]
 }

@@ -12,6 +12,12 @@ extension Trait where Self == ConditionTrait {
     .enabled(if: geteuid() == 0, "needs root, to mount file systems and make namespaces")
   }
 
+  /// To give processes less memory than there is.
+  public static var needsMemoryGroup: Self {
+    .enabled(
+      if: MemoryGroup.canBeMade, "needs root and the memory controller of control groups")
+  }
+
   /// To put machines on bridges.
   public static var needsTAP: Self {
     .enabled(

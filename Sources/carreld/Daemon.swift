@@ -34,7 +34,8 @@ struct Daemon {
     let broker = Broker(
       store: store, coding: JSONRecordCoding(), launcher: launcher,
       authenticator: try SystemAuthenticator(), clock: clock,
-      settings: Broker.Settings(configuration), failpoints: failpoints,
+      settings: Broker.Settings(configuration),
+      memory: simulate ? nil : try MemoryMonitor(logger: logger), failpoints: failpoints,
       observe: { $0.log(to: logger) })
     try await broker.load()
     let door = try supervisor.map {
@@ -47,7 +48,11 @@ struct Daemon {
       surroundings: .init(
         version: Carreld.version, started: WireTime(clock.now),
         gateway: { door?.describe() ?? ([], nil) },
-        doctor: { await HostChecks(configuration, running: true).reportAside() },
+        doctor: {
+          var report = await HostChecks(configuration, running: true).reportAside()
+          report.checks += HostChecks.pools(in: await broker.snapshot)
+          return report
+        },
         datastore: directory.state,
         library: ImageStore(
           stateDirectory: directory.state, builder: Places.program("carrel-image-build"),
@@ -97,7 +102,17 @@ extension Broker.Settings {
         windowSeconds: configuration.logins.windowSeconds,
         lockoutSeconds: configuration.logins.lockoutSeconds),
       ticketSeconds: configuration.logins.ticketSeconds,
+      memory: MemoryPolicy(configuration.memory),
       stopDesktopsAtEnd: configuration.desktops.stopAtExit)
+  }
+}
+
+extension MemoryPolicy {
+  init(_ memory: CarrelConfiguration.Memory) {
+    self.init(
+      overcommitPercent: Int((memory.overcommitRatio * 100).rounded()),
+      reserveMiB: memory.reserveMiB, watermarkPercent: memory.watermarkPercent,
+      criticalPercent: memory.criticalPercent)
   }
 }
 

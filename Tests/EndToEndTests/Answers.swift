@@ -1,8 +1,18 @@
 // What `carrel --json` prints, as far as the tests read it.
 
 struct StatusAnswer: Decodable {
+  struct Memory: Decodable {
+    let state: String
+    let totalMiB: Int
+    let availableMiB: Int
+    let promisedMiB: Int
+    let limitMiB: Int
+    let reserveMiB: Int
+  }
+
   let addresses: [String]
   let fingerprint: String?
+  let memory: Memory?
 }
 
 struct PoolAnswer: Decodable {

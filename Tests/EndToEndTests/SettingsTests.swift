@@ -24,7 +24,10 @@ extension EndToEnd {
           keys.insert(isNested ? "\(section).\(name)" : name)
         }
       }
-      #expect(keys == Self.doors.union(Self.limits).union(Self.logins).union(Self.desktops))
+      #expect(
+        keys
+          == Self.doors.union(Self.limits).union(Self.logins).union(Self.desktops)
+          .union(MemoryTests.keys))
     }
 
     static let doors: Set = [

@@ -62,6 +62,10 @@ struct ConfigurationTests {
     "programs.vmm": ("/opt/vmm", "\"\""),
     "programs.display": ("/opt/display", "\"\""),
     "desktops.stop_at_exit": ("true", "later"),
+    "memory.overcommit_ratio": ("2.25", "0"),
+    "memory.reserve_mib": ("2048", "-1"),
+    "memory.watermark_percent": ("20", "91"),
+    "memory.critical_percent": ("9", "half"),
     "log.level": ("debug", "loud"),
   ]
 
@@ -142,6 +146,13 @@ struct ConfigurationTests {
   @Test("a certificate without its key is refused")
   func half() {
     #expect(refusal("gateway:\n  certificate: /c.pem\n")?.context.contains("gateway.key") == true)
+  }
+
+  @Test("a critical share of memory above the watermark is refused; whole ratios are numbers, too")
+  func memory() throws {
+    let error = refusal("memory:\n  critical_percent: 10\n")
+    #expect(error?.context.contains("less than 'memory.watermark_percent', 10") == true)
+    #expect(try parse("memory:\n  overcommit_ratio: 3\n").memory.overcommitRatio == 3)
   }
 
   @Test("an empty file is the default configuration", arguments: ["", "# nothing\n", "---\n"])

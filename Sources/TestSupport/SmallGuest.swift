@@ -1,19 +1,29 @@
 /// A guest of a few bytes: an ELF with a PVH entry (Xen's public ABI, note type 18)
 /// whose 32-bit code is given.
-enum SmallGuest {
+public enum SmallGuest {
   /// Sleeps with interrupts off until the plug is pulled.
-  static let sleeping = elf(code: [0xFA, 0xF4, 0xEB, 0xFD])
+  public static let sleeping = elf(code: [0xFA, 0xF4, 0xEB, 0xFD])
   /// Jumps to where there is no memory, which KVM cannot carry out.
-  static let crashing = elf(code: [0xB8, 0, 0, 0, 0xD0, 0xFF, 0xE0])
+  public static let crashing = elf(code: [0xB8, 0, 0, 0, 0xD0, 0xFF, 0xE0])
 
   /// Sleeps with that much in memory.
-  static func sleeping(with bytes: [UInt8]) -> [UInt8] {
+  public static func sleeping(with bytes: [UInt8]) -> [UInt8] {
     elf(code: [0xFA, 0xF4, 0xEB, 0xFD] + bytes)
+  }
+
+  /// Writes to every page from 2 MiB to the end of its memory, then sleeps.
+  public static func dirtying(memoryMiB: Int) -> [UInt8] {
+    let end = UInt32(clamping: memoryMiB << 20)
+    // mov edi, start; 1: mov [edi], edi; add edi, 4096; cmp edi, end; jb 1b
+    let loop: [UInt8] =
+      [0xBF] + little(UInt32(2 << 20)) + [0x89, 0x3F, 0x81, 0xC7] + little(UInt32(4096))
+      + [0x81, 0xFF] + little(end) + [0x72, 0xF0]
+    return elf(code: loop + [0xFA, 0xF4, 0xEB, 0xFD])
   }
 
   private static let address: UInt32 = 0x10_0000
 
-  static func elf(code: [UInt8]) -> [UInt8] {
+  public static func elf(code: [UInt8]) -> [UInt8] {
     let noteOffset: UInt64 = 64 + 2 * 56
     let note =
       little(UInt32(4)) + little(UInt32(4)) + little(UInt32(18)) + Array("Xen\0".utf8)
