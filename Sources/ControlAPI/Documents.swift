@@ -195,10 +195,13 @@ public struct StatusDocument: Codable, Hashable, Sendable {
   public var sessions: Int
   public var viewers: Int
   public var waiting: Int
+  /// `nil` until it was measured.
+  public var memory: MemoryDocument?
 
   public init(
     version: String, started: WireTime, processID: Int, addresses: [String], fingerprint: String?,
-    pools: [PoolDocument], users: Int, sessions: Int, viewers: Int, waiting: Int
+    pools: [PoolDocument], users: Int, sessions: Int, viewers: Int, waiting: Int,
+    memory: MemoryDocument?
   ) {
     self.version = version
     self.started = started
@@ -210,6 +213,32 @@ public struct StatusDocument: Codable, Hashable, Sendable {
     self.sessions = sessions
     self.viewers = viewers
     self.waiting = waiting
+    self.memory = memory
+  }
+}
+
+/// The host's memory, in MiB.
+public struct MemoryDocument: Codable, Hashable, Sendable {
+  /// `ok`, `tight` or `critical`.
+  public var state: String
+  public var totalMiB: Int
+  public var availableMiB: Int
+  /// What desktops that run may take.
+  public var promisedMiB: Int
+  /// The most that may be promised, and how much of it is for those who log in.
+  public var limitMiB: Int
+  public var reserveMiB: Int
+
+  public init(
+    state: String, totalMiB: Int, availableMiB: Int, promisedMiB: Int, limitMiB: Int,
+    reserveMiB: Int
+  ) {
+    self.state = state
+    self.totalMiB = totalMiB
+    self.availableMiB = availableMiB
+    self.promisedMiB = promisedMiB
+    self.limitMiB = limitMiB
+    self.reserveMiB = reserveMiB
   }
 }
 

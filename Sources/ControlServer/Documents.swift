@@ -52,8 +52,14 @@ extension Site {
 
   /// What a login would come to now, in the words of its decision.
   func outcome(of login: Login) -> ExplanationDocument.Outcome {
+    let placement = placement(of: login)
+    if isShortOfMemory(for: placement) {
+      return .init(
+        pool: login.pool?.rawValue, reason: Reason.loginWaitingMemory.rawValue,
+        text: "would wait: the host has no memory for another desktop")
+    }
     let (reason, text): (Reason, String) =
-      switch placement(of: login) {
+      switch placement {
       case .existing(let id): (.loginExistingDesktop, "would return to \(id)")
       case .assign(let id, let reason): (reason, "would get \(id)")
       case .create(let pool):
@@ -62,6 +68,17 @@ extension Site {
       case .refuse(let reason, let text): (reason, text)
       }
     return .init(pool: login.pool?.rawValue, reason: reason.rawValue, text: text)
+  }
+}
+
+extension MemoryDocument {
+  init?(_ site: Site) {
+    let memory = site.memory
+    guard let reading = memory.reading else { return nil }
+    self.init(
+      state: memory.state.rawValue, totalMiB: reading.totalMiB,
+      availableMiB: reading.availableMiB, promisedMiB: site.promisedMiB,
+      limitMiB: memory.limitMiB, reserveMiB: memory.reserveMiB)
   }
 }
 

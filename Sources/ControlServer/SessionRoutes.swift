@@ -31,7 +31,8 @@ extension ControlServer {
           processID: Int(getpid()), addresses: gateway.addresses,
           fingerprint: gateway.fingerprint, pools: site.pools.sorted.map(site.document(of:)),
           users: site.users.count, sessions: site.sessions.count, viewers: site.viewers.count,
-          waiting: site.viewers.values.count { $0.session == nil }))
+          waiting: site.viewers.values.count { $0.session == nil },
+          memory: MemoryDocument(site)))
     }
     router.get("/v1/doctor") { _, _ in answer(await surroundings.doctor()) }
   }

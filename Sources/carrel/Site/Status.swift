@@ -21,6 +21,7 @@ struct StatusCommand: Verb {
         answer.addresses.isEmpty ? "nowhere" : answer.addresses.joined(separator: "  ")
       ),
       ("certificate, SHA-256", answer.fingerprint),
+      ("memory", answer.memory.map { Self.text($0, terminal) }),
       ("users", "\(answer.users)"),
       ("sessions", "\(answer.sessions), \(answer.viewers) viewers\(waiting)"),
     ])
@@ -28,5 +29,17 @@ struct StatusCommand: Verb {
       pool.problem.map { terminal.paint("pool \(pool.name): \($0)", .red) }
     }
     return ([head, "", renderPools(answer.pools, terminal)] + problems).joined(separator: "\n")
+  }
+
+  private static func text(_ memory: MemoryDocument, _ terminal: Terminal) -> String {
+    let colour: Terminal.Colour? =
+      switch memory.state {
+      case "tight": .yellow
+      case "critical": .red
+      default: nil
+      }
+    return terminal.paint(memory.state, colour)
+      + ", \(memory.availableMiB) of \(memory.totalMiB) MiB available; "
+      + "\(memory.promisedMiB) MiB promised, \(memory.limitMiB) MiB may be"
   }
 }
