@@ -254,10 +254,9 @@ extension Supervisor {
   }
 
   private func accepts(_ directory: DesktopDirectory) async -> Bool {
-    guard Files.exists(directory.displayLink), Files.exists(directory.control) else {
-      return false
-    }
-    return (try? UnixSocket.connect(to: directory.displayLink, kind: .packets)) != nil
+    // A socket has its name before it takes connections.
+    (try? UnixSocket.connect(to: directory.displayLink, kind: .packets)) != nil
+      && (try? UnixSocket.connect(to: directory.control, kind: .stream, blocking: false)) != nil
   }
 
   /// Undoes a start, whatever step it reached.

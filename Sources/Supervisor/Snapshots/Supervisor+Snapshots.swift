@@ -11,8 +11,9 @@ extension Supervisor {
     let making = makings[desktop]
     do {
       let found = try await offPool {
-        try shelf.records().map { DesktopSnapshot($0, in: shelf) }
-          + [making?.described].compactMap { $0 }
+        // Until it is not being taken any more, one that has its record already is that.
+        try shelf.records().filter { $0.name != making?.request.name }
+          .map { DesktopSnapshot($0, in: shelf) } + [making?.described].compactMap { $0 }
       }
       let failed = making == nil ? failedSnapshots[desktop] : nil
       return found + [failed].compactMap { $0 }
