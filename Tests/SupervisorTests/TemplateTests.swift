@@ -202,6 +202,28 @@ struct TemplateTests {
     }
   }
 
+  @Test("one that the disk has no room for is told as failed, and leaves nothing", .needsRoot)
+  func full() async throws {
+    let small = try SmallDisk(kibibytes: 1024)
+    let running = try RunningSupervisor { $0.stateDirectory = small.path }
+    let path = try running.directory.write(
+      SmallGuest.sleeping(with: [UInt8](repeating: 0x5A, count: 2 << 20)), to: "guest.elf")
+    let request = LaunchRequest(
+      desktop: DesktopID(pool: pool, number: 1), generation: 1,
+      image: Image(kind: .kernel, path: path), memoryMiB: 16, cpus: 1, disk: .fresh, user: nil,
+      keyboardLayout: "en-us")
+    let template = try await make(request, running)
+    guard case .failed(let problem) = template.state else {
+      Issue.record("it did not fail: \(template)")
+      return
+    }
+    #expect(problem.contains("No space left"), "\(problem)")
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: small.path + "/templates").isEmpty)
+    try await running.supervisor.start(request)
+    #expect(try parent(of: "office-1", running) == getpid(), "it boots all the same")
+  }
+
   @Test("a desktop boots when its template cannot serve")
   func broken() async throws {
     let running = try RunningSupervisor()

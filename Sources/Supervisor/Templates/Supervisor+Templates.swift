@@ -103,6 +103,7 @@ extension Supervisor: TemplateLibrary {
         failure?.state = .failed(problem: "\(error)")
       }
       await endForGood(desktop)
+      try? await offPool { try making.directory.abandon() }
     }
     try? await offPool { try making.desktop.delete() }
     templateMakings[making.plan.pool] = nil

@@ -55,6 +55,9 @@ struct TemplateDirectory: Hashable, Sendable {
     try Files.makeDirectory(draft)
   }
 
+  /// Removes what was put in it, when nothing comes of it.
+  func abandon() throws(SystemError) { try Self.removeTree(draft) }
+
   /// From now on it exists.
   func finish() throws(SystemError) {
     try FileDescriptor.open(draft, [.directory]).synchronize()
