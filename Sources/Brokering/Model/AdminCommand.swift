@@ -18,6 +18,9 @@ public enum AdminCommand: Hashable, Sendable {
   case releaseDesktop(DesktopID, force: Bool)
   case deleteDesktop(DesktopID, force: Bool)
   case assignDesktop(DesktopID, UserName)
+  /// No other desktop gets that number from then on.
+  case reserveNumber(PoolName, UInt64)
+  case restoreDesktop(PoolName, UInt64, UserName, saved: Bool)
   case endSession(SessionID)
   case issueTicket(UserName, PoolName?, secret: String, seconds: Int)
   case useTicket(TicketID)
@@ -69,6 +72,7 @@ extension Site {
     case .startDesktop, .stopDesktop, .resetDesktop, .suspendDesktop, .resumeDesktop,
       .revertDesktop, .releaseDesktop, .deleteDesktop, .assignDesktop, .endSession:
       try performOnDesktop(command, now: now)
+    case .reserveNumber, .restoreDesktop: try performOnRestored(command, now: now)
     case .issueTicket, .useTicket: try performOnTicket(command, now: now)
     case .record(let reason, let user, let desktop, let text):
       note(reason, text, user: user, desktop: desktop, now: now)

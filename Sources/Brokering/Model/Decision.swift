@@ -71,6 +71,7 @@ public enum Reason: String, Hashable, Codable, Sendable, CaseIterable {
   case desktopUnidentified = "desktop-unidentified"
   case desktopSnapshot = "desktop-snapshot"
   case desktopReverted = "desktop-reverted"
+  case desktopRestored = "desktop-restored"
   case desktopUnlimited = "desktop-unlimited"
   // What an administrator did through a guest's agent
   case agentExec = "agent-exec"

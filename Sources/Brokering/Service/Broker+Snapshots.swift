@@ -48,7 +48,7 @@ extension Broker {
     try await perform(.revertDesktop(id, name, force: force))
   }
 
-  private func usable(_ id: DesktopID) throws(BrokerError) -> (Desktop, Pool) {
+  func usable(_ id: DesktopID) throws(BrokerError) -> (Desktop, Pool) {
     let desktop = try snapshot.find(id)
     guard ![.dirty, .recycling, .draining].contains(desktop.phase) else {
       throw BrokerError(.conflict, "desktop '\(id)' is being thrown away")

@@ -37,6 +37,8 @@ public actor Broker {
   private let observe: @Sendable (Decision) -> Void
 
   private var site: Site
+  /// Desktops that are being put together from backups.
+  var restoring: Set<DesktopID> = []
   private var revisions: [String: Int64] = [:]
   var connections: [ConnectionID: any ViewerConnection] = [:]
   var throttle: LoginThrottle
