@@ -66,6 +66,8 @@ public struct DesktopDirectory: Hashable, Sendable {
   var frozen: String { runtime + "/frozen" }
   /// What a VMM writes before that is whole.
   var suspendedDraft: String { suspended + ".new" }
+  /// What a backup of the desktop says about itself, while one is made.
+  var backupManifest: String { "\(state)/\(BackupManifest.fileName)" }
   var diskDraft: String { copiedDisk + ".new" }
 
   /// The longest path that fits in a Unix socket's address.

@@ -20,6 +20,8 @@ struct DiskTidying {
     var disks = try DiskLayers(in: directory.state)
     guard let top = disks.top, disks.chain(from: top).count > Self.mostLayers else { return }
     try shelf.sweep()
+    // A backup reads them.
+    guard try !shelf.records().contains(where: { $0.isBackup == true }) else { return }
     let named = Set(try shelf.records().compactMap(\.layer))
     while true {
       disks = try DiskLayers(in: directory.state)

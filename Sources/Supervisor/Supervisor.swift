@@ -67,6 +67,8 @@ public actor Supervisor: Launcher {
   /// The snapshot that is being taken of each desktop, and the last that failed.
   var makings: [DesktopID: SnapshotMaking] = [:]
   var failedSnapshots: [DesktopID: DesktopSnapshot] = [:]
+  /// Snapshots being taken of desktops that are off, whose starts wait for it.
+  var restings: [DesktopID: Task<Void, Never>] = [:]
   /// The template that is being made of each pool, and the last that failed.
   var templateMakings: [PoolName: TemplateMaking] = [:]
   var failedTemplates: [PoolName: PoolTemplate] = [:]
@@ -143,6 +145,7 @@ extension Supervisor {
   }
 
   private func launch(_ request: LaunchRequest, _ token: UInt64) async throws(LaunchError) {
+    await restings[request.desktop]?.value
     let directory = directory(of: request.desktop)
     var launching = Launching(
       request: request, directory: directory, program: settings.vmm, failpoints: failpoints,

@@ -10,24 +10,38 @@ struct ImageTool: Sendable {
   let child: ChildProcess
   let output: FileDescriptor
 
+  /// Debian's packages of the programs that are not Carrel's.
+  private static let packages = [
+    converter: "qemu-utils", Restic.program: "restic", DesktopArchive.program: "tar",
+    DesktopArchive.compressor: "zstd",
+  ]
+
+  static func check(_ program: String) throws(BrokerError) {
+    guard access(program, X_OK) != 0 else { return }
+    throw BrokerError(
+      .host,
+      "\(program) is missing: "
+        + (packages[program].map { "install it with 'apt install \($0)'" }
+          ?? "install Carrel's programs together"))
+  }
+
   /// Starts `program`. It is told to end when the calling thread does.
-  init(_ program: String, _ arguments: [String], errors: FileDescriptor) throws {
-    guard access(program, X_OK) == 0 else {
-      throw BrokerError(
-        .host,
-        "\(program) is missing: "
-          + (program == Self.converter
-            ? "install it with 'apt install qemu-utils'" : "install Carrel's programs together"))
-    }
+  ///
+  /// - Parameter others: descriptors that it is given besides.
+  init(
+    _ program: String, _ arguments: [String], errors: FileDescriptor, directory: String = "/",
+    others: [Int32: FileDescriptor] = [:], environment: [String: String] = [:]
+  ) throws {
+    try Self.check(program)
     let pipe = try Pipe()
     var request = ChildProcess.Request(program, arguments)
     request.environment = [
       "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
-    ]
-    request.directory = "/"
+    ].merging(environment) { $1 }
+    request.directory = directory
     request.descriptors = [
       0: try FileDescriptor.open("/dev/null"), 1: pipe.input, 2: errors,
-    ]
+    ].merging(others) { $1 }
     request.newSession = true
     request.parentDeathSignal = .terminate
     child = try ChildProcess(request)

@@ -1,4 +1,5 @@
 import Brokering
+import Glibc
 import LinuxSystem
 import QMP
 
@@ -17,6 +18,8 @@ struct SnapshotMaking: Sendable {
   /// Names the file with the memory.
   let identifier: String
   let quiescing: Quiescing
+  /// Of a desktop that is suspended, what it was saved to is taken, too. Memory is whole.
+  var isBackup = false
 
   private var directory: DesktopDirectory { shelf.directory }
 
@@ -36,9 +39,12 @@ struct SnapshotMaking: Sendable {
   }
 
   /// Takes it. Blocks. Afterwards it exists, or nothing of it does.
-  func run() throws {
+  @discardableResult
+  func run() throws -> SnapshotRecord {
     do {
-      try shelf.add(isRunning ? try takeRunning() : try takeResting())
+      let record = isRunning ? try takeRunning() : try takeResting()
+      try shelf.add(record)
+      return record
     } catch {
       // The error that is told is the first one; what is left is swept later.
       try? shelf.sweep()
@@ -50,6 +56,7 @@ struct SnapshotMaking: Sendable {
     var record = SnapshotRecord(
       name: request.name, created: begun, parent: shelf.current(), shape: request.shape,
       layer: layer?.number)
+    if isBackup { record.isBackup = true }
     if Files.exists(directory.variables) {
       try Files.replace(
         shelf.variables(request.name), with: try Files.read(directory.variables, limit: 64 << 20))
@@ -60,18 +67,28 @@ struct SnapshotMaking: Sendable {
 
   private func takeResting() throws -> SnapshotRecord {
     let disks = try DiskLayers(in: directory.state)
-    guard let top = disks.top else {
+    let hasMemory = isBackup && directory.isSuspended
+    guard disks.top != nil || hasMemory else {
       throw BrokerError(
         .conflict,
         "desktop '\(directory.desktop)' is off and has no disk: start it, to take its memory")
     }
-    try directory.makeOverlay(named: disks.nextName, over: top, program: program)
-    return try makeRecord(top)
+    if hasMemory, link(directory.suspended, shelf.memory(identifier)) != 0 {
+      throw SystemError(code: errno, "link \(directory.suspended)")
+    }
+    if let top = disks.top {
+      try directory.makeOverlay(named: disks.nextName, over: top, program: program)
+    }
+    var record = try makeRecord(disks.top)
+    record.memory = hasMemory ? identifier : nil
+    return record
   }
 
   private func takeRunning() throws -> SnapshotRecord {
     let disks = try DiskLayers(in: directory.state)
-    let base = try shelf.records().last { $0.name == shelf.current() && $0.memory != nil }
+    let base =
+      isBackup
+      ? nil : try shelf.records().last { $0.name == shelf.current() && $0.memory != nil }
     let quiesces = request.quiesces && disks.top != nil && quiescing.isPossible
     let isQuiesced = try save(
       ControlClient.SaveRequest(

@@ -19,6 +19,8 @@ struct SnapshotRecord: Codable, Hashable, Sendable {
   var pauseMicroseconds: Int?
   /// Whether the desktop had UEFI variables.
   var hasVariables = false
+  /// Whether it is there for a backup only, which removes it. Nobody else sees it.
+  var isBackup: Bool?
 }
 
 /// The snapshots in a desktop's directory, and the one owner of their file names.
@@ -73,7 +75,7 @@ struct SnapshotShelf: Sendable {
 
   /// From now on the snapshot exists.
   func add(_ record: SnapshotRecord) throws {
-    try setCurrent(record.name)
+    if record.isBackup != true { try setCurrent(record.name) }
     try directory.store(record, at: self.record(record.name))
   }
 

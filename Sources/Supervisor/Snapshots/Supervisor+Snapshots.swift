@@ -11,9 +11,8 @@ extension Supervisor {
     let making = makings[desktop]
     do {
       let found = try await offPool {
-        // Until it is not being taken any more, one that has its record already is that.
-        try shelf.records().filter { $0.name != making?.request.name }
-          .map { DesktopSnapshot($0, in: shelf) } + [making?.described].compactMap { $0 }
+        try shelf.records().filter { $0.isBackup != true }.map { DesktopSnapshot($0, in: shelf) }
+          + [making].compactMap { $0?.isBackup == false ? $0?.described : nil }
       }
       let failed = making == nil ? failedSnapshots[desktop] : nil
       return found + [failed].compactMap { $0 }
@@ -27,13 +26,7 @@ extension Supervisor {
   ) async throws(BrokerError) {
     let shelf = SnapshotShelf(directory: directory(of: desktop))
     try checkIdle(desktop)
-    let isRunning: Bool
-    switch machine(of: desktop) {
-    case nil: isRunning = false
-    case let machine? where machine.isReady && !machine.isUnwanted: isRunning = true
-    case _?:
-      throw BrokerError(.conflict, "desktop '\(desktop)' is starting or stopping: try again then")
-    }
+    let isRunning = try isTakenRunning(desktop)
     let making = SnapshotMaking(
       request: request, shelf: shelf, isRunning: isRunning, begun: .wallClock,
       program: settings.vmm,
@@ -58,10 +51,27 @@ extension Supervisor {
     if isRunning {
       Task { await take(making) }
     } else {
-      await take(making)
+      guard machine(of: desktop) == nil else {
+        makings[desktop] = nil
+        throw BrokerError(.conflict, "desktop '\(desktop)' is starting: try again then")
+      }
+      let taking = Task { await take(making) }
+      restings[desktop] = taking
+      await taking.value
+      restings[desktop] = nil
       if case .failed(let problem)? = failedSnapshots.removeValue(forKey: desktop)?.state {
         throw BrokerError(.conflict, problem)
       }
+    }
+  }
+
+  /// Whether it runs, so that its VMM has to be asked.
+  func isTakenRunning(_ desktop: DesktopID) throws(BrokerError) -> Bool {
+    switch machine(of: desktop) {
+    case nil: return false
+    case let machine? where machine.isReady && !machine.isUnwanted: return true
+    case _?:
+      throw BrokerError(.conflict, "desktop '\(desktop)' is starting or stopping: try again then")
     }
   }
 
@@ -123,7 +133,7 @@ extension Supervisor {
     }
   }
 
-  private func checkIdle(_ desktop: DesktopID) throws(BrokerError) {
+  func checkIdle(_ desktop: DesktopID) throws(BrokerError) {
     guard let making = makings[desktop] else { return }
     throw BrokerError(
       .conflict,
@@ -145,7 +155,9 @@ extension Timestamp {
 
 extension SnapshotShelf {
   func find(_ name: SnapshotName) throws -> SnapshotRecord {
-    if let record = try records().first(where: { $0.name == name }) { return record }
+    if let record = try records().first(where: { $0.name == name && $0.isBackup != true }) {
+      return record
+    }
     throw BrokerError(
       .notFound,
       "desktop '\(directory.desktop)' has no snapshot '\(name)': see "

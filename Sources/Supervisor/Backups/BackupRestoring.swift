@@ -1,0 +1,184 @@
+import Brokering
+import FoundationEssentials
+import Glibc
+import LinuxSystem
+import QMP
+
+/// Makes a desktop's directory of the files of a backup, which lie under `root` as they lay
+/// in the state directory that they came from. They may be hostile: of what an image says it
+/// is based on nothing stays.
+struct BackupRestoring: Sendable {
+  let manifest: BackupManifest
+  let root: String
+  /// What becomes the desktop's directory.
+  let target: String
+  let stateRoot: String
+  /// Of `carrel-vmm`, which changes images.
+  let program: String
+
+  /// That all files are there and are files. Blocks.
+  ///
+  /// - Parameter excluded: one that was left where it is.
+  func check(without excluded: String?) throws {
+    for file in manifest.files where file.path != excluded {
+      // SAFETY: stat is a plain C structure that the call fills or leaves.
+      var status = stat()
+      guard lstat("\(root)/\(file.path)", &status) == 0, status.st_mode & S_IFMT == S_IFREG,
+        status.st_nlink == 1, UInt64(clamping: status.st_size) == file.size
+      else {
+        throw BrokerError(.storage, "'\(file.path)' is not in it as it says")
+      }
+    }
+  }
+
+  /// The library's image that the disk is based on, if it is the same one: to be left out.
+  var presentImage: String? {
+    guard let image = manifest.image, let stamp = manifest.imageStamp else { return nil }
+    return TemplateRecord.stamp(of: "\(stateRoot)/\(image)") == stamp ? image : nil
+  }
+
+  /// Blocks. `root` is used up by it.
+  ///
+  /// - Parameter goesOn: whether memory is wanted.
+  /// - Returns: the image of the library that it needs.
+  func assemble(goesOn: Bool) throws -> String? {
+    try Files.makeDirectory(target)
+    let image = try assembleDisk()
+    if let variables = manifest.variables { try take(variables, as: "variables.fd") }
+    if goesOn, let memory = manifest.memory { try take(memory, as: "suspended") }
+    for name in try DesktopDirectory.names(in: target) {
+      try FileDescriptor.open("\(target)/\(name)", .writable).synchronize()
+    }
+    try FileDescriptor.open(target, [.directory]).synchronize()
+    return image
+  }
+
+  private func take(_ path: String, as name: String) throws {
+    try Files.move("\(root)/\(path)", to: "\(target)/\(name)", durably: false)
+    guard chmod("\(target)/\(name)", 0o600) == 0 else {
+      throw SystemError(code: errno, "change the mode of \(target)/\(name)")
+    }
+  }
+
+  private func assembleDisk() throws -> String? {
+    guard !manifest.layers.isEmpty else { return nil }
+    var base: String?
+    var image: String?
+    var number: UInt64 = 0
+    for layer in manifest.layers {
+      if layer.isRaw {
+        if layer.path == manifest.image, let present = try libraryImage(layer.path) {
+          image = present
+          base = "raw:\(present)"
+        } else {
+          try take(layer.path, as: DiskLayers.copyName)
+          try digHoles(in: "\(target)/\(DiskLayers.copyName)")
+          base = "raw:\(DiskLayers.copyName)"
+        }
+        continue
+      }
+      number += 1
+      let name = DiskLayers.name(number)
+      try take(layer.path, as: name)
+      try setBase(of: "\(target)/\(name)", to: base)
+      base = "qcow2:\(name)"
+    }
+    // Nothing is ever written to the library's image.
+    if number == 0, let image { try makeOverlay(over: image) }
+    try checkChain(number: number, image)
+    return image
+  }
+
+  /// The library's image of that name, if it is the same in every byte.
+  private func libraryImage(_ path: String) throws -> String? {
+    let (present, own) = ("\(stateRoot)/\(path)", "\(root)/\(path)")
+    guard Files.exists(present) else { return nil }
+    guard Files.exists(own) else { return present }
+    return try FileComparison.areEqual(present, own) ? present : nil
+  }
+
+  private func makeOverlay(over image: String) throws {
+    try tool(["create", "--over", "raw:\(image)"], "\(target)/\(DiskLayers.name(1))")
+  }
+
+  private func setBase(of path: String, to base: String?) throws {
+    guard let base else {
+      guard Qcow2BackingName.read(path) == nil else {
+        throw BrokerError(.invalid, "one of its images is based on something that is not in it")
+      }
+      return
+    }
+    try tool(["rebase", "--unsafe", "--onto", base], path)
+    guard Qcow2BackingName.read(path).map({ base.hasSuffix(":" + $0) }) == true else {
+      throw BrokerError(.storage, "\(path) could not be based on \(base)")
+    }
+  }
+
+  /// That a VMM will open it.
+  private func checkChain(number: UInt64, _ image: String?) throws {
+    let disks = try DiskLayers(in: target)
+    guard let top = disks.top else { throw BrokerError(.storage, "the disk is gone") }
+    guard top.format == .qcow2 else { return }
+    try tool(["info"], disks.path(top))
+  }
+
+  private func tool(_ words: [String], _ path: String) throws {
+    let (isSuccess, errors) = try ImageTool.run(
+      program, ["disk"] + words + ["--json", "--bases", ImageDirectory.root(stateRoot), path])
+    guard isSuccess else { throw BrokerError(.storage, "its disk cannot be used: \(errors)") }
+  }
+
+  /// Repositories do not know holes.
+  private func digHoles(in path: String) throws {
+    let file = try FileDescriptor.open(path, .writable)
+    let size = try file.size()
+    var block = [UInt8](repeating: 0, count: 1 << 20)
+    var offset: UInt64 = 0
+    while offset < size {
+      let count = try FileComparison.read(file, into: &block, at: offset)
+      guard count > 0 else { break }
+      if !block[..<count].contains(where: { $0 != 0 }) {
+        guard try file.clear(.punchHole, offset: offset, count: UInt64(count)) else { return }
+      }
+      offset += UInt64(count)
+    }
+  }
+}
+
+/// Whether two files have the same bytes.
+enum FileComparison {
+  static func read(
+    _ file: FileDescriptor, into block: inout [UInt8], at offset: UInt64
+  ) throws(SystemError) -> Int {
+    var failure: SystemError?
+    // SAFETY: the buffer is used only within the call.
+    let count = block.withUnsafeMutableBytes { buffer -> Int in
+      do throws(SystemError) {
+        return try file.read(into: buffer, offset: offset)
+      } catch {
+        failure = error
+        return 0
+      }
+    }
+    if let failure { throw failure }
+    return count
+  }
+
+  /// Blocks.
+  static func areEqual(_ first: String, _ second: String) throws(SystemError) -> Bool {
+    let (left, right) = (try FileDescriptor.open(first), try FileDescriptor.open(second))
+    let size = try left.size()
+    guard try right.size() == size else { return false }
+    var (one, other) = (
+      [UInt8](repeating: 0, count: 1 << 20), [UInt8](repeating: 0, count: 1 << 20)
+    )
+    var offset: UInt64 = 0
+    while offset < size {
+      let count = try read(left, into: &one, at: offset)
+      guard try read(right, into: &other, at: offset) == count, count > 0 else { return false }
+      guard one[..<count] == other[..<count] else { return false }
+      offset += UInt64(count)
+    }
+    return true
+  }
+}
