@@ -19,6 +19,7 @@ public struct ControlServer: Service {
     public var datastore: String
     public var library: any ImageLibrary
     public var templates: any TemplateLibrary
+    public var backups: any BackupKeeper
     /// Why no desktop can be started on this host, with the remedy, if that is so.
     public var obstacle: @Sendable () async -> String?
 
@@ -26,7 +27,7 @@ public struct ControlServer: Service {
       version: String, started: WireTime,
       gateway: @escaping @Sendable () async -> (addresses: [String], fingerprint: String?),
       doctor: @escaping @Sendable () async -> DoctorDocument, datastore: String,
-      library: any ImageLibrary, templates: any TemplateLibrary,
+      library: any ImageLibrary, templates: any TemplateLibrary, backups: any BackupKeeper,
       obstacle: @escaping @Sendable () async -> String? = { nil }
     ) {
       self.version = version
@@ -36,6 +37,7 @@ public struct ControlServer: Service {
       self.datastore = datastore
       self.library = library
       self.templates = templates
+      self.backups = backups
       self.obstacle = obstacle
     }
   }
@@ -95,6 +97,7 @@ public struct ControlServer: Service {
     addDesktopRoutes(to: router, broker)
     addSnapshotRoutes(to: router, broker)
     addTemplateRoutes(to: router, broker, surroundings.templates)
+    addBackupRoutes(to: router, broker, surroundings.backups)
     addUserRoutes(to: router, broker)
     addSessionRoutes(to: router, broker)
     return router
@@ -102,12 +105,13 @@ public struct ControlServer: Service {
 
   /// Every route as `GET /v1/pools/{name}`, to be compared with the OpenAPI document.
   package static func routes(
-    of broker: Broker, _ library: any ImageLibrary, _ templates: any TemplateLibrary
+    of broker: Broker, _ library: any ImageLibrary, _ templates: any TemplateLibrary,
+    _ backups: any BackupKeeper
   ) -> [String] {
     let surroundings = Surroundings(
       version: "", started: WireTime(milliseconds: 0), gateway: { ([], nil) },
       doctor: { DoctorDocument(checks: []) }, datastore: "/", library: library,
-      templates: templates)
+      templates: templates, backups: backups)
     return makeRouter(broker: broker, surroundings: surroundings).routes.map {
       "\($0.method.rawValue) \($0.path.description)"
     }

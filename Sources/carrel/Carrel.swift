@@ -12,14 +12,15 @@ struct Carrel: AsyncParsableCommand {
     version: "0.1.0",
     subcommands: [
       StatusCommand.self, DoctorCommand.self, ExplainCommand.self, TicketCommand.self,
-      EntitleCommand.self, RevokeCommand.self, ExitCodesCommand.self,
+      EntitleCommand.self, RevokeCommand.self, DesktopExport.self, DesktopImport.self,
+      ExitCodesCommand.self,
     ],
     groupedSubcommands: [
       CommandGroup(
         name: "Things",
         subcommands: [
           PoolCommand.self, ImageCommand.self, DesktopCommand.self, UserCommand.self,
-          SessionCommand.self, SnapshotCommand.self, TemplateCommand.self,
+          SessionCommand.self, SnapshotCommand.self, TemplateCommand.self, BackupCommand.self,
         ])
     ])
 }
@@ -78,6 +79,19 @@ struct TemplateCommand: AsyncParsableCommand {
     subcommands: [
       TemplateCreate.self, TemplateList.self, TemplateShow.self, TemplateRefresh.self,
       TemplateDelete.self,
+    ])
+}
+
+struct BackupCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "backup", abstract: "Copies of desktops in a directory of backups.",
+    discussion: """
+      The directory is on carreld's host: another disk, or one that another host serves. restic \
+      keeps it, so that what desktops share is in it once.
+      """,
+    subcommands: [
+      BackupRun.self, BackupList.self, BackupVerify.self, BackupRestore.self, BackupPrune.self,
+      BackupJobs.self, BackupCancel.self,
     ])
 }
 

@@ -58,6 +58,7 @@ struct Daemon {
           stateDirectory: directory.state, builder: Places.program("carrel-image-build"),
           now: { clock.now }, logger: logger),
         templates: supervisor ?? NoTemplates(),
+        backups: supervisor.map { BackupStore(supervisor: $0, logger: logger) } ?? NoBackups(),
         obstacle: {
           simulate ? nil : await HostChecks(configuration, running: true).obstacle()
         }),

@@ -93,6 +93,9 @@ struct HostChecks {
         missing: .warning, "pools with UEFI do not start"),
       package(
         "passt", "/usr/bin/passt", missing: .warning, "pools with the network 'user' do not start"),
+      package(
+        "restic", "/usr/bin/restic", missing: .warning, "no desktop is backed up or restored"),
+      package("zstd", "/usr/bin/zstd", missing: .warning, "no desktop is exported or imported"),
     ]
     if !configuration.gateway.web.isEmpty {
       checks.append(

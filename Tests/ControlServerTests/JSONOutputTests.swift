@@ -39,7 +39,7 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
   }
 
   static let all: [JSONVerb] =
-    pools + images + desktops + snapshots + templates + agents + users + others
+    pools + images + desktops + snapshots + templates + backups + agents + users + others
 
   private static let pools = [
     JSONVerb("pool create study --kind dedicated --image IMAGE --size 1", as: PoolDocument.self) {
@@ -105,6 +105,33 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
     },
     JSONVerb("template refresh office", as: [TemplateDocument].self) { $0.count == 2 },
     JSONVerb("template delete office", as: Gone.self) { $0.deleted == "office" },
+  ]
+
+  private static let backups = [
+    JSONVerb("backup run office-1 --to /srv/backups", as: BackupJobDocument.self) {
+      $0.state == "ready" && $0.results.map(\.desktop) == ["office-1"]
+    },
+    JSONVerb("backup list --to /srv/backups", as: [BackupDocument].self) {
+      $0.map(\.desktop) == ["office-9"]
+    },
+    JSONVerb("backup verify --to /srv/backups", as: BackupJobDocument.self) {
+      $0.kind == "verify"
+    },
+    JSONVerb(
+      "backup restore 0123abcd --to /srv/backups --pool office --owner bob --key-stdin",
+      as: BackupJobDocument.self, input: "secret\n"
+    ) { $0.results.first?.desktop == "office-9" && $0.notes == ["opened with secret"] },
+    JSONVerb("backup prune office --to /srv/backups --keep-last 3", as: BackupJobDocument.self) {
+      $0.kind == "prune" && $0.state == "ready"
+    },
+    JSONVerb("backup jobs", as: [BackupJobDocument].self) { $0.isEmpty },
+    JSONVerb("backup cancel b7", as: Gone.self) { $0.ended == "b7" },
+    JSONVerb("export office-1 /srv/office-1.carrel", as: BackupJobDocument.self) {
+      $0.kind == "export"
+    },
+    JSONVerb("import /srv/office-1.carrel --pool office --owner bob", as: BackupJobDocument.self) {
+      $0.kind == "import" && $0.results.first?.desktop == "office-9"
+    },
   ]
 
   private static let agents = [

@@ -135,7 +135,8 @@ struct SessionAPITests {
     }
     #expect(
       documented.sorted()
-        == ControlServer.routes(of: site.broker, site.library, site.templates).sorted())
+        == ControlServer.routes(of: site.broker, site.library, site.templates, site.backups)
+        .sorted())
   }
 
   /// A pool with a clean desktop, and Alice who may use it.

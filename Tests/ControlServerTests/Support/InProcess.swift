@@ -17,6 +17,7 @@ struct InProcess: Sendable {
   let server: ControlServer
   let library = TestLibrary()
   let templates = TestTemplates()
+  let backups = TestBackups()
   let agent = TestAgent()
 
   /// `ready` holds up every start of a desktop until it returns; `picture` is what
@@ -36,7 +37,7 @@ struct InProcess: Sendable {
       surroundings: .init(
         version: "test", started: WireTime(milliseconds: 0), gateway: { (["vnc://here"], "AB:CD") },
         doctor: { DoctorDocument(checks: []) }, datastore: directory.path,
-        library: library, templates: templates,
+        library: library, templates: templates, backups: backups,
         obstacle: obstacle),
       logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
   }
