@@ -82,6 +82,8 @@ struct BackupTests {
       #expect(backup.hasMemory)
       let generation = UInt64(index * 2 + 2)
       try await site.succeed(.restore(backup: backup.id, RestoreWish(), repository))
+      let stored = try FileDescriptor.open(site.state + "/desktops/office-1/suspended").storedBytes
+      #expect(stored < 4 << 20, "memory that nobody wrote takes no room")
       try await site.start(generation, resumes: true)
       let process = try site.running.process()
       try await site.backUp(repository)

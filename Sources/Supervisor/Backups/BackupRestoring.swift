@@ -45,7 +45,10 @@ struct BackupRestoring: Sendable {
     try Files.makeDirectory(target)
     let image = try assembleDisk()
     if let variables = manifest.variables { try take(variables, as: "variables.fd") }
-    if goesOn, let memory = manifest.memory { try take(memory, as: "suspended") }
+    if goesOn, let memory = manifest.memory {
+      try take(memory, as: "suspended")
+      try digHoles(in: "\(target)/suspended")
+    }
     for name in try DesktopDirectory.names(in: target) {
       try FileDescriptor.open("\(target)/\(name)", .writable).synchronize()
     }
@@ -128,6 +131,8 @@ struct BackupRestoring: Sendable {
     guard isSuccess else { throw BrokerError(.storage, "its disk cannot be used: \(errors)") }
   }
 
+  private static let hole = 64 << 10
+
   /// Repositories do not know holes.
   private func digHoles(in path: String) throws {
     let file = try FileDescriptor.open(path, .writable)
@@ -137,8 +142,11 @@ struct BackupRestoring: Sendable {
     while offset < size {
       let count = try FileComparison.read(file, into: &block, at: offset)
       guard count > 0 else { break }
-      if !block[..<count].contains(where: { $0 != 0 }) {
-        guard try file.clear(.punchHole, offset: offset, count: UInt64(count)) else { return }
+      for start in stride(from: 0, to: count, by: Self.hole) {
+        let part = start..<min(count, start + Self.hole)
+        guard block[part].allSatisfy({ $0 == 0 }) else { continue }
+        let place = offset + UInt64(start)
+        guard try file.clear(.punchHole, offset: place, count: UInt64(part.count)) else { return }
       }
       offset += UInt64(count)
     }

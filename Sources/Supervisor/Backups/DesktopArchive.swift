@@ -36,6 +36,8 @@ struct DesktopArchive: Sendable {
   /// - Returns: its size.
   func write(_ manifest: BackupManifest, from root: String) throws -> UInt64 {
     do {
+      // It holds all that a user has.
+      try Files.replace(draft, with: [], permissions: 0o600)
       _ = try tar(
         [
           "--create", "--zstd", "--format=gnu", "--sparse", "--no-recursion", "--numeric-owner",
