@@ -11,8 +11,12 @@ extension Supervisor {
     let making = makings[desktop]
     do {
       let found = try await offPool {
-        try shelf.records().filter { $0.isBackup != true }.map { DesktopSnapshot($0, in: shelf) }
-          + [making].compactMap { $0?.isBackup == false ? $0?.described : nil }
+        let records = try shelf.records().filter { $0.isBackup != true }
+        // One that has just become whole is there already.
+        let others = [making].compactMap(\.self).filter { making in
+          !making.isBackup && !records.contains { $0.name == making.request.name }
+        }
+        return records.map { DesktopSnapshot($0, in: shelf) } + others.map(\.described)
       }
       let failed = making == nil ? failedSnapshots[desktop] : nil
       return found + [failed].compactMap { $0 }
