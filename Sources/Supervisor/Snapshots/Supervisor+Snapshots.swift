@@ -11,11 +11,11 @@ extension Supervisor {
     let making = makings[desktop]
     do {
       let found = try await offPool {
-        let records = try shelf.records().filter { $0.isBackup != true }
-        // One that has just become whole is there already.
-        let others = [making].compactMap(\.self).filter { making in
-          !making.isBackup && !records.contains { $0.name == making.request.name }
+        // Until it is not being taken any more, one that has its record already is that.
+        let records = try shelf.records().filter {
+          $0.isBackup != true && $0.name != making?.request.name
         }
+        let others = [making].compactMap(\.self).filter { !$0.isBackup }
         return records.map { DesktopSnapshot($0, in: shelf) } + others.map(\.described)
       }
       let failed = making == nil ? failedSnapshots[desktop] : nil
