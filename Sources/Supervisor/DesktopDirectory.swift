@@ -62,6 +62,8 @@ public struct DesktopDirectory: Hashable, Sendable {
   /// Whether the desktop goes on from there, however its VMM ended: that wrote the file with
   /// the guest standing, and removes it before the guest runs.
   var isSuspended: Bool { Files.exists(suspended) }
+  /// There while a clone's network cable is to be plugged in.
+  var unplugged: String { runtime + "/unplugged" }
   /// There while the guest's file systems may be frozen for a snapshot.
   var frozen: String { runtime + "/frozen" }
   /// What a VMM writes before that is whole.
@@ -89,7 +91,7 @@ public struct DesktopDirectory: Hashable, Sendable {
 
   /// Removes what an earlier VMM left and a new one will write.
   func clearTraces() throws(SystemError) {
-    for path in [identity, exit, displayLink, control, agent, screenshot, frozen] {
+    for path in [identity, exit, displayLink, control, agent, screenshot, frozen, unplugged] {
       try Files.remove(path)
     }
   }

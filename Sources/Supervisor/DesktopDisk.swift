@@ -64,7 +64,7 @@ struct DiskPreparation {
       try makeEmpty()
       return copy
     }
-    if request.image.path.hasPrefix(directory.images + "/") {
+    if ImageDirectory.isLibraryDisk(request.image.path, in: directory.images) {
       return overlay(over: .init(path: request.image.path, format: .raw))
     }
     try DiskCopy.make(

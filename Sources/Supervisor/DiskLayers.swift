@@ -50,15 +50,19 @@ struct DiskLayers: Sendable {
   func path(_ layer: Layer) -> String { "\(directory)/\(layer.name)" }
 
   /// The path that a layer is based on; `nil` when it stands alone.
-  func base(of layer: Layer) -> String? {
+  ///
+  /// - Throws: when that cannot be read. What is not known to be unneeded is needed.
+  func base(of layer: Layer) throws(SystemError) -> String? {
     guard layer.format == .qcow2 else { return nil }
-    return Qcow2BackingName.read(path(layer)).map { $0.hasPrefix("/") ? $0 : "\(directory)/\($0)" }
+    return try Qcow2BackingName.read(path(layer)).map {
+      $0.hasPrefix("/") ? $0 : "\(directory)/\($0)"
+    }
   }
 
   /// The layer and all that it needs, newest first.
-  func chain(from layer: Layer) -> [Layer] {
+  func chain(from layer: Layer) throws(SystemError) -> [Layer] {
     var chain = [layer]
-    while let last = chain.last, let base = base(of: last),
+    while let last = chain.last, let base = try base(of: last),
       let next = layers.first(where: { path($0) == base && $0.number < last.number })
     {
       chain.append(next)
@@ -67,8 +71,9 @@ struct DiskLayers: Sendable {
   }
 
   /// The image outside this directory that a layer comes to in the end.
-  func root(of layer: Layer) -> String? {
-    chain(from: layer).last.flatMap(base)
+  func root(of layer: Layer) throws(SystemError) -> String? {
+    guard let last = try chain(from: layer).last else { return nil }
+    return try base(of: last)
   }
 
   /// All images of desktops' disks, by the path of the image that they come to.
@@ -78,10 +83,10 @@ struct DiskLayers: Sendable {
     for template in try TemplateDirectory.all(stateRoot: stateRoot, runtimeRoot: stateRoot) {
       let disks = try DiskLayers(in: template.path)
       for layer in disks.layers {
-        guard let root = disks.root(of: layer) else { continue }
+        guard let root = try disks.root(of: layer) else { continue }
         templates[disks.path(layer)] = root
         found[root, default: []].append(
-          disks.describe(layer, of: DesktopID(rawValue: template.name), isCurrent: false))
+          try disks.describe(layer, of: DesktopID(rawValue: template.name), isCurrent: false))
       }
     }
     for desktop in try DesktopDirectory.all(runtimeRoot: stateRoot, stateRoot: stateRoot) {
@@ -89,9 +94,9 @@ struct DiskLayers: Sendable {
         desktop: desktop, runtimeRoot: stateRoot, stateRoot: stateRoot)
       let disks = try DiskLayers(in: directory.state)
       for layer in disks.layers {
-        guard let root = disks.root(of: layer) else { continue }
+        guard let root = try disks.root(of: layer) else { continue }
         found[templates[root] ?? root, default: []].append(
-          disks.describe(layer, of: desktop, isCurrent: layer == disks.top))
+          try disks.describe(layer, of: desktop, isCurrent: layer == disks.top))
       }
     }
     return found
@@ -99,12 +104,12 @@ struct DiskLayers: Sendable {
 
   private func describe(
     _ layer: Layer, of desktop: DesktopID, isCurrent: Bool
-  ) -> ImageDisk {
+  ) throws(SystemError) -> ImageDisk {
     // SAFETY: stat is a plain C structure that the call fills or leaves.
     var status = stat()
     let isThere = stat(path(layer), &status) == 0
     // Of its own or its template's directory.
-    let base = base(of: layer).map { $0.split(separator: "/").suffix(2).joined(separator: "/") }
+    let base = try base(of: layer).map { $0.split(separator: "/").suffix(2).joined(separator: "/") }
     return ImageDisk(
       desktop: desktop, name: layer.name, base: base,
       allocated: isThere ? UInt64(clamping: status.st_blocks) << 9 : 0, isCurrent: isCurrent)
@@ -119,25 +124,39 @@ enum Qcow2BackingName {
   /// As the format limits it.
   private static let longest = 1023
 
-  /// `nil` when there is none, or the file is no such image.
-  static func read(_ path: String) -> String? {
-    guard let file = try? FileDescriptor.open(path),
-      let head = bytes(of: file, at: 0, 20),
-      head.starts(with: [0x51, 0x46, 0x49, 0xFB])
-    else { return nil }
+  /// `nil` when there is none.
+  static func read(_ path: String) throws(SystemError) -> String? {
+    let file = try FileDescriptor.open(path)
+    let head = try bytes(of: file, at: 0, 20, path)
+    guard head.starts(with: [0x51, 0x46, 0x49, 0xFB]) else {
+      throw SystemError(code: EINVAL, "read \(path), which is no qcow2 image")
+    }
     // Big-endian: backing_file_offset at 8, backing_file_size at 16.
     let offset = head[8..<16].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
     let size = head[16..<20].reduce(0) { $0 << 8 | Int($1) }
-    guard offset > 0, (1...longest).contains(size) else { return nil }
-    return bytes(of: file, at: offset, size).map { String(decoding: $0, as: UTF8.self) }
+    guard offset > 0, size > 0 else { return nil }
+    guard size <= longest else {
+      throw SystemError(code: EINVAL, "read what \(path) is based on")
+    }
+    return String(decoding: try bytes(of: file, at: offset, size, path), as: UTF8.self)
   }
 
   private static func bytes(
-    of file: FileDescriptor, at offset: UInt64, _ count: Int
-  ) -> [UInt8]? {
+    of file: FileDescriptor, at offset: UInt64, _ count: Int, _ path: String
+  ) throws(SystemError) -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: count)
+    var read = 0
+    var failure: SystemError?
     // SAFETY: the buffer is used only within the call.
-    let read = bytes.withUnsafeMutableBytes { try? file.read(into: $0, offset: offset) }
-    return read == count ? bytes : nil
+    bytes.withUnsafeMutableBytes { buffer in
+      do throws(SystemError) {
+        read = try file.read(into: buffer, offset: offset)
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+    guard read == count else { throw SystemError(code: EINVAL, "read \(path), which is cut off") }
+    return bytes
   }
 }

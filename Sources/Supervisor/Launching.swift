@@ -56,7 +56,9 @@ struct Launching: Sendable {
       try DiskTidying(directory: directory, program: program).run()
     } catch let error as BrokerError {
       let disks = try DiskLayers(in: directory.state)
-      guard let top = disks.top, disks.chain(from: top).count > 48 else { return }
+      guard let top = disks.top,
+        try disks.chain(from: top).count > DiskTidying.mostTolerated
+      else { return }
       throw error
     }
   }
@@ -86,6 +88,7 @@ struct Launching: Sendable {
     by server: TemplateServer, with disk: DesktopDisk?
   ) throws -> ProcessHandle {
     progress(.switchingOn)
+    if request.hardware.network != .none { try Files.replace(directory.unplugged, with: []) }
     return try server.clone(
       CloneRequest(request, in: directory, disk: disk), log: try LogFile.open(directory.log))
   }

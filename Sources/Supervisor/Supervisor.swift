@@ -42,8 +42,8 @@ public actor Supervisor: Launcher {
     let token: UInt64
     /// It goes on from where it was suspended.
     var resumes = false
-    /// Of a clone: whether it has a network card, whose cable is pulled out.
-    var cloneHasCard: Bool?
+    /// It was cloned, and is to be told who it is.
+    var isClone = false
     /// `nil` while its directory is being prepared.
     var process: ProcessHandle?
     var isReady = false
@@ -61,12 +61,15 @@ public actor Supervisor: Launcher {
   package nonisolated let watcher: ProcessWatcher
   private let exitsContinuation: AsyncStream<DesktopExit>.Continuation
   private let progressContinuation: AsyncStream<StartProgress>.Continuation
-  private var machines: [DesktopID: Machine] = [:]
+  var machines: [DesktopID: Machine] = [:]
   private var nextToken: UInt64 = 1
   private var departures = Departures()
   /// The snapshot that is being taken of each desktop, and the last that failed.
   var makings: [DesktopID: SnapshotMaking] = [:]
   var failedSnapshots: [DesktopID: DesktopSnapshot] = [:]
+  var makingWaiters: [DesktopID: [CheckedContinuation<Void, Never>]] = [:]
+  /// Desktops of which a snapshot is being deleted.
+  var deletions: Set<DesktopID> = []
   /// Snapshots being taken of desktops that are off, whose starts wait for it.
   var restings: [DesktopID: Task<Void, Never>] = [:]
   /// The template that is being made of each pool, and the last that failed.
@@ -183,43 +186,9 @@ extension Supervisor {
     }
   }
 
-  private func checkWanted(_ desktop: DesktopID) throws(LaunchError) {
+  func checkWanted(_ desktop: DesktopID) throws(LaunchError) {
     guard machines[desktop]?.isUnwanted == false else {
       throw LaunchError(.startFailed, "desktop '\(desktop)' is not wanted any more")
-    }
-  }
-
-  /// - Returns: `false` when the desktop has to boot, for which nothing is in the way.
-  private func clone(_ launching: Launching, _ token: UInt64) async throws -> Bool {
-    guard let template = launching.template else { return false }
-    let desktop = launching.request.desktop
-    do {
-      let server = try await server(of: template)
-      let disk = try await offPool { try launching.prepare() }
-      try checkWanted(desktop)
-      let process = try await offPool { try launching.clone(by: server, with: disk) }
-      machines[desktop]?.process = process
-      setScore(of: process, launching.request)
-      machines[desktop]?.cloneHasCard = launching.request.hardware.network != .none
-      do {
-        try watcher.watch(process) { [weak self] exit in
-          guard let self else { return }
-          Task { await self.processEnded(desktop, token, exit) }
-        }
-      } catch {
-        try? process.send(.kill)
-        machines[desktop]?.ended = .stopped
-        throw error
-      }
-      return true
-    } catch let error as LaunchError {
-      throw error
-    } catch {
-      guard machines[desktop]?.process == nil else { throw error }
-      logger.error(
-        "not cloned, so it boots: \(error)",
-        metadata: ["desktop": "\(desktop)", "template": "\(template.directory.name)"])
-      return false
     }
   }
 
@@ -242,7 +211,7 @@ extension Supervisor {
       if machine.process != nil, await accepts(directory) {
         failpoints.hit("supervisor.ready")
         machines[desktop]?.isReady = true
-        if let hasCard = machine.cloneHasCard { introduce(desktop, hasCard: hasCard) }
+        if machine.isClone { introduce(desktop) }
         continue
       }
       guard ContinuousClock.now < deadline else {
@@ -258,8 +227,9 @@ extension Supervisor {
 
   private func accepts(_ directory: DesktopDirectory) async -> Bool {
     // A socket has its name before it takes connections.
-    (try? UnixSocket.connect(to: directory.displayLink, kind: .packets)) != nil
-      && (try? UnixSocket.connect(to: directory.control, kind: .stream, blocking: false)) != nil
+    (try? UnixSocket.connect(to: directory.control, kind: .stream, blocking: false)) != nil
+      && (try? UnixSocket.connect(to: directory.displayLink, kind: .packets, blocking: false))
+        != nil
   }
 
   /// Undoes a start, whatever step it reached.
@@ -290,6 +260,7 @@ extension Supervisor {
 
   public func discard(_ desktop: DesktopID) async throws(LaunchError) {
     await end(desktop, by: .kill)
+    await awaitMaking(of: desktop)
     failedSnapshots[desktop] = nil
     let directory = directory(of: desktop)
     failpoints.hit("supervisor.discard")
@@ -334,7 +305,7 @@ extension Supervisor {
   }
 
   /// Called once for each process that was watched.
-  private func processEnded(
+  func processEnded(
     _ desktop: DesktopID, _ token: UInt64, _ exit: ChildProcess.Exit?
   ) {
     guard let machine = machines[desktop], machine.token == token else { return }
@@ -529,8 +500,8 @@ extension Supervisor {
           Task { await self.processEnded(desktop, token, exit) }
         }
         failpoints.hit("supervisor.adopt")
-        let quiescing = quiescing(directory)
-        if quiescing.isDue { Task { try? await offPool { quiescing.thaw() } } }
+        thawIfDue(directory)
+        if Files.exists(directory.unplugged) { introduce(desktop) }
         logger.info(
           "desktop adopted",
           metadata: ["desktop": "\(desktop)", "process": "\(process.identifier)"])

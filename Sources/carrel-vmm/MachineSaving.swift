@@ -94,8 +94,11 @@ final class MachineSaving: Sendable {
     }
     let holds = work.withLock { $0.gate != nil }
     func tell(_ change: (inout QMPSaveState) -> Void) {
-      work.change { change(&$0.state) }
-      let state = state
+      // Whoever sees the end may begin anew, which waits for this thread with the lock held.
+      let state = work.change { work in
+        change(&work.state)
+        return work.state
+      }
       // Only who asked for a hold waits for more than the end.
       let isWanted = [.completed, .failed].contains(state.status) || holds
       if isWanted { handler.withLock { $0 }?(state) }

@@ -1,3 +1,4 @@
+import Glibc
 import LinuxSystem
 import QMP
 
@@ -260,6 +261,11 @@ struct TemplateService {
     forget(token)
     guard let client = copy.client else {
       isDiscouraged = true
+      return
+    }
+    guard clients[client] != nil else {
+      // Whoever asked for it is gone: nobody would know of it.
+      kill(copy.process, SIGKILL)
       return
     }
     let said = message.flatMap { CloneAnswer(parsing: $0.bytes) }

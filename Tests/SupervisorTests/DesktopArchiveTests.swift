@@ -74,7 +74,7 @@ struct DesktopArchiveTests {
       .importFile(site.running.directory.path("evil/evil.carrel"), RestoreWish()))
     let reasons = [
       "is no desktop that Carrel exported", "what it says about itself", "of format 2",
-      "its disk cannot be used",
+      "its disk cannot be used", "which is no qcow2 image",
     ]
     #expect(reasons.contains { problem.contains($0) }, "\(problem)")
     #expect(site.remains().isEmpty && site.desk.results.isEmpty)

@@ -62,6 +62,9 @@ struct SnapshotTests {
   func tree() async throws {
     let running = try RunningSupervisor()
     try await running.supervisor.start(try running.request())
+    // Its name is like those of other files.
+    try await take("a.snapshot", running)
+    try await delete("a.snapshot", running)
     let first = try await take("first", running)
     #expect(first.hasMemory && first.parent == nil && first.isCurrent && !first.isDifferential)
     #expect(first.memoryBytes > 0 && first.pauseMicroseconds ?? 0 > 0)
@@ -79,6 +82,11 @@ struct SnapshotTests {
       try running.request(generation: 2, disk: .keep, resumes: true))
     let third = try await take("third", running)
     #expect(third.parent?.rawValue == "first")
+    try await take("b.snapshot", running)
+    try await delete("third", running)
+    #expect(try await names(running) == ["first", "second", "b.snapshot"])
+    try await delete("b.snapshot", running)
+    try await take("third", running)
     #expect(try await names(running) == ["first", "second", "third"])
 
     // The second needs the first's memory, which stays until it goes, too.
@@ -252,6 +260,23 @@ struct SnapshotTests {
     try await next.supervisor.discard(office)
     #expect(!Files.exists(state(running)))
     #expect(try await names(next).isEmpty)
+  }
+
+  @Test("images of a disk that cannot be read are not taken for unneeded", .needs("qemu-img"))
+  func unreadable() async throws {
+    let running = try RunningSupervisor()
+    let image = try running.directory.write([UInt8](repeating: 0, count: 1 << 20), to: "image.raw")
+    try await running.supervisor.start(
+      LaunchRequest(
+        desktop: office, generation: 1, image: Image(kind: .disk, path: image), memoryMiB: 16,
+        cpus: 1, disk: .fresh, user: nil, keyboardLayout: "en-us"))
+    try await take("first", running)
+    try await take("second", running)
+    let header = try Files.read("\(state(running))/disk-1.qcow2")
+    try Files.replace("\(state(running))/disk-1.qcow2", with: header.prefix(10))
+    await #expect(throws: BrokerError.self) { try await delete("first", running) }
+    await #expect(throws: BrokerError.self) { try await delete("second", running) }
+    #expect(try files(running).filter { $0.hasPrefix("disk") }.count == 3)
   }
 
   @Test("cannot be taken of nothing, nor gone back to when something is missing")

@@ -54,6 +54,13 @@ struct TemplateTests {
       .description.withCString { Int32(atoi($0)) }
   }
 
+  /// Field 22 of /proc/PID/stat.
+  private func startTime(of process: Int32) throws -> UInt64 {
+    let stat = String(decoding: try Files.read("/proc/\(process)/stat"), as: UTF8.self)
+    let fields = try #require(stat.split(separator: ")").last).split(separator: " ")
+    return try #require(UInt64(fields[19]))
+  }
+
   @Test("desktops of the pool are clones of it, and live and end as others do")
   func clones() async throws {
     let running = try RunningSupervisor()
@@ -72,12 +79,24 @@ struct TemplateTests {
     let office = DesktopID(rawValue: "office-1")
     #expect(try await running.supervisor.screenshot(office).starts(with: [0x89, 0x50]))
 
+    // Another process is started when it has died, and serves on.
+    let killed = try #require(parents.first)
+    try ProcessHandle(identifier: killed, startTime: startTime(of: killed)).send(.kill)
+    for number in 4...5 {
+      try await running.supervisor.start(try request(UInt64(number), in: running))
+    }
+    let others = try Set((4...5).map { try parent(of: "office-\($0)", running) })
+    #expect(others.count == 1 && others != parents && others != [getpid()])
+    for number in 4...5 {
+      try await running.supervisor.discard(DesktopID(pool: pool, number: UInt64(number)))
+    }
+
     // Its end is noticed, and it is found again by another carreld.
     try running.process(of: "office-2").send(.kill)
     var exits = running.supervisor.exits.makeAsyncIterator()
     // The desktop that was taken ended, too.
     #expect(await exits.next()?.desktop.rawValue == "office-0")
-    #expect(await exits.next()?.desktop.rawValue == "office-2")
+    while let exit = await exits.next(), exit.desktop.rawValue != "office-2" {}
     let next = try RunningSupervisor(after: running)
     let found = try await next.supervisor.survey()
     #expect(found.first { $0.desktop == office }?.state == .running)

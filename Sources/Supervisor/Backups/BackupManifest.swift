@@ -94,7 +94,7 @@ struct BackupManifest: Codable, Hashable, Sendable {
     }
     memory = try record.memory.map { name throws(BrokerError) in try relative(shelf.memory(name)) }
     variables = record.hasVariables ? try relative(shelf.variables(record.name)) : nil
-    processor = TemplateRecord.hostProcessor()
+    processor = TemplateRecord.hostProcessor
     files = try (layers.map(\.path) + [memory, variables].compactMap { $0 }).map { path in
       File(path: path, size: try FileDescriptor.open("\(stateRoot)/\(path)").size())
     }
@@ -104,7 +104,9 @@ struct BackupManifest: Codable, Hashable, Sendable {
   private static func chain(from number: UInt64?, in directory: String) throws -> [String] {
     guard let number else { return [] }
     var paths = ["\(directory)/\(DiskLayers.file(number))"]
-    while let last = paths.last, last.hasSuffix(".qcow2"), let name = Qcow2BackingName.read(last) {
+    while let last = paths.last, last.hasSuffix(".qcow2"),
+      let name = try Qcow2BackingName.read(last)
+    {
       let place = last[..<(last.lastIndex(of: "/") ?? last.startIndex)]
       paths.append(name.hasPrefix("/") ? name : "\(place)/\(name)")
       guard paths.count <= BackupManifest.mostLayers else {
@@ -160,6 +162,6 @@ struct BackupManifest: Codable, Hashable, Sendable {
     if let difference = DesktopShape(of: pool).difference(from: shape) {
       return "pool '\(pool.name)' has \(difference) in the backup"
     }
-    return processor == TemplateRecord.hostProcessor() ? nil : "the host has another processor"
+    return processor == TemplateRecord.hostProcessor ? nil : "the host has another processor"
   }
 }

@@ -106,13 +106,13 @@ struct BackupRestoring: Sendable {
 
   private func setBase(of path: String, to base: String?) throws {
     guard let base else {
-      guard Qcow2BackingName.read(path) == nil else {
+      guard try Qcow2BackingName.read(path) == nil else {
         throw BrokerError(.invalid, "one of its images is based on something that is not in it")
       }
       return
     }
     try tool(["rebase", "--unsafe", "--onto", base], path)
-    guard Qcow2BackingName.read(path).map({ base.hasSuffix(":" + $0) }) == true else {
+    guard try Qcow2BackingName.read(path).map({ base.hasSuffix(":" + $0) }) == true else {
       throw BrokerError(.storage, "\(path) could not be based on \(base)")
     }
   }

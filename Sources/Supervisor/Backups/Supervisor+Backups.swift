@@ -23,7 +23,7 @@ extension Supervisor {
     let stateRoot = settings.stateDirectory
     makings[desktop] = making
     defer {
-      makings[desktop] = nil
+      endMaking(of: desktop)
       restings[desktop] = nil
     }
     let taking = Task {
@@ -43,7 +43,7 @@ extension Supervisor {
 
   private static func checkChain(in directory: DesktopDirectory) throws {
     let disks = try DiskLayers(in: directory.state)
-    guard let top = disks.top, disks.chain(from: top).count >= mostLayers else { return }
+    guard let top = disks.top, try disks.chain(from: top).count >= mostLayers else { return }
     throw BrokerError(
       .conflict,
       "the disk of desktop '\(directory.desktop)' is made of \(mostLayers) images: stop and start "

@@ -28,6 +28,15 @@ struct ImageDirectory: Hashable, Sendable {
     path + (kind == .iso ? "/image.iso" : "/image.raw")
   }
 
+  /// Whether that is the disk of an image, and no other file that may be reached from there.
+  static func isLibraryDisk(_ path: String, in images: String) -> Bool {
+    guard path.hasPrefix(images + "/") else { return false }
+    let parts = path.dropFirst(images.count + 1).split(
+      separator: "/", omittingEmptySubsequences: false)
+    return parts.count == 2 && parts[1] == "image.raw"
+      && (try? ImageName(checking: String(parts[0]))) != nil
+  }
+
   /// Makes it, empty.
   func create() throws(SystemError) {
     try Files.makeDirectory(root)

@@ -62,8 +62,8 @@ public final class MemoryMonitor: HostMemory {
     defer { continuation.finish() }
     var isStalling = false
     while !isStopped.withLock({ $0 }) {
-      guard let reading = files.read(isStalling: isStalling) else { return }
-      continuation.yield(reading)
+      // What cannot be read now, for lack of descriptors, can be later.
+      if let reading = files.read(isStalling: isStalling) { continuation.yield(reading) }
       guard let events = try? poller.wait(milliseconds: intervalMilliseconds) else { return }
       isStalling = false
       for event in events where event.token == pressureToken {

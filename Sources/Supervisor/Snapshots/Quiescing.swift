@@ -37,16 +37,32 @@ struct Quiescing: Sendable {
     }
   }
 
+  private static let pauseMilliseconds: UInt64 = 5000
+
   /// Whatever became of `freeze`: an agent that was slow may have done it since. Blocks.
-  func thaw() {
-    guard isDue else { return }
+  ///
+  /// - Returns: whether there is nothing left to thaw.
+  @discardableResult
+  func thaw() -> Bool {
+    guard isDue else { return true }
     do {
       _ = try AgentLink(to: directory.agent).ask(.thaw, within: limits)
       try Files.remove(directory.frozen)
+      return true
     } catch {
       logger.error(
         "file systems may be frozen; thaw them with 'carrel desktop agent thaw': \(error)",
         metadata: ["desktop": "\(directory.desktop)"])
+      return false
+    }
+  }
+
+  /// The same until it is done, or there is no VMM. An agent that still freezes answers nobody.
+  /// Blocks.
+  func thawInTheEnd() throws(SystemError) {
+    let pause = try Pause()
+    while !thaw(), (try? UnixSocket.connect(to: directory.agent, kind: .stream)) != nil {
+      try pause.wait(milliseconds: Self.pauseMilliseconds)
     }
   }
 }

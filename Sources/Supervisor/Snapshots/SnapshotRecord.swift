@@ -87,9 +87,13 @@ struct SnapshotShelf: Sendable {
     try sweep()
   }
 
-  /// What is before `.snapshot`; after it there may be more, of what was not finished too.
+  /// The UUID before `.snapshot`; after it there may be more, of what was not finished too.
   private static func memoryName(in name: String) -> String? {
-    name.firstRange(of: ".snapshot").map { String(name[..<$0.lowerBound]) }
+    let identifier = name.prefix(36)
+    guard name.dropFirst(36).hasPrefix(".snapshot"),
+      identifier.allSatisfy({ $0.isHexDigit || $0 == "-" })
+    else { return nil }
+    return String(identifier)
   }
 
   /// Removes all, for a desktop that begins anew.
@@ -112,8 +116,10 @@ struct SnapshotShelf: Sendable {
     }
     let disks = try DiskLayers(in: directory.state)
     let layers = Set(records.compactMap(\.layer)).union([disks.top?.number].compactMap { $0 })
-    let kept = Set(
-      disks.layers.filter { layers.contains($0.number) }.flatMap { disks.chain(from: $0) })
+    var kept: Set<DiskLayers.Layer> = []
+    for layer in disks.layers where layers.contains(layer.number) {
+      kept.formUnion(try disks.chain(from: layer))
+    }
     for layer in disks.layers.reversed() where !kept.contains(layer) {
       try Files.remove(disks.path(layer))
     }

@@ -47,7 +47,7 @@ extension Supervisor {
         }
       }
     } catch {
-      makings[desktop] = nil
+      endMaking(of: desktop)
       throw explain(error, "desktop '\(desktop)' cannot be taken")
     }
     failedSnapshots[desktop] = nil
@@ -56,7 +56,7 @@ extension Supervisor {
       Task { await take(making) }
     } else {
       guard machine(of: desktop) == nil else {
-        makings[desktop] = nil
+        endMaking(of: desktop)
         throw BrokerError(.conflict, "desktop '\(desktop)' is starting: try again then")
       }
       let taking = Task { await take(making) }
@@ -86,6 +86,13 @@ extension Supervisor {
       logger: logger)
   }
 
+  /// Thaws what may be frozen, however long it takes.
+  func thawIfDue(_ directory: DesktopDirectory) {
+    let quiescing = quiescing(directory)
+    guard quiescing.isDue else { return }
+    Task { try? await offPool { try quiescing.thawInTheEnd() } }
+  }
+
   private func take(_ making: SnapshotMaking) async {
     let desktop = making.shelf.directory.desktop
     let name = making.request.name
@@ -99,7 +106,20 @@ extension Supervisor {
         name: name, state: .failed(problem: "\(error)"), parent: nil, created: making.begun,
         shape: making.request.shape)
     }
+    endMaking(of: desktop)
+  }
+
+  func endMaking(of desktop: DesktopID) {
     makings[desktop] = nil
+    thawIfDue(directory(of: desktop))
+    for waiter in makingWaiters.removeValue(forKey: desktop) ?? [] { waiter.resume() }
+  }
+
+  /// Returns when no snapshot of it is being taken.
+  func awaitMaking(of desktop: DesktopID) async {
+    while makings[desktop] != nil {
+      await withCheckedContinuation { makingWaiters[desktop, default: []].append($0) }
+    }
   }
 
   public func deleteSnapshot(
@@ -111,8 +131,20 @@ extension Supervisor {
       return
     }
     let shelf = SnapshotShelf(directory: directory(of: desktop))
+    guard deletions.insert(desktop).inserted else {
+      throw BrokerError(.conflict, "another snapshot of desktop '\(desktop)' is being deleted")
+    }
+    defer { deletions.remove(desktop) }
     do {
-      try await offPool { try shelf.remove(try shelf.find(name)) }
+      try await offPool {
+        let record = try shelf.find(name)
+        guard !shelf.directory.isSuspended || shelf.current() != name else {
+          throw BrokerError(
+            .conflict,
+            "desktop '\(desktop)' is to go on from snapshot '\(name)': start it first")
+        }
+        try shelf.remove(record)
+      }
     } catch {
       throw explain(error, "snapshot '\(name)' of desktop '\(desktop)' cannot be deleted")
     }
@@ -127,6 +159,8 @@ extension Supervisor {
       // What would fail is found before anything is given up.
       let record = try await offPool { try shelf.check(try shelf.find(name)) }
       await endForGood(desktop)
+      // One that was being taken has failed then, and has tidied up.
+      await awaitMaking(of: desktop)
       failpoints.hit("supervisor.revert.ended")
       try await offPool { [failpoints] in try shelf.goBack(to: record, program, failpoints) }
       return record.memory != nil
@@ -138,6 +172,10 @@ extension Supervisor {
   }
 
   func checkIdle(_ desktop: DesktopID) throws(BrokerError) {
+    guard !deletions.contains(desktop) else {
+      throw BrokerError(
+        .conflict, "a snapshot of desktop '\(desktop)' is being deleted: try again then")
+    }
     guard let making = makings[desktop] else { return }
     throw BrokerError(
       .conflict,
@@ -188,12 +226,14 @@ extension SnapshotShelf {
   func goBack(
     to record: SnapshotRecord, _ program: String, _ failpoints: Failpoints
   ) throws {
-    try directory.removeSuspended(durably: true)
+    let record = try check(try find(record.name))
     let disks = try DiskLayers(in: directory.state)
     if let layer = disks.layers.first(where: { $0.number == record.layer }) {
       // The newest image is the desktop's disk: from here on it is the new one.
       try directory.makeOverlay(named: disks.nextName, over: layer, program: program)
     }
+    // What was saved belongs to the former disk.
+    try directory.removeSuspended(durably: true)
     failpoints.hit("supervisor.revert.disk")
     if record.hasVariables {
       try Files.replace(

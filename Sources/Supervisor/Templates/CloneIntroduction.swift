@@ -6,7 +6,10 @@ import QMP
 /// VMGENID and fw_cfg; the agent, if there is one, gives it its name.
 struct CloneIntroduction: Sendable {
   let directory: DesktopDirectory
-  let hasCard: Bool
+
+  /// Between attempts, and how many: a VMM that does not answer for so long will not.
+  private static let pauseMilliseconds: UInt64 = 2000
+  private static let attempts = 60
 
   private static let card = "net0"
 
@@ -17,8 +20,17 @@ struct CloneIntroduction: Sendable {
     let rename = GuestAgentCommand.Program(path: "hostname", arguments: [name], input: nil)
     // A guest without an agent, or without that program, looks at fw_cfg or keeps its name.
     _ = try? AgentLink(to: directory.agent).ask(.execute(rename), within: limits)
-    guard hasCard else { return }
     let client = ControlClient(path: directory.control)
-    try client.perform(.plugIn(card: Self.card), within: .seconds(5))
+    let pause = try Pause()
+    for attempt in 1... {
+      guard Files.exists(directory.unplugged) else { return }
+      do {
+        try client.perform(.plugIn(card: Self.card), within: .seconds(5))
+        return try Files.remove(directory.unplugged)
+      } catch {
+        guard attempt < Self.attempts else { throw error }
+      }
+      try pause.wait(milliseconds: Self.pauseMilliseconds)
+    }
   }
 }

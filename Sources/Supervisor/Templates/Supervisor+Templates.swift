@@ -94,6 +94,9 @@ extension Supervisor: TemplateLibrary {
         return try making.take(sign: sign, identifier: UUID().uuidString.lowercased())
       }
       await endForGood(desktop)
+      guard !making.isUnwanted else {
+        throw BrokerError(.conflict, "it was deleted while it was made")
+      }
       try await offPool { try making.finish(record) }
       logger.info("template ready", metadata: ["template": "\(name)", "sign": "\(record.sign)"])
     } catch {
@@ -106,6 +109,10 @@ extension Supervisor: TemplateLibrary {
       try? await offPool { try making.directory.abandon() }
     }
     try? await offPool { try making.desktop.delete() }
+    // Somebody may have deleted it at the last moment.
+    if making.isUnwanted, Files.exists(making.directory.path) {
+      try? await offPool { try making.directory.retire() }
+    }
     templateMakings[making.plan.pool] = nil
     failedTemplates[making.plan.pool] = failure
     await sweepTemplates()
@@ -120,7 +127,13 @@ extension Supervisor: TemplateLibrary {
       }
       for directory in unneeded {
         endServer(of: directory)
-        try await offPool { try directory.delete() }
+        let isDeleted = try await offPool {
+          try directory.delete {
+            try TemplateClones.all(runtimeRoot: runtimeRoot, stateRoot: stateRoot)[directory.name]
+              == nil
+          }
+        }
+        guard isDeleted else { continue }
         logger.info("template deleted", metadata: ["template": "\(directory.name)"])
       }
     } catch {
@@ -186,14 +199,56 @@ extension Supervisor: TemplateLibrary {
     return nil
   }
 
+  /// - Returns: `false` when the desktop has to boot, for which nothing is in the way.
+  func clone(_ launching: Launching, _ token: UInt64) async throws -> Bool {
+    guard let template = launching.template else { return false }
+    let desktop = launching.request.desktop
+    do {
+      let server = try await server(of: template)
+      let disk = try await offPool { try launching.prepare() }
+      try checkWanted(desktop)
+      let process: ProcessHandle
+      do {
+        process = try await offPool { try launching.clone(by: server, with: disk) }
+      } catch is SystemError {
+        // It has died since it was started; another is as good.
+        templateServers[template.directory.pool] = nil
+        let server = try await self.server(of: template)
+        process = try await offPool { try launching.clone(by: server, with: disk) }
+      }
+      machines[desktop]?.process = process
+      setScore(of: process, launching.request)
+      machines[desktop]?.isClone = true
+      do {
+        try watcher.watch(process) { [weak self] exit in
+          guard let self else { return }
+          Task { await self.processEnded(desktop, token, exit) }
+        }
+      } catch {
+        try? process.send(.kill)
+        machines[desktop]?.ended = .stopped
+        throw error
+      }
+      return true
+    } catch let error as LaunchError {
+      throw error
+    } catch {
+      guard machines[desktop]?.process == nil else { throw error }
+      logger.error(
+        "not cloned, so it boots: \(error)",
+        metadata: ["desktop": "\(desktop)", "template": "\(template.directory.name)"])
+      return false
+    }
+  }
+
   /// Tells a clone who it is, and plugs its network cable in: behind it a guest that kept its
   /// template's name and address would be two.
-  func introduce(_ desktop: DesktopID, hasCard: Bool) {
+  func introduce(_ desktop: DesktopID) {
     let directory = directory(of: desktop)
     let logger = self.logger
     Task {
       do {
-        try await offPool { try CloneIntroduction(directory: directory, hasCard: hasCard).run() }
+        try await offPool { try CloneIntroduction(directory: directory).run() }
       } catch {
         logger.error(
           "a clone's network cable is not plugged in: \(error)",
@@ -230,7 +285,9 @@ extension Supervisor: TemplateLibrary {
     templateStarts[directory.name] = starting
     defer { templateStarts[directory.name] = nil }
     let server = try await starting.value
-    if let old = templateServers[directory.pool] { endServer(of: old.directory) }
+    if let old = templateServers[directory.pool], old.directory != directory {
+      endServer(of: old.directory)
+    }
     templateServers[directory.pool] = server
     return server
   }

@@ -11,9 +11,13 @@ enum TemplateClones {
     for desktop in try DesktopDirectory.all(runtimeRoot: runtimeRoot, stateRoot: stateRoot) {
       let directory = DesktopDirectory(
         desktop: desktop, runtimeRoot: runtimeRoot, stateRoot: stateRoot)
-      if let bytes = try? Files.read(directory.template, limit: 256) {
-        found[String(decoding: bytes, as: UTF8.self), default: []].append(desktop)
+      let bytes: [UInt8]
+      do {
+        bytes = try Files.read(directory.template, limit: 256)
+      } catch  where error.kind == .notFound {
+        continue
       }
+      found[String(decoding: bytes, as: UTF8.self), default: []].append(desktop)
     }
     return found
   }

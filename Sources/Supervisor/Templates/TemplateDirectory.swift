@@ -68,14 +68,24 @@ struct TemplateDirectory: Hashable, Sendable {
   }
 
   /// From now on it does not.
-  func delete() throws(SystemError) {
+  ///
+  /// - Parameter isUnneeded: asked when nobody can begin to need it any more.
+  /// - Returns: `false` when somebody had begun before, and it is there again.
+  func delete(_ isUnneeded: () throws -> Bool) throws -> Bool {
     let gone = path + ".gone"
     try Self.removeTree(gone)
-    if rename(path, gone) != 0, errno != ENOENT {
+    guard rename(path, gone) == 0 || errno == ENOENT else {
       throw SystemError(code: errno, "take \(path) away")
+    }
+    guard try isUnneeded() else {
+      guard rename(gone, path) == 0 else {
+        throw SystemError(code: errno, "put \(path) back, which is \(gone) now")
+      }
+      return false
     }
     try Self.removeTree(gone)
     for file in [socket, log, process] { try Files.remove(file) }
+    return true
   }
 
   /// Removes what a `carreld` that was killed left half made or half deleted.

@@ -1,4 +1,5 @@
 import Brokering
+import Glibc
 import LinuxSystem
 import QMP
 
@@ -72,10 +73,12 @@ struct TemplateServer: Sendable {
       request.encoded, descriptors: [try FileDescriptor.open("/dev/null"), log, log])
     let poller = try Poller()
     try poller.add(socket.descriptor, token: 0)
-    guard try !poller.wait(milliseconds: Self.answerLimit).isEmpty,
-      let answer = CloneAnswer(parsing: try socket.receive().bytes)
-    else {
+    guard try !poller.wait(milliseconds: Self.answerLimit).isEmpty else {
       throw BrokerError(.host, "the process of template \(directory.name) does not answer")
+    }
+    let message = try socket.receive()
+    guard !message.isEnd, let answer = CloneAnswer(parsing: message.bytes) else {
+      throw SystemError(code: ECONNRESET, "clone template \(directory.name)")
     }
     switch answer {
     case .started(let identifier, let startTime):
