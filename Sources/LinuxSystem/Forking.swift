@@ -22,11 +22,11 @@ public enum ProcessFork {
 
   /// Waits for the kernel to be done with threads that were joined.
   ///
-  /// - Throws: kind `busy` when some are there after a second.
+  /// - Throws: kind `busy` when some are there after half a minute.
   public static func awaitSingleThread() throws(SystemError) {
     // There is no event for it.
     let pause = try Poller()
-    for _ in 0..<1000 {
+    for _ in 0..<30_000 {
       guard try threadCount() > 1 else { return }
       _ = try pause.wait(milliseconds: 1)
     }
