@@ -94,12 +94,22 @@ final class Session {
     } catch {
       machine.quit(.internalError("\(error)"))
     }
+    close()
+    return machine.endReason ?? .quit
+  }
+
+  /// Ends what was never run, and returns when its threads are gone.
+  func abandon() {
+    machine.quit(.quit)
+    close()
+  }
+
+  private func close() {
     viewers?.close()
     controller.saving.finish()
     control?.finish()
     restoring?.finish()
     machine.tearDown()
-    return machine.endReason ?? .quit
   }
 
   /// Milliseconds until it is time to note what the guest needed; -1 when there is no such time.

@@ -50,7 +50,7 @@ struct Template: ParsableCommand {
       guard let restore = machine.restore else { return }
       template = try MachineTemplate(try machine.machineConfiguration(), from: try restore.open())
       // Where it fails, clones are a little slower, or fail for the reason that they tell.
-      try? template.rehearse { _ = try Session($0, Session.Ways()) }
+      try? template.rehearse { try Session($0, Session.Ways()).abandon() }
       try ProcessFork.awaitSingleThread()
       clone = try serve(template)
     } catch {
