@@ -257,22 +257,6 @@ struct TemplateTests {
     return String(decoding: message.bytes, as: UTF8.self).contains(text)
   }
 
-  @Test("a copy that dies in the making is told of, and is replaced")
-  func dies() throws {
-    let template = try RunningTemplate([], ["--prepared", "2"])
-    try eventually("two copies") { try children(of: template).count == 2 }
-    for process in try children(of: template) { kill(process, SIGSTOP) }
-    var request = CloneRequest(name: "desk")
-    request.serial = "none"
-    try template.socket.send(request.encoded)
-    for process in try children(of: template) { kill(process, SIGKILL) }
-    let answer = try #require(CloneAnswer(parsing: try template.socket.receive().bytes))
-    guard case .refused(let problem) = answer else { throw NeverCame(what: "refusal") }
-    #expect(problem.contains("ended"), "\(problem)")
-    #expect(try template.clone("desk2").answers(1))
-    try eventually("new copies") { try children(of: template).count == 3 }
-  }
-
   @Test("a saved machine goes on as another one without a template, too")
   func restored() throws {
     let template = try RunningTemplate()
