@@ -257,6 +257,33 @@ struct TemplateTests {
     return String(decoding: message.bytes, as: UTF8.self).contains(text)
   }
 
+  @Test("a copy that dies in the making is told of, and is replaced")
+  func dies() throws {
+    let template = try RunningTemplate([], ["--prepared", "2"])
+    try eventually("two copies") { try children(of: template).count == 2 }
+    let copies = try children(of: template)
+    for process in copies { kill(process, SIGSTOP) }
+    var request = CloneRequest(name: "desk")
+    request.serial = "none"
+    try template.socket.send(request.encoded)
+    // What is no request is answered when it is read, and requests of one round are passed on
+    // before the next: after two rounds, a copy has it.
+    let other = try UnixSocket.connect(to: template.directory.path("listen"), kind: .packets)
+    for _ in 0..<2 {
+      try other.send([0])
+      #expect(try says(other, "not JSON"))
+    }
+    for process in copies { kill(process, SIGKILL) }
+    let answer = try #require(CloneAnswer(parsing: try template.socket.receive().bytes))
+    guard case .refused(let problem) = answer else { throw NeverCame(what: "refusal") }
+    #expect(problem.contains("ended"), "\(problem)")
+    // Until it is reaped, a copy that was killed may be handed a request yet.
+    try eventually("both to be gone") {
+      Set(try children(of: template)).isDisjoint(with: copies)
+    }
+    #expect(try template.clone("desk2").answers(1))
+  }
+
   @Test("a saved machine goes on as another one without a template, too")
   func restored() throws {
     let template = try RunningTemplate()
