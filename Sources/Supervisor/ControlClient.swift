@@ -133,6 +133,27 @@ struct ControlClient: Sendable {
     }
   }
 
+  /// Has the VMM save itself, by `suspend` or `save`, and waits until the file is whole.
+  ///
+  /// - Parameters:
+  ///   - identifier: of the save; `nil` when there can be no other.
+  ///   - step: told of what comes before the end.
+  /// - Throws: `SaveFailure` with what the VMM said.
+  func save(
+    _ command: Command, identifier: String? = nil, within limit: Duration,
+    step: @escaping (JSON) throws -> Void = { _ in }
+  ) throws {
+    try perform(command, within: limit) { event, data in
+      guard event == "CARREL_SAVE_STATUS", let data,
+        identifier == nil || data["id"]?.text == identifier
+      else { return false }
+      if let problem = data["error"]?.text { throw SaveFailure(problem: problem) }
+      if data["status"]?.text == "completed" { return true }
+      try step(data)
+      return false
+    }
+  }
+
   private func wait(_ poller: Poller, until deadline: UInt64) throws {
     while true {
       let now = MonotonicClock.now
@@ -141,4 +162,11 @@ struct ControlClient: Sendable {
       if !(try poller.wait(milliseconds: Int32(clamping: rest))).isEmpty { return }
     }
   }
+}
+
+/// What a VMM said.
+struct SaveFailure: Error, CustomStringConvertible {
+  let problem: String
+
+  var description: String { problem }
 }

@@ -138,7 +138,7 @@ public struct DesktopDirectory: Hashable, Sendable {
   }
 
   /// Desktops' directories are one level deep; a directory inside is not ours.
-  private static func removeTree(_ path: String) throws(SystemError) {
+  static func removeTree(_ path: String) throws(SystemError) {
     for name in try names(in: path) { try Files.remove("\(path)/\(name)") }
     guard rmdir(path) == 0 || errno == ENOENT else {
       throw SystemError(code: errno, "remove directory \(path)")

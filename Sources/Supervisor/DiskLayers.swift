@@ -6,8 +6,7 @@ import LinuxSystem
 /// pool's image. Nothing is written to any but the newest, which is the desktop's disk.
 ///
 /// What is there is the truth: an image is there as a whole or not at all, and a new one
-/// reads as what it is based on, so that it does not matter to a desktop whether it was
-/// started before or after one more was made.
+/// reads as what it is based on. One is made while no VMM writes to that, or by the VMM itself.
 struct DiskLayers: Sendable {
   /// One image in the desktop's directory.
   struct Layer: Hashable, Sendable {

@@ -14,11 +14,7 @@ extension Supervisor {
     let limit = settings.suspendLimit
     do {
       try await offPool {
-        try client.perform(.suspend(path: directory.suspended), within: limit) { event, data in
-          guard event == "CARREL_SAVE_STATUS" else { return false }
-          if let problem = data?["error"]?.text { throw SaveFailure(problem: problem) }
-          return data?["status"]?.text == "completed"
-        }
+        try client.save(.suspend(path: directory.suspended), within: limit)
       }
     } catch {
       throw LaunchError(

@@ -120,18 +120,13 @@ extension SnapshotMaking {
     defer { quiescing.thaw() }
     let client = ControlClient(path: directory.control)
     var isFrozen = false
-    try client.perform(.save(save), within: limit) { event, data in
-      guard event == "CARREL_SAVE_STATUS", let data, data["id"]?.text == identifier else {
-        return false
-      }
-      if let problem = data["error"]?.text { throw SaveFailure(problem: problem) }
+    try client.save(.save(save), identifier: identifier, within: limit) { data in
       if data["status"]?.text == "holding" {
         isFrozen = try quiescing.freeze()
         try client.perform(.continueSave, within: .seconds(5))
       } else if data["taken"]?.truth == true {
         quiescing.thaw()
       }
-      return data["status"]?.text == "completed"
     }
     return isFrozen
   }
@@ -145,13 +140,6 @@ extension Hardware.DiskBus {
     case .virtio: "virtio0"
     }
   }
-}
-
-/// What a VMM said.
-struct SaveFailure: Error, CustomStringConvertible {
-  let problem: String
-
-  var description: String { problem }
 }
 
 extension DesktopDirectory {

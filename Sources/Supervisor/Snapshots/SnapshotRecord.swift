@@ -110,8 +110,13 @@ struct SnapshotShelf: Sendable {
     let records = try records()
     let needed = Set(records.flatMap { $0.bases + [$0.memory].compactMap { $0 } })
     for name in try DesktopDirectory.names(in: directory.state) {
+      let path = "\(directory.state)/\(name)"
       if let memory = Self.memoryName(in: name), !needed.contains(memory) {
-        try Files.remove("\(directory.state)/\(name)")
+        try Files.remove(path)
+      } else if name.hasPrefix("snapshot-"), name.hasSuffix(".variables"),
+        !records.contains(where: { variables($0.name) == path })
+      {
+        try Files.remove(path)
       }
     }
     let disks = try DiskLayers(in: directory.state)

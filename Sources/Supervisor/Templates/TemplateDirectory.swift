@@ -4,8 +4,8 @@ import LinuxSystem
 
 /// One generation of a pool's template on disk, and the one owner of the file names there.
 ///
-/// It exists when its directory has its final name, which is given last; nothing in it is
-/// ever written again.
+/// It exists when its directory has its final name, which is given last; from then on nothing
+/// is added to it but that it is retired.
 struct TemplateDirectory: Hashable, Sendable {
   let pool: PoolName
   let generation: UInt64
@@ -51,12 +51,12 @@ struct TemplateDirectory: Hashable, Sendable {
   /// Makes the directory to put things in.
   func create() throws(SystemError) {
     try Files.makeDirectory(root)
-    try Self.removeTree(draft)
+    try DesktopDirectory.removeTree(draft)
     try Files.makeDirectory(draft)
   }
 
   /// Removes what was put in it, when nothing comes of it.
-  func abandon() throws(SystemError) { try Self.removeTree(draft) }
+  func abandon() throws(SystemError) { try DesktopDirectory.removeTree(draft) }
 
   /// From now on it exists.
   func finish() throws(SystemError) {
@@ -73,7 +73,7 @@ struct TemplateDirectory: Hashable, Sendable {
   /// - Returns: `false` when somebody had begun before, and it is there again.
   func delete(_ isUnneeded: () throws -> Bool) throws -> Bool {
     let gone = path + ".gone"
-    try Self.removeTree(gone)
+    try DesktopDirectory.removeTree(gone)
     guard rename(path, gone) == 0 || errno == ENOENT else {
       throw SystemError(code: errno, "take \(path) away")
     }
@@ -83,7 +83,7 @@ struct TemplateDirectory: Hashable, Sendable {
       }
       return false
     }
-    try Self.removeTree(gone)
+    try DesktopDirectory.removeTree(gone)
     for file in [socket, log, process] { try Files.remove(file) }
     return true
   }
@@ -92,14 +92,7 @@ struct TemplateDirectory: Hashable, Sendable {
   static func removeRemains(stateRoot: String) throws(SystemError) {
     for name in try DesktopDirectory.names(in: root(stateRoot))
     where name.hasSuffix(".new") || name.hasSuffix(".gone") {
-      try removeTree("\(root(stateRoot))/\(name)")
-    }
-  }
-
-  private static func removeTree(_ path: String) throws(SystemError) {
-    for name in try DesktopDirectory.names(in: path) { try Files.remove("\(path)/\(name)") }
-    guard rmdir(path) == 0 || errno == ENOENT else {
-      throw SystemError(code: errno, "remove directory \(path)")
+      try DesktopDirectory.removeTree("\(root(stateRoot))/\(name)")
     }
   }
 }

@@ -67,18 +67,14 @@ final class TemplateMaking: Sendable {
     progress.withLock { $0.step = "taking it" }
     try directory.create()
     let disks = try DiskLayers(in: desktop.state)
-    let client = ControlClient(path: desktop.control)
     let memory = "\(identifier).snapshot"
     let save = ControlClient.SaveRequest(
       path: "\(directory.draft)/\(memory)", identifier: identifier, base: nil,
       overlay: disks.top.map { _ in
         (plan.machine.hardware.diskBus.firstDisk, "\(desktop.state)/\(disks.nextName)")
       }, holds: false)
-    try client.perform(.save(save), within: Self.limit) { event, data in
-      guard event == "CARREL_SAVE_STATUS", data?["id"]?.text == identifier else { return false }
-      if let problem = data?["error"]?.text { throw SaveFailure(problem: problem) }
-      return data?["status"]?.text == "completed"
-    }
+    try ControlClient(path: desktop.control).save(
+      .save(save), identifier: identifier, within: Self.limit)
     return TemplateRecord(
       machine: plan.machine, readiness: plan.readiness, created: begun, sign: sign,
       imageStamp: TemplateRecord.stamp(of: plan.machine.image.path),
