@@ -21,6 +21,19 @@ public final class AttachedDisk: DiskImage, @unchecked Sendable {
     self.deviceLock = deviceLock
   }
 
+  /// A disk whose image is not known yet; what is asked for waits until it is.
+  public init(
+    byteCount: UInt64, isReadOnly: Bool, deviceLock: @escaping RawImage.DeviceLock
+  ) {
+    image = AbsentImage(byteCount: byteCount, isReadOnly: isReadOnly)
+    (self.byteCount, self.isReadOnly) = (byteCount, isReadOnly)
+    self.deviceLock = deviceLock
+    isHeld = true
+  }
+
+  /// Gives such a disk its image, of the same size and as writable. Device lock held.
+  public func connect(_ image: any DiskImage) { replaceImage(with: image) }
+
   public var path: String { image.path }
   public var layers: [LayerDescription] { image.layers }
 

@@ -108,11 +108,14 @@ public final class MemoryMapping {
   }
 
   /// Has pages that are in memory found without faults from now on, and others read. Whole pages.
-  public func populate(_ range: Range<Int>) throws(SystemError) {
+  ///
+  /// - Parameter writable: without faults of writes, too: of a private mapping they are copies
+  ///   afterwards.
+  public func populate(_ range: Range<Int>, writable: Bool = false) throws(SystemError) {
     precondition(range.lowerBound >= 0 && range.upperBound <= bytes.count)
     let start = bytes.baseAddress.map { $0 + range.lowerBound }
-    let populateRead: Int32 = 22
-    guard madvise(start, range.count, populateRead) == 0 else {
+    let (populateRead, populateWrite): (Int32, Int32) = (22, 23)
+    guard madvise(start, range.count, writable ? populateWrite : populateRead) == 0 else {
       throw SystemError(code: errno, "populate \(range.count) bytes of memory")
     }
   }

@@ -17,6 +17,8 @@ struct CloneProcess {
   func run() throws {
     try ProcessFork.enterNewSession()
     Signal.child.unblock()
+    // Before there is any other thread: all of them inherit the mask.
+    let signals = try SignalDescriptor([.terminate, .interrupt, .hangUp])
     let prepared: PreparedMachine
     do {
       prepared = try template.prepare()
@@ -27,14 +29,14 @@ struct CloneProcess {
       }
       throw ExitCode.failure
     }
-    // Clock, doorbells, control, display, and a line or socket, besides processors. Where
-    // there is no room for them, it is told when they are started.
-    try? Thread.prepare(template.configuration.processors + 5)
+    // Control, display, and a line or socket. Where there is no room for them, it is told
+    // when they are started.
+    try? Thread.prepare(3)
     // Without a template there is nobody who could still ask.
     guard let message = try? original.receive(capacity: CloneRequest.longest), !message.isEnd
     else { return }
     do {
-      try become(message, prepared)
+      try become(message, prepared, signals)
     } catch let error as ExitCode {
       throw error
     } catch {
@@ -44,20 +46,20 @@ struct CloneProcess {
   }
 
   private func become(
-    _ message: UnixSocket.Message, _ prepared: consuming PreparedMachine
+    _ message: UnixSocket.Message, _ prepared: consuming PreparedMachine,
+    _ signals: SignalDescriptor
   ) throws {
     let request = try CloneRequest(parsing: message.bytes)
     try takeStandardDescriptors(message.descriptors)
-    let signals = try SignalDescriptor([.terminate, .interrupt, .hangUp])
     let runtime = try request.runtimeDirectory.map {
       try RuntimeDirectory($0, name: request.name, isDurable: false)
     }
     var rest: PreparedMachine? = consume prepared
     try Run.run(signals, runtime, whenStarted: tell) {
       guard let prepared = rest.take() else { throw ExitCode.failure }
-      let machine = try Machine(
+      let machine = try prepared.become(
         try template.configuration.clone(request),
-        as: request.isLinkUp ? .anotherOnline : .another, prepared)
+        as: request.isLinkUp ? .anotherOnline : .another)
       let ways = Session.Ways(displayLink: request.displayLink, control: request.control)
       return (try Session(machine, ways), {})
     }

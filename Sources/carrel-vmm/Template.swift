@@ -50,7 +50,10 @@ struct Template: ParsableCommand {
       guard let restore = machine.restore else { return }
       template = try MachineTemplate(try machine.machineConfiguration(), from: try restore.open())
       // Where it fails, clones are a little slower, or fail for the reason that they tell.
-      try? template.rehearse { try Session($0, Session.Ways()).abandon() }
+      try? template.rehearse {
+        let session = try Session($0, Session.Ways())
+        return { session.abandon() }
+      }
       try ProcessFork.awaitSingleThread()
       clone = try serve(template)
     } catch {

@@ -37,7 +37,7 @@ package final class FirmwareConfiguration: BusTarget, StatefulDevice {
   package var onWrite: ((String) -> Void)?
 
   private let memory: any GuestMemory
-  private let source: (any FirmwareFileSource)?
+  private var source: (any FirmwareFileSource)?
   private var contents: FirmwareContents.Assembly
   private var selector: UInt16 = 0
   private var offset = 0
@@ -80,6 +80,13 @@ package final class FirmwareConfiguration: BusTarget, StatefulDevice {
   /// The present contents of a file, for whoever watches `onWrite`.
   package func contents(of name: String) -> [UInt8]? {
     contents.writable.first { $0.value == name }.flatMap { contents.items[$0.key] }
+  }
+
+  /// Gives items and files that are there other contents, and says where files are read
+  /// again from now on.
+  package func renew(_ changes: FirmwareContents, source: any FirmwareFileSource) {
+    self.source = source
+    contents.renew(changes)
   }
 
   // MARK: Ports

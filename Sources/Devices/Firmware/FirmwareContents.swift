@@ -43,6 +43,8 @@ package struct FirmwareContents: Sendable {
     /// Names of files that are not fixed, by key.
     var writable: [UInt16: String] = [:]
     var reread: [UInt16: String] = [:]
+    /// Of every file, by its name.
+    var keys: [String: UInt16] = [:]
   }
 
   /// The longest file name, without its terminating zero.
@@ -102,6 +104,7 @@ package struct FirmwareContents: Sendable {
     for (index, file) in sorted.enumerated() {
       let key = Key.firstFile + UInt16(index)
       result.items[key] = file.bytes
+      result.keys[file.name] = key
       if file.isWritable { result.writable[key] = file.name }
       if file.isReread { result.reread[key] = file.name }
       directory += BigEndian.bytes(UInt32(truncatingIfNeeded: file.bytes.count))
@@ -115,6 +118,16 @@ package struct FirmwareContents: Sendable {
 }
 
 extension FirmwareContents.Assembly {
+  /// Takes over items, and files of names that are there.
+  mutating func renew(_ changes: FirmwareContents) {
+    items.merge(changes.items) { $1 }
+    for file in changes.files {
+      guard let key = keys[file.name] else { continue }
+      replace(key, with: file.bytes)
+      reread[key] = file.isReread ? file.name : nil
+    }
+  }
+
   /// Gives a file new contents, and its entry in the directory their size.
   mutating func replace(_ key: UInt16, with bytes: [UInt8]) {
     typealias Key = FirmwareContents.Key

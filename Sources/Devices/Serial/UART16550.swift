@@ -67,7 +67,7 @@ package final class UART16550: BusTarget, StatefulDevice {
   private static let longestRetry: UInt64 = 10_000_000
 
   private let interrupt: any InterruptLine
-  private let backend: (any CharacterBackend)?
+  private var backend: (any CharacterBackend)?
   private let clock: any DeviceClock
   private var state: State
   private var timeout: (any DeviceTimer)?
@@ -82,7 +82,6 @@ package final class UART16550: BusTarget, StatefulDevice {
     state: State?
   ) {
     self.interrupt = interrupt
-    self.backend = backend
     self.clock = clock
     self.state = state ?? State()
     self.state.receiveFIFO = Array(self.state.receiveFIFO.prefix(Self.fifoDepth))
@@ -92,9 +91,15 @@ package final class UART16550: BusTarget, StatefulDevice {
     retry = clock.makeTimer { [weak self] in self?.transmit() }
     if let deadline = self.state.timeoutDeadline { timeout?.arm(at: deadline) }
     if let deadline = self.state.transmitDeadline { retry?.arm(at: deadline) }
+    updateInterrupt()
+    connect(backend)
+  }
+
+  /// Gives a port that is connected to nothing its backend.
+  package func connect(_ backend: (any CharacterBackend)?) {
+    self.backend = backend
     backend?.onReceive = { [weak self] in self?.receive($0) }
     backend?.room = { [weak self] in self?.backlogRoom() ?? 0 }
-    updateInterrupt()
   }
 
   package func saveState() -> State {

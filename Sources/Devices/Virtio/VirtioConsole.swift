@@ -28,9 +28,10 @@ package final class VirtioConsole: VirtioDevice, StatefulDevice {
   /// A channel's name, by which the guest finds it, and what it leads to.
   package struct Channel {
     let name: String
-    let backend: any ChannelBackend
+    /// `nil` until it is known.
+    fileprivate(set) var backend: (any ChannelBackend)?
 
-    package init(name: String, backend: any ChannelBackend) {
+    package init(name: String, backend: (any ChannelBackend)? = nil) {
       self.name = name
       self.backend = backend
     }
@@ -64,7 +65,7 @@ package final class VirtioConsole: VirtioDevice, StatefulDevice {
   package let features: UInt64 = VirtioConsole.multiport
   package let queueSizes: [UInt16]
   package weak var transport: (any VirtioTransport)?
-  private let channels: [Channel]
+  private var channels: [Channel]
   private var state: State
   /// Channels whose backend was told that there is no room.
   private var full: Set<Int> = []
@@ -80,11 +81,17 @@ package final class VirtioConsole: VirtioDevice, StatefulDevice {
     }
     self.state = state
     for (index, channel) in channels.enumerated() {
-      channel.backend.onReceive = { [unowned self] in receive($0, index) }
-      channel.backend.room = { [unowned self] in room(index) }
-      channel.backend.onWritable = { [unowned self] in send(index) }
-      channel.backend.onConnectionChange = { [unowned self] in tellOfConnection(index) }
+      if let backend = channel.backend { connect(index, backend) }
     }
+  }
+
+  /// Says what the channel of that number leads to.
+  package func connect(_ index: Int, _ backend: any ChannelBackend) {
+    channels[index].backend = backend
+    backend.onReceive = { [unowned self] in receive($0, index) }
+    backend.room = { [unowned self] in room(index) }
+    backend.onWritable = { [unowned self] in send(index) }
+    backend.onConnectionChange = { [unowned self] in tellOfConnection(index) }
   }
 
   package func saveState() -> State { state }
@@ -203,7 +210,7 @@ package final class VirtioConsole: VirtioDevice, StatefulDevice {
   }
 
   private func tellOfConnection(_ channel: Int) {
-    let isConnected = channels[channel].backend.isConnected
+    let isConnected = channels[channel].backend?.isConnected == true
     let port = state.ports[channel]
     guard port.isReady, port.isConnected != isConnected else { return }
     state.ports[channel].isConnected = isConnected
@@ -225,7 +232,7 @@ package final class VirtioConsole: VirtioDevice, StatefulDevice {
       state.ports[channel].pending.count < Self.mostPending
     else { return }
     full.remove(channel)
-    channels[channel].backend.hasRoom()
+    channels[channel].backend?.hasRoom()
   }
 
   private func receive(_ bytes: [UInt8], _ channel: Int) {
@@ -270,13 +277,14 @@ package final class VirtioConsole: VirtioDevice, StatefulDevice {
     let backend = channels[channel].backend
     let from = state.ports[channel].sent
     let count = min(chain.readableCount - from, Self.partSize)
-    if count > 0, backend.isConnected {
+    let isConnected = backend?.isConnected == true
+    if count > 0, let backend, isConnected {
       guard let bytes = transport.read(chain, from: from, count: count) else { return false }
       let taken = backend.write(bytes)
       state.ports[channel].sent += taken
       guard taken == count else { return false }
     }
-    guard state.ports[channel].sent == chain.readableCount || !backend.isConnected else {
+    guard state.ports[channel].sent == chain.readableCount || !isConnected else {
       return true
     }
     state.ports[channel].chain = nil

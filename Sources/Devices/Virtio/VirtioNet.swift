@@ -57,7 +57,7 @@ package final class VirtioNet: VirtioDevice, StatefulDevice {
   package let features: UInt64
   package let queueSizes: [UInt16]
   package weak var transport: (any VirtioTransport)?
-  private let backend: (any NetworkBackend)?
+  private var backend: (any NetworkBackend)?
   private let maximumPairs: Int
   private var ownAddress: [UInt8]
   private var state: State
@@ -75,8 +75,13 @@ package final class VirtioNet: VirtioDevice, StatefulDevice {
     features = Feature.all | (maximumPairs > 1 ? Feature.multiqueue : 0)
     queueSizes =
       Array(repeating: Self.queueSize, count: 2 * maximumPairs) + [Self.controlQueueSize]
-    self.backend = backend
     self.state = state ?? State(filter: VirtioNetFilter(address: address))
+    connect(backend)
+  }
+
+  /// Gives a card without a cable one.
+  package func connect(_ backend: (any NetworkBackend)?) {
+    self.backend = backend
     backend?.onReceive = { [unowned self] in receive($0) }
     backend?.onConnectionChange = { [unowned self] in linkChanged() }
   }

@@ -42,8 +42,8 @@ package final class VirtioVsock: VirtioDevice, StatefulDevice {
   package let features: UInt64 = 1
   package let queueSizes: [UInt16] = [128, 128, 16]
   package weak var transport: (any VirtioTransport)?
-  private let identifier: UInt64
-  private let backend: any StreamBackend
+  private var identifier: UInt64
+  private var backend: (any StreamBackend)?
   private var state: State
   private var connections: [Ports: VsockConnection] = [:]
   private var answers: [VsockPacket] = []
@@ -52,11 +52,17 @@ package final class VirtioVsock: VirtioDevice, StatefulDevice {
   private var sending: [Ports] = []
 
   /// - Parameter identifier: the guest's CID, 3 or more.
-  package init(identifier: UInt32, backend: any StreamBackend, state: State?) {
+  package init(identifier: UInt32, backend: (any StreamBackend)? = nil, state: State?) {
     self.identifier = UInt64(identifier)
-    self.backend = backend
     self.state = state ?? State()
     if state != nil { self.state.mustReset = true }
+    if let backend { connect(identifier: identifier, backend) }
+  }
+
+  /// Says what its connections lead to, and the guest's CID.
+  package func connect(identifier: UInt32, _ backend: any StreamBackend) {
+    self.identifier = UInt64(identifier)
+    self.backend = backend
     backend.onConnect = { [weak self] in self?.connect($0, guestPort: $1) }
   }
 
@@ -188,6 +194,7 @@ package final class VirtioVsock: VirtioDevice, StatefulDevice {
     guard connections[ports] == nil, connections.count < Self.mostConnections else {
       return refuse(packet)
     }
+    guard let backend else { return refuse(packet) }
     let stream = backend.connect(toHostPort: ports.host)
     let connection = add(stream, ports)
     connection.allocated = packet.allocated

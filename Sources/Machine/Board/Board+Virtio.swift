@@ -23,7 +23,7 @@ extension Board {
   /// Every virtio device of the machine, one line each.
   static func addVirtioDevices(
     to cards: VirtioCards, _ configuration: MachineConfiguration, _ drives: Drives,
-    _ links: HostLinks, _ clock: any DeviceClock, _ sound: (out: AudioMixer, in: Microphone)
+    _ clock: any DeviceClock, _ sound: (out: AudioMixer, in: Microphone)
   ) throws {
     try cards.add("keyboard", at: VirtioSlot.keyboard) { VirtioInput(.keyboard, state: $0) }
     try cards.add("tablet", at: VirtioSlot.tablet) { VirtioInput(.tablet, state: $0) }
@@ -36,14 +36,12 @@ extension Board {
       try cards.add("balloon", at: VirtioSlot.balloon) { VirtioBalloon(clock: clock, state: $0) }
     }
     if !configuration.channels.isEmpty {
-      let channels = zip(configuration.channels, links.channels).map {
-        VirtioConsole.Channel(name: $0.name, backend: $1)
-      }
+      let channels = configuration.channels.map { VirtioConsole.Channel(name: $0.name) }
       try cards.add("console", at: VirtioSlot.console) { VirtioConsole(channels, state: $0) }
     }
-    if let vsock = configuration.vsock, let sockets = links.sockets {
+    if let vsock = configuration.vsock {
       try cards.add("vsock", at: VirtioSlot.sockets) {
-        VirtioVsock(identifier: vsock.identifier, backend: sockets, state: $0)
+        VirtioVsock(identifier: vsock.identifier, state: $0)
       }
     }
     if configuration.audio.card == .virtio {
@@ -57,12 +55,10 @@ extension Board {
         VirtioBlock(backend: disk.image, serial: disk.serial, queues: disk.queues, state: $0)
       }
     }
-    for (index, (network, cable)) in zip(configuration.networks, links.cables).enumerated() {
+    for (index, network) in configuration.networks.enumerated() {
       let address = configuration.address(ofNetwork: index)
       try cards.add("net\(index)", at: PCISlot(device: VirtioSlot.networks + index)) {
-        VirtioNet(
-          address: address.bytes, pairs: network.queues,
-          backend: cable, state: $0)
+        VirtioNet(address: address.bytes, pairs: network.queues, backend: nil, state: $0)
       }
     }
   }

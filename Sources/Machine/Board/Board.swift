@@ -11,7 +11,7 @@ import Snapshot
 /// on. `init` reads top to bottom as the board is assembled.
 final class Board {
   let lock: Lock
-  let configuration: MachineConfiguration
+  private(set) var configuration: MachineConfiguration
   let system: KVMSystem
   let kvm: KVMMachine
   let memory: MachineMemory
@@ -43,8 +43,9 @@ final class Board {
   /// What the graphics card keeps pictures in.
   let graphicsMemory: MappedMemory?
   let acpi: ACPITables
-  let smbios: SMBIOSTables
+  private(set) var smbios: SMBIOSTables
   let generation: GenerationIdentifier
+  private let firmware: FirmwareConfiguration
   let boot: BootMedium
   private let flash: FlashMemory?
   private let isaBridge: ISABridge
@@ -61,11 +62,16 @@ final class Board {
   static let displaySlot = PCISlot(device: 2)
   static let soundSlot = PCISlot(device: 4)
 
-  /// - Parameter lock: held by the caller until the board is complete, memory
-  ///   contents included: drives that were saved in mid-transfer go on at once.
+  /// Assembles a board that is connected to nothing of the host yet but its disks.
+  ///
+  /// - Parameters:
+  ///   - lock: held by the caller until the board is complete, memory contents included:
+  ///     drives that were saved in mid-transfer go on at once.
+  ///   - diskSizes: of disks whose images come with `connect`; `nil` when they are there.
   init(
-    _ configuration: MachineConfiguration, lock: Lock, links: HostLinks, boot: BootMedium,
-    core: BoardCore, saved: BoardArchive = BoardArchive(), livedNanoseconds: UInt64 = 0
+    _ configuration: MachineConfiguration, lock: Lock, boot: BootMedium, core: BoardCore,
+    saved: BoardArchive = BoardArchive(), livedNanoseconds: UInt64 = 0,
+    diskSizes: [UInt64]? = nil
   ) throws {
     self.lock = lock
     self.configuration = configuration
@@ -115,6 +121,7 @@ final class Board {
       memory: memory,
       source: FirmwareFiles(configuration.firmwareFiles, generation: generation),
       state: try saved.state("fw-cfg"))
+    self.firmware = firmware
     firmware.onWrite = { [unowned firmware] name in
       guard name == GenerationIdentifier.addressFile else { return }
       generation.place(asWritten: firmware.contents(of: name) ?? [])
@@ -146,7 +153,7 @@ final class Board {
     try ports.map(portA, name: "system control A", at: 0x92, size: 1)
 
     // Speaker, on channel 2 of the interval timer.
-    audio = AudioMixer(clock: clock, outputs: links.sound.map { [$0] } ?? [])
+    audio = AudioMixer(clock: clock, outputs: [])
     let speakerTimer = SpeakerChannel(kvm)
     let speaker = PCSpeaker(
       timer: speakerTimer, clock: clock, sink: audio.makeVoice(),
@@ -161,8 +168,7 @@ final class Board {
 
     // Serial port, debug console, POST codes.
     serial = UART16550(
-      interrupt: wiring.line(4), backend: links.line, clock: clock, state: try saved.state("serial")
-    )
+      interrupt: wiring.line(4), backend: nil, clock: clock, state: try saved.state("serial"))
     try ports.map(serial, name: "COM1", at: 0x3F8, size: 8)
     let console = DebugConsole(isShown: configuration.showsDebugConsole)
     try ports.map(
@@ -170,7 +176,7 @@ final class Board {
     try ports.map(DebugPort(readValue: nil) { _ in }, name: "POST code", at: 0x80, size: 1)
 
     // IDE controller with its drives.
-    drives = try Drives(configuration, lock: lock, clock: clock)
+    drives = try Drives(configuration, lock: lock, clock: clock, diskSizes: diskSizes)
     ide = IDEController(
       attachments: drives.attachments, memory: memory,
       interrupts: (primary: wiring.line(14), secondary: wiring.line(15)),
@@ -205,7 +211,7 @@ final class Board {
     // Virtio devices, which sit on PCI alone.
     virtio = try VirtioCards(kvm, memory, lock: lock, saved: saved)
     try Self.addVirtioDevices(
-      to: virtio, configuration, drives, links, clock, (audio, microphone))
+      to: virtio, configuration, drives, clock, (audio, microphone))
     if case .virtio(let outputs) = configuration.display, let vga {
       let memory = try MappedMemory(name: "carrel-gpu", size: VirtioGPU.memorySize)
       let card = try virtio.add("gpu", at: Self.displaySlot, extend: vga.addMemory(to:)) {
@@ -262,6 +268,28 @@ final class Board {
     // PCI is on a bus of the address space that it maps its functions in.
     addresses.ports.unmapAll()
     addresses.memory.unmapAll()
+  }
+
+  /// Connects devices with what they lead to on the host. Device lock held, guest code has
+  /// not run.
+  func connect(_ links: HostLinks) {
+    if let sound = links.sound { audio.add(sound) }
+    serial.connect(links.line)
+    for (card, cable) in zip(virtio.networks, links.cables) { card.connect(cable) }
+    for (index, channel) in links.channels.enumerated() { virtio.console?.connect(index, channel) }
+    if let sockets = links.sockets, let vsock = configuration.vsock {
+      virtio.vsock?.connect(identifier: vsock.identifier, sockets)
+    }
+  }
+
+  /// Has the machine be the one that this configuration describes, of the same make. Device
+  /// lock held, guest code has not run.
+  func rename(_ configuration: MachineConfiguration) {
+    self.configuration = configuration
+    smbios = FirmwareTables.smbios(configuration, memory.layout)
+    firmware.renew(
+      FirmwareTables.ownContents(configuration, smbios),
+      source: FirmwareFiles(configuration.firmwareFiles, generation: generation))
   }
 
   // MARK: Operation, device lock held

@@ -25,11 +25,22 @@ final class Drives {
   private(set) var attachments: [IDEAttachment?] = [nil, nil, nil, nil]
   private(set) var virtioDisks: [VirtioDisk] = []
 
-  init(_ configuration: MachineConfiguration, lock: Lock, clock: any DeviceClock) throws {
+  /// - Parameter diskSizes: of disks whose images come with `connect`.
+  init(
+    _ configuration: MachineConfiguration, lock: Lock, clock: any DeviceClock,
+    diskSizes: [UInt64]? = nil
+  ) throws {
     self.lock = lock
     var index = 0
     for (number, disk) in configuration.disks.enumerated() {
-      let attached = AttachedDisk(try Self.open(disk, lock), deviceLock: { lock.withLock($0) })
+      let size = diskSizes?.dropFirst(number).first
+      let attached =
+        if let size {
+          AttachedDisk(
+            byteCount: size, isReadOnly: disk.isReadOnly, deviceLock: { lock.withLock($0) })
+        } else {
+          AttachedDisk(try Self.open(disk, lock), deviceLock: { lock.withLock($0) })
+        }
       let image = ThrottledDisk(
         attached, limits: disk.limits, clock: clock, deviceLock: { lock.withLock($0) })
       disks.append(attached)
@@ -51,6 +62,36 @@ final class Drives {
       attach(.cdrom(image), at: .cdrom)
     } else {
       attach(.cdrom(nil), at: .cdrom)
+    }
+  }
+
+  /// Opens the images of disks that were made without. Not under the device lock.
+  func open(_ configured: [MachineConfiguration.Disk]) throws -> [any DiskImage] {
+    var images: [any DiskImage] = []
+    do {
+      for (index, (disk, attached)) in zip(configured, disks).enumerated() {
+        let image = try Self.open(disk, lock)
+        images.append(image)
+        guard image.byteCount == attached.byteCount else {
+          throw MachineError(
+            .state,
+            "this machine is not the one that was saved: disk \(names[index]) has "
+              + "\(image.byteCount) bytes instead of \(attached.byteCount)",
+            remedy: "configure it as it was")
+        }
+      }
+    } catch {
+      for image in images { image.close() }
+      throw error
+    }
+    return images
+  }
+
+  /// Gives such disks their images. Device lock held.
+  func connect(_ images: [any DiskImage], _ configured: [MachineConfiguration.Disk]) {
+    for (index, (image, disk)) in zip(images, configured).enumerated() {
+      throttles[index].limits = disk.limits
+      disks[index].connect(image)
     }
   }
 

@@ -9,6 +9,9 @@ struct HostLinks {
   let sockets: StreamSockets?
   let sound: WaveFile?
 
+  /// Those of a machine that is connected to nothing.
+  init() { (line, cables, channels, sockets, sound) = (nil, [], [], nil, nil) }
+
   init(_ configuration: MachineConfiguration) throws {
     line = try SerialLine.open(configuration.serial)
     cables = try configuration.networks.map { try NetworkLink.open($0) }

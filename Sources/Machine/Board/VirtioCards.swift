@@ -15,6 +15,8 @@ final class VirtioCards {
   /// In the order of configuration.
   private(set) var networks: [VirtioNet] = []
   private(set) var balloon: VirtioBalloon?
+  private(set) var console: VirtioConsole?
+  private(set) var vsock: VirtioVsock?
   private let kvm: KVMMachine
   private let memory: MachineMemory
   private let routing: MessageRouting
@@ -52,6 +54,8 @@ final class VirtioCards {
     if let sink = card as? any InputSink { inputSinks.append(sink) }
     if let network = card as? VirtioNet { networks.append(network) }
     if let balloon = card as? VirtioBalloon { self.balloon = balloon }
+    if let console = card as? VirtioConsole { self.console = console }
+    if let vsock = card as? VirtioVsock { self.vsock = vsock }
     // The transport resets its device.
     parts.append(BoardPart(part, transport))
     parts.append(BoardPart("\(part)-device", card))

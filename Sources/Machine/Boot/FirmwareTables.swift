@@ -39,6 +39,19 @@ enum FirmwareTables {
     return contents
   }
 
+  /// What of the contents is a machine's own among others of its make.
+  static func ownContents(_ configuration: MachineConfiguration, _ smbios: SMBIOSTables)
+    -> FirmwareContents
+  {
+    var contents = FirmwareContents()
+    smbios.install(into: &contents)
+    contents.setItem(FirmwareContents.Key.uuid, configuration.uuid.bytes)
+    for file in configuration.firmwareFiles {
+      contents.addFile(file.name, file.bytes, isReread: file.path != nil)
+    }
+    return contents
+  }
+
   static func smbios(_ configuration: MachineConfiguration, _ layout: MemoryLayoutMap)
     -> SMBIOSTables
   {

@@ -10,15 +10,16 @@ import LinuxSystem
 /// itself asks for (reset, power-off, crash). None of them outlives `tearDown`.
 public final class Machine: @unchecked Sendable {
   // SAFETY: `board` and everything on it are touched only with `board.lock` held,
-  // except for what Processor and DisplayOutput document; other state is `Guarded`.
+  // except for what Processor and DisplayOutput document; `configuration` and `links` change
+  // in `become` only, before others know of the machine; other state is `Guarded`.
   let board: Board
-  public let configuration: MachineConfiguration
+  public private(set) var configuration: MachineConfiguration
   /// The board, to be watched but not touched.
   package var hardware: AnyObject { board }
   private let gate: RunGate
   private(set) var processors: [Processor] = []
   private var threads: [Thread] = []
-  private let links: HostLinks
+  private var links: HostLinks
   /// Held by whoever changes the machine's status: one at a time, in whole steps.
   let transition = Lock()
   private let requests = Guarded<[Request]>([])
@@ -76,23 +77,28 @@ public final class Machine: @unchecked Sendable {
     try self.init(configuration, boot: boot, core: core, from: saved, archive, as: identity)
   }
 
+  /// - Parameter diskSizes: of the disks of a machine that waits for `become`, which connects
+  ///   it with the host; `nil` for one that is itself.
   init(
     _ configuration: MachineConfiguration, boot: BootMedium, core: BoardCore,
-    from saved: SavedMachine?, _ archive: BoardArchive, as identity: RestoredIdentity
+    from saved: SavedMachine?, _ archive: BoardArchive, as identity: RestoredIdentity,
+    diskSizes: [UInt64]? = nil
   ) throws {
     self.configuration = configuration
     formerWorkingSet = saved?.workingSet
-    let links = try HostLinks(configuration)
+    let links = diskSizes == nil ? try HostLinks(configuration) : HostLinks()
     self.links = links
     let lock = Lock()
     board = try lock.withLock {
       var archive = archive
       if identity != .same { try archive.forgetFirmwareFiles(of: configuration) }
       let board = try Board(
-        configuration, lock: lock, links: links, boot: boot, core: core, saved: archive,
-        livedNanoseconds: saved?.livedNanoseconds ?? 0)
+        configuration, lock: lock, boot: boot, core: core, saved: archive,
+        livedNanoseconds: saved?.livedNanoseconds ?? 0, diskSizes: diskSizes)
+      board.connect(links)
       if let saved {
-        try board.restoreKernelState(saved, archive, as: identity)
+        try board.fillMemory(from: saved)
+        if diskSizes == nil { try board.goOn(from: saved, archive, as: identity) }
       } else {
         try board.prepareBoot()
       }
@@ -116,10 +122,40 @@ public final class Machine: @unchecked Sendable {
       requests.change { if !$0.contains(.tellOfBalloon) { $0.append(.tellOfBalloon) } }
     }
     try startThreads()
+    if diskSizes == nil { try startLinks() }
   }
 
   deinit {
     tearDown()
+  }
+
+  /// Has a machine that was built without be connected with the host, and be the one of its
+  /// make that `configuration` describes. Once, before anybody else knows of it.
+  ///
+  /// - Throws: `MachineError`, `DiskError`, `KVMError`; it is of no use then.
+  func become(
+    _ configuration: MachineConfiguration, from saved: SavedMachine, _ archive: BoardArchive,
+    as identity: RestoredIdentity
+  ) throws {
+    links = try HostLinks(configuration)
+    let images = try board.drives.open(configuration.disks)
+    self.configuration = configuration
+    try board.lock.withLock {
+      board.drives.connect(images, configuration.disks)
+      board.rename(configuration)
+      board.connect(links)
+      try board.goOn(from: saved, archive, as: identity)
+    }
+    try startLinks()
+  }
+
+  private func startLinks() throws {
+    do {
+      try links.start(lock: board.lock)
+    } catch {
+      tearDown()
+      throw MachineError(.host, "the machine's threads could not be started", cause: error)
+    }
   }
 
   private func startThreads() throws {
@@ -133,7 +169,6 @@ public final class Machine: @unchecked Sendable {
       threads.append(
         try Thread(name: "control") { Self.carryOut(requests, machine.value) })
       for processor in processors { try processor.start() }
-      try links.start(lock: board.value.lock)
     } catch {
       tearDown()
       throw MachineError(.host, "the machine's threads could not be started", cause: error)

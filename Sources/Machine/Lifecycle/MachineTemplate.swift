@@ -1,3 +1,4 @@
+import DeviceModel
 import Devices
 import KVM
 import LinuxSystem
@@ -19,6 +20,8 @@ public final class MachineTemplate {
   private let boot: BootMedium?
   /// The states of devices, decoded as far as could be.
   private let archive: BoardArchive
+  /// Pages of RAM that a machine needs first, and those of them that it writes.
+  private var workingSet: (touched: DirtyPages, written: DirtyPages)?
 
   /// - Parameter chain: a snapshot, every page of which was verified.
   /// - Throws: `MachineError`, `KVMError`, `SnapshotError`; kind `state` for a snapshot of a
@@ -49,58 +52,92 @@ public final class MachineTemplate {
     let trial = try BoardCore(
       configuration, firmware, saved: recording, stored: saved.storedMemory)
     host = HostOffer(system: system, processor: processor, powerOn: trial.powerOn)
-    if let boot { Self.warmUp(configuration, trial, boot, recording, saved.livedNanoseconds) }
+    if let boot { Self.warmUp(configuration, trial, boot, recording, saved) }
     archive = recording.with(recorder)
   }
 
   /// Snapshots of machines that a user's session ran in have a section of this name.
   public static let sessionSection = "session"
 
-  /// Builds devices of every kind once, so that their states are decoded, and Swift's and the
-  /// C library's own tables made. What takes part in it leads nowhere.
+  /// Builds a machine once, so that states of devices are decoded, and Swift's and the C
+  /// library's own tables made.
   private static func warmUp(
     _ configuration: MachineConfiguration, _ core: BoardCore, _ boot: BootMedium,
-    _ archive: BoardArchive, _ lived: UInt64
+    _ archive: BoardArchive, _ saved: SavedMachine
   ) {
-    let plain = configuration.withoutLinks
     let lock = Lock()
     lock.withLock {
       // Where it fails, machines decode and make for themselves what it did not come to.
-      guard let links = try? HostLinks(plain),
-        let board = try? Board(
-          plain, lock: lock, links: links, boot: boot, core: core, saved: archive,
-          livedNanoseconds: lived)
-      else { return }
-      board.becomeAnother(.another)
+      let board = try? Board(
+        configuration, lock: lock, boot: boot, core: core, saved: archive,
+        livedNanoseconds: saved.livedNanoseconds, diskSizes: saved.diskSizes)
+      board?.becomeAnother(.another)
     }
     _ = try? archive.state("kernel", KernelState.self)
-    for disk in configuration.disks.indices {
-      _ = try? archive.state("virtio-disk\(disk)", VirtioPCI.State.self)
-      _ = try? archive.state("virtio-disk\(disk)-device", VirtioBlock.State.self)
-    }
-    _ = try? archive.state("virtio-console", VirtioPCI.State.self)
-    _ = try? archive.state("virtio-console-device", VirtioConsole.State.self)
-    _ = try? archive.state("virtio-vsock", VirtioPCI.State.self)
-    _ = try? archive.state("virtio-vsock-device", VirtioVsock.State.self)
   }
 
-  /// Makes KVM's part of one more machine: of this process, and none that is copied from it.
+  /// Makes one more machine, of this process and none that is copied from it, as far as it
+  /// can be without knowing which machine it will be.
   public func prepare() throws -> PreparedMachine {
+    let core = try makeCore()
+    if let set = workingSet { core.memory.ram.populate(set.touched, written: set.written) }
+    guard let boot, let sizes = saved.diskSizes else {
+      return PreparedMachine(template: self, stage: .core(core))
+    }
+    let machine = try Machine(
+      configuration, boot: boot, core: core, from: saved, archive, as: .same, diskSizes: sizes)
+    return PreparedMachine(template: self, stage: .machine(machine))
+  }
+
+  private func makeCore() throws -> BoardCore {
     let core = try BoardCore(
       configuration, firmware, saved: archive, stored: saved.storedMemory, host: host)
     if let video = core.videoMemory { try memories["video"]?.copy(to: video) }
-    return PreparedMachine(core: core, boot: boot, saved: saved, archive: archive)
+    return core
   }
 
-  /// Has `body` do with a machine what will be done with clones, but for running it: what
-  /// Swift's runtime and the C library make when something is done first, copies of this
-  /// process find made. The machine leads nowhere, and its threads are gone afterwards.
-  public func rehearse(_ body: (Machine) throws -> Void) throws {
-    var prepared = try prepare()
-    // Without its disks it is not the one that was saved.
-    prepared.saved = saved.undescribed
-    try body(try Machine(configuration.withoutLinks, prepared))
+  fileprivate func become(
+    _ configuration: MachineConfiguration, as identity: RestoredIdentity,
+    _ stage: PreparedMachine.Stage
+  ) throws -> Machine {
+    try configuration.validate()
+    let core: BoardCore
+    switch stage {
+    case .machine(let machine):
+      if self.configuration.isSameHardware(as: configuration) {
+        try machine.become(configuration, from: saved, archive, as: identity)
+        return machine
+      }
+      machine.tearDown()
+      core = try makeCore()
+    case .core(let prepared): core = prepared
+    }
+    return try Machine(
+      configuration, boot: try boot ?? BootMedium(configuration), core: core, from: saved,
+      archive, as: identity)
   }
+
+  /// Does with a machine what will be done with clones, and has its guest run for a moment:
+  /// what Swift's runtime and the C library make when something is done first, copies of this
+  /// process find made, and the pages that the guest needs first as well. The machine leads
+  /// nowhere, and its threads are gone afterwards.
+  ///
+  /// - Parameter begin: has what belongs to a machine be there, and returns what ends both.
+  public func rehearse(_ begin: (Machine) throws -> () -> Void) throws {
+    guard case .machine(let machine) = try prepare().stage else { return }
+    try machine.become(configuration.withoutLinks, from: saved, archive, as: .another)
+    let end = try begin(machine)
+    defer { end() }
+    try machine.resume()
+    _ = try Poller().wait(milliseconds: Self.rehearsalMilliseconds)
+    try machine.pause()
+    let ram = machine.board.memory.ram
+    guard let touched = try ram.touchedOfSnapshot(), let written = try ram.writtenOfSnapshot()
+    else { return }
+    workingSet = (touched, written)
+  }
+
+  private static let rehearsalMilliseconds: Int32 = 100
 
   /// Sums over the bytes of its memories, by their names, which never change.
   public func checksums() throws -> [String: UInt64] {
@@ -108,41 +145,56 @@ public final class MachineTemplate {
   }
 }
 
-/// A machine of which all is made that does not depend on who it is.
+/// A machine of which all is made that does not depend on which one it is.
 public struct PreparedMachine: ~Copyable {
-  let core: BoardCore
-  let boot: BootMedium?
-  var saved: SavedMachine
-  let archive: BoardArchive
-}
+  fileprivate enum Stage {
+    case machine(Machine)
+    /// Where the rest differs from machine to machine.
+    case core(BoardCore)
+  }
 
-extension Machine {
-  /// Builds a clone, which waits where its template was saved.
+  fileprivate let template: MachineTemplate
+  fileprivate let stage: Stage
+
+  /// The clone, which waits where its template was saved.
   ///
   /// - Parameter configuration: the template's but for the machine's own: name, UUID, disks,
   ///   addresses, contents of firmware files, and what devices lead to.
-  public convenience init(
-    _ configuration: MachineConfiguration, as identity: RestoredIdentity = .another,
-    _ prepared: consuming PreparedMachine
-  ) throws {
-    try configuration.validate()
-    try self.init(
-      configuration, boot: try prepared.boot ?? BootMedium(configuration), core: prepared.core,
-      from: prepared.saved, prepared.archive, as: identity)
+  public consuming func become(
+    _ configuration: MachineConfiguration, as identity: RestoredIdentity = .another
+  ) throws -> Machine {
+    try template.become(configuration, as: identity, stage)
   }
 }
 
 extension MachineConfiguration {
+  /// Whether a machine of this make can be that one, too, without being built anew.
+  fileprivate func isSameHardware(as other: MachineConfiguration) -> Bool {
+    cdrom == other.cdrom && channels.map(\.name) == other.channels.map(\.name)
+      && firmwareFiles.map(\.name) == other.firmwareFiles.map(\.name)
+      && networks.map(\.queues) == other.networks.map(\.queues)
+      && (vsock == nil) == (other.vsock == nil)
+      && disks.map(\.hardware) == other.disks.map(\.hardware)
+  }
+
   /// A machine of the same make that nothing of the host is connected to.
   fileprivate var withoutLinks: MachineConfiguration {
     var plain = self
     plain.serial = .file("/dev/null")
     plain.disks = []
-    plain.cdrom = nil
     plain.channels = []
     plain.vsock = nil
     plain.audio.wave = nil
     for index in plain.networks.indices { plain.networks[index].backend = .none }
     return plain
+  }
+}
+
+extension MachineConfiguration.Disk {
+  /// What of a disk a guest sees at once.
+  fileprivate var hardware: Self {
+    var disk = MachineConfiguration.Disk(path: "")
+    (disk.isReadOnly, disk.bus, disk.serial, disk.queues) = (isReadOnly, bus, serial, queues)
+    return disk
   }
 }

@@ -65,12 +65,8 @@ public struct SavedMachine: Sendable {
     return machine
   }
 
-  /// The same machine without what it says of itself, for one that is a little different.
-  var undescribed: SavedMachine {
-    var machine = self
-    machine.description = nil
-    return machine
-  }
+  /// Bytes of each disk, in their order; `nil` where it does not say.
+  var diskSizes: [UInt64]? { description?.disks.map(\.size) }
 
   /// Where RAM is that a machine has a view of, rather than a copy.
   var storedMemory: StoredMemory? {
@@ -169,11 +165,8 @@ extension Board {
     }
   }
 
-  /// Fills memory and gives the kernel its part, after the devices were built from
-  /// theirs: building them has moved interrupt lines.
-  func restoreKernelState(
-    _ saved: SavedMachine, _ archive: BoardArchive, as identity: RestoredIdentity
-  ) throws {
+  /// Fills memory of a board that was built from the state of the same machine.
+  func fillMemory(from saved: SavedMachine) throws {
     if let difference = saved.description?.difference(from: description) {
       throw MachineError(
         .state, "this machine is not the one that was saved: \(difference)",
@@ -191,6 +184,14 @@ extension Board {
     for (name, memory, ranges) in pictureMemories {
       try fill(memory, name, from: saved, ranges)
     }
+  }
+
+  /// Gives the kernel its part, and has devices go on, after they were built from their
+  /// states, which has moved interrupt lines, and memory was filled. Time begins with it: that
+  /// of the kernel's clocks does not stand.
+  func goOn(
+    from saved: SavedMachine, _ archive: BoardArchive, as identity: RestoredIdentity
+  ) throws {
     guard let kernel: KernelState = try archive.state("kernel"), kernel.cpus.count == cpus.count
     else {
       throw MachineError(

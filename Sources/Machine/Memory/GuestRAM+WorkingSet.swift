@@ -48,14 +48,24 @@ extension GuestRAM {
   }
 
   /// Has pages of the snapshot found without faults.
-  func populate(_ pages: DirtyPages) {
+  ///
+  /// - Parameter written: pages that are copied, too, as they will be written.
+  func populate(_ pages: DirtyPages, written: DirtyPages? = nil) {
     guard case .stored(let stored) = source else { return }
     var pages = pages
     pages.formIntersection(stored)
-    pages.forEachRun { run in
-      // They are found later where the kernel cannot.
-      try? mapping.populate(
-        run.lowerBound * DirtyPages.pageSize..<run.upperBound * DirtyPages.pageSize)
-    }
+    // They are found later where the kernel cannot.
+    pages.forEachRun { try? mapping.populate(Self.bytes(of: $0)) }
+    written?.forEachRun { try? mapping.populate(Self.bytes(of: $0), writable: true) }
+  }
+
+  private static func bytes(of pages: Range<Int>) -> Range<Int> {
+    pages.lowerBound * DirtyPages.pageSize..<pages.upperBound * DirtyPages.pageSize
+  }
+
+  /// Pages that were written since the machine went on from a snapshot.
+  func writtenOfSnapshot() throws(SystemError) -> DirtyPages? {
+    guard case .stored = source else { return nil }
+    return DirtyPages(words: try mapping.copiedPages())
   }
 }

@@ -101,6 +101,29 @@ struct FirmwareConfigurationTests {
     #expect(item(key("opt/carrel/user"), 4) == Array("ada".utf8) + [0])
   }
 
+  @Test("items and files can be another machine's; what a guest selected is read on")
+  func renewed() {
+    struct Source: FirmwareFileSource {
+      func contents(ofFirmwareFile name: String) -> [UInt8]? { Array("read again".utf8) }
+    }
+    let file = key("opt/carrel/user")
+    select(file)
+    _ = bytes(1)
+    var changes = FirmwareContents()
+    changes.setItem(2, [7, 7])
+    changes.addFile("opt/carrel/user", Array("grace".utf8))
+    changes.addFile("opt/none", [1])
+    device.renew(changes, source: Source())
+    #expect(bytes(4) == Array("race".utf8))
+    #expect(item(2, 2) == [7, 7] && item(5, 2) == [2, 0])
+    #expect(directory().map(\.name).contains("opt/none") == false)
+    #expect(directory().last?.size == 5)
+    changes.addFile("opt/carrel/user", [], isReread: true)
+    device.renew(changes, source: Source())
+    #expect(item(file, 10) == Array("read again".utf8))
+    #expect(directory().last?.size == 10)
+  }
+
   @Test("names that do not fit the directory are refused")
   func names() {
     var contents = FirmwareContents()

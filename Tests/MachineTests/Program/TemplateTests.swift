@@ -340,7 +340,7 @@ struct TemplateTests {
     let sums = try template.checksums()
     #expect(sums["ram"] != nil)
     for _ in 0..<3 {
-      let clone = try Machine(guest.machine.configuration, try template.prepare())
+      let clone = try template.prepare().become(guest.machine.configuration)
       #expect(clone.hostMemory < 1 << 20)
       try clone.resume()
       // It hears of its generation, and writes that down.
