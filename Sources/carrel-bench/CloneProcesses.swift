@@ -108,11 +108,19 @@ final class TemplateProcess {
   /// Clones that each connection still owes an answer about, the oldest first.
   private var owed: [[BenchClone]]
 
-  init(_ settings: Settings, in place: CloneDirectory) throws {
+  /// - Parameters:
+  ///   - machine: what it is; of the directory's guest without.
+  ///   - options: of the machine that is saved alone.
+  ///   - awaitReady: returns when it is to be saved.
+  init(
+    _ settings: Settings, in place: CloneDirectory, of machine: [String]? = nil,
+    _ options: [String] = ["--serial", "stdio"],
+    awaitReady: (Spoken) throws -> Void = { try $0.awaitReady() }
+  ) throws {
+    let machine = machine ?? place.machine
     let original = try Spoken(
-      [settings.vmm, "run", "--serial", "stdio", "--control", place.path("control")]
-        + place.machine)
-    try original.awaitReady()
+      [settings.vmm, "run", "--control", place.path("control")] + options + machine)
+    try awaitReady(original)
     let monitor = try Monitor(place.path("control"), offeredBy: original.process)
     try monitor.execute("stop")
     try monitor.execute("carrel-save", ["path": place.path("saved")])
@@ -123,7 +131,7 @@ final class TemplateProcess {
       [
         "template", "--restore", place.path("saved"), "--listen", place.path("listen"),
         "--prepared", "\(Self.prepared)",
-      ] + place.machine)
+      ] + machine)
     request.parentDeathSignal = .kill
     let process = try ChildProcess(request)
     self.process = process
@@ -141,10 +149,12 @@ final class TemplateProcess {
   }
 
   /// Asks for a clone; on a connection that has no answer to give, if that matters.
-  func clone(_ name: String, connection: Int = 0) throws -> BenchClone {
+  func clone(
+    _ name: String, connection: Int = 0, displayLink: String? = nil
+  ) throws -> BenchClone {
     // One request at a time.
     while let earlier = owed[connection].first { try earlier.awaitAnswer() }
-    let clone = try BenchClone(sockets[connection], name) { [unowned self] in
+    let clone = try BenchClone(sockets[connection], name, displayLink) { [unowned self] in
       owed[connection].removeFirst()
     }
     owed[connection].append(clone)
@@ -202,11 +212,15 @@ final class BenchClone {
   private let whenAnswered: () -> Void
   private var answer: (process: Int32, startTime: UInt64)?
 
-  init(_ socket: UnixSocket, _ name: String, whenAnswered: @escaping () -> Void) throws {
+  init(
+    _ socket: UnixSocket, _ name: String, _ displayLink: String?,
+    whenAnswered: @escaping () -> Void
+  ) throws {
     self.socket = socket
     self.whenAnswered = whenAnswered
     var request = CloneRequest(name: name)
     request.serial = "stdio"
+    request.displayLink = displayLink
     let (ours, theirs) = try UnixSocket.pair(kind: .stream)
     let errors = try FileDescriptor.standard(2)
     line = ours

@@ -15,6 +15,8 @@ func measureClones(_ settings: Settings) throws -> [Comparison] {
   results += try measureBurst(settings, template)
   results += try measureTurnover(settings, template)
   results += try measureCloneMemory(settings, template)
+  template.stop()
+  results += try measureCloneFrames(settings, place)
   return results
 }
 

@@ -75,7 +75,7 @@ private func pressUntilFlipped(_ viewer: VNCPeer) throws {
 }
 
 /// Whether two colours differ by more than a lossy encoding would make them.
-private func differs(_ first: UInt32, _ second: UInt32) -> Bool {
+func differs(_ first: UInt32, _ second: UInt32) -> Bool {
   stride(from: UInt32(0), to: 24, by: 8).contains { shift in
     abs(Int(first >> shift & 0xFF) - Int(second >> shift & 0xFF)) > 64
   }
