@@ -159,6 +159,10 @@ struct ProcessorModelTests {
     let native = ProcessorModel.offered(
       Self.host(), hasDeadlineTimer: true, isInterpreted: false)
     #expect(native == Self.host())
+    // A time stamp counter that is invariant on the host is none for who goes on elsewhere.
+    let clocks = ProcessorModel.offered(
+      [CPUIDLeaf(0x8000_0007, edx: 0x1F8)], hasDeadlineTimer: true, isInterpreted: false)
+    #expect(clocks == [CPUIDLeaf(0x8000_0007, edx: 0xF8)])
     let interpreted = ProcessorModel.offered(
       Self.host(), hasDeadlineTimer: true, isInterpreted: true)
     let clock = try #require(interpreted.first(0x4000_0001)).eax

@@ -112,6 +112,10 @@ extension ProcessorModel {
       case 0x8000_0001 where isInterpreted:
         // The emulator takes LZCNT for BSR.
         leaf.ecx &= ~CPUFeatureWord.extendedECX.mask(of: ["abm"])
+      case 0x8000_0007:
+        // Invariant TSC: it is none for a guest that goes on later or elsewhere, which so
+        // takes its time from KVM's clock (Intel SDM 3, 18.17.1; AMD APM 3, appendix E.4.6).
+        leaf.edx &= ~(1 << 8)
       case 0x4000_0001 where isInterpreted:
         leaf.eax &= ~CPUFeatureWord.paravirtual.mask(of: hypercalls)
       default: break
