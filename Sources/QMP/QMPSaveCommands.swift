@@ -8,6 +8,8 @@ package struct QMPSaveRequest: Hashable, Sendable {
   package let suspends: Bool
   /// Wait for `carrel-save-continue` before the last of memory is copied, the guest running.
   package let holds: Bool
+  /// Mark what is saved as holding what a user did in a session.
+  package let hasSession: Bool
   /// Disks that go over to new overlays at the saved instant.
   package let overlays: [QMPOverlay]
 }
@@ -75,6 +77,7 @@ extension QMPCommands {
       base: try arguments.optionalString("base"),
       suspends: try arguments.optionalBoolean("suspend") ?? false,
       holds: try arguments.optionalBoolean("hold") ?? false,
+      hasSession: try arguments.optionalBoolean("session") ?? false,
       overlays: try overlays(try arguments.optionalArray("overlays") ?? []))
     try arguments.end()
     guard path.hasPrefix("/") else {

@@ -20,7 +20,7 @@ struct ControlClient: Sendable {
     /// Plugs the cable of a network card in.
     case plugIn(card: String)
     /// Saves the machine in a file and ends it.
-    case suspend(path: String)
+    case suspend(path: String, hasSession: Bool)
     /// Saves the machine in a file while it runs, and has a disk go on in a new image.
     case save(SaveRequest)
     /// Has one go on that holds.
@@ -49,7 +49,8 @@ struct ControlClient: Sendable {
       case .screenshot(let path): .object(["filename": .string(path), "format": "png"])
       case .picture(let path): .object(["filename": .string(path), "format": "ppm"])
       case .plugIn(let card): .object(["name": .string(card), "up": true])
-      case .suspend(let path): .object(["path": .string(path), "suspend": true])
+      case .suspend(let path, let hasSession):
+        .object(["path": .string(path), "suspend": true, "session": .bool(hasSession)])
       case .save(let request): request.arguments
       case .wake: .object(["keys": .array([.object(["type": "qcode", "data": "wake"])])])
       case .limit(let drive, let limits): Self.arguments(limits, of: drive)
@@ -74,10 +75,13 @@ struct ControlClient: Sendable {
     let overlay: (device: String, file: String)?
     /// Whether it waits for `continueSave` before the instant.
     let holds: Bool
+    /// Whether a user's session ever ran in it.
+    let hasSession: Bool
 
     fileprivate var arguments: JSON {
       var arguments: [String: JSON] = [
         "path": .string(path), "id": .string(identifier), "hold": .bool(holds),
+        "session": .bool(hasSession),
       ]
       if let base { arguments["base"] = .string(base) }
       if let overlay {

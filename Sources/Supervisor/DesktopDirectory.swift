@@ -53,6 +53,11 @@ public struct DesktopDirectory: Hashable, Sendable {
   public var userFile: String { runtime + "/user" }
   public var keyboardFile: String { runtime + "/keyboard" }
   public var desktopFile: String { runtime + "/desktop" }
+  /// There from when the desktop became somebody's until it begins anew. Its memory does not
+  /// outlive this directory, but for what is saved, which says so itself.
+  var session: String { runtime + "/session" }
+  /// Whether a user's session ever ran in it.
+  var hasSession: Bool { Files.exists(session) }
   /// The desktop's own disk, when it is no overlay.
   var copiedDisk: String { "\(state)/\(DiskLayers.copyName)" }
   /// The variables of the desktop's UEFI, made by its VMM.
@@ -74,6 +79,11 @@ public struct DesktopDirectory: Hashable, Sendable {
 
   /// The longest path that fits in a Unix socket's address.
   static let socketPathLimit = 107
+
+  /// From now on what is saved of the desktop holds a user's session.
+  func noteSession() throws(SystemError) {
+    try Files.replace(session, with: [], durably: false)
+  }
 
   /// Gives what was saved up, with what its VMM noted beside it.
   func removeSuspended(durably: Bool = false) throws(SystemError) {

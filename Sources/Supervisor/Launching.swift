@@ -38,6 +38,11 @@ struct Launching: Sendable {
     // Empty for nobody: the VMM wants a file, and looks again when it is replaced.
     try Files.replace(directory.userFile, with: Array((request.user?.rawValue ?? "").utf8))
     try Files.replace(directory.keyboardFile, with: Array(request.keyboardLayout.utf8))
+    if request.user != nil {
+      try directory.noteSession()
+    } else if request.disk == .fresh {
+      try Files.remove(directory.session)
+    }
     try tidyDisk()
     let disk = try DiskPreparation(request: request, directory: directory, template: template) {
       progress(.copyingDisk(percent: $0))

@@ -14,7 +14,8 @@ extension Supervisor {
     let limit = settings.suspendLimit
     do {
       try await offPool {
-        try client.save(.suspend(path: directory.suspended), within: limit)
+        try client.save(
+          .suspend(path: directory.suspended, hasSession: directory.hasSession), within: limit)
       }
     } catch {
       throw LaunchError(

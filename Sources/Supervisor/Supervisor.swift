@@ -389,6 +389,8 @@ extension Supervisor {
     let isNew: Bool
     do {
       isNew = try await offPool { [failpoints] in
+        // Before its user can do anything in it.
+        try directory.noteSession()
         let changed = contents.filter { (try? Files.read($0.key)) != $0.value }
         for (path, bytes) in changed {
           failpoints.hit("supervisor.identify.before")

@@ -40,7 +40,8 @@ final class MachineSaving: Sendable {
     let snapshot = SnapshotRequest(
       path: request.path, identifier: identifier, base: try Self.identifier(request.base, "base"),
       created: UInt64(clamping: WallClock.now.seconds),
-      overlays: request.overlays.map { OverlayRequest(device: $0.device, file: $0.file) })
+      overlays: request.overlays.map { OverlayRequest(device: $0.device, file: $0.file) },
+      hasSession: request.hasSession)
     try work.withLock { work throws(QMPError) in
       guard !work.isOver, ![.active, .holding].contains(work.state.status) else {
         throw QMPError(.generic, "The machine is being saved already")

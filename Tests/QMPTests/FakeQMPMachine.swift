@@ -69,6 +69,7 @@ final class FakeQMPMachine: QMPMachine {
     try note(
       "save \(request.path) \(request.identifier ?? "-") \(request.base ?? "-")"
         + " \(request.suspends)" + (request.holds ? " hold" : "")
+        + (request.hasSession ? " session" : "")
         + request.overlays.map { " \($0.device)=\($0.file)" }.joined())
     saveState = QMPSaveState(path: request.path, identifier: request.identifier ?? "new")
   }

@@ -35,6 +35,18 @@ struct QMPSaveTests {
       ])
   }
 
+  @Test("one that a user's session ran in is saved as such")
+  func session() throws {
+    _ = try reply("carrel-save", #"{"path":"/s","session":true}"#)
+    _ = try reply("carrel-save", #"{"path":"/s","suspend":true,"session":true}"#)
+    _ = try reply("carrel-save", #"{"path":"/s","session":false}"#)
+    #expect(
+      machine.calls == [
+        "save /s - - false session", "save /s - - true session", "save /s - - false",
+      ])
+    #expect(try problem("carrel-save", #"{"path":"/s","session":"ada"}"#).contains("'session'"))
+  }
+
   @Test("one that holds is told to go on")
   func hold() throws {
     _ = try reply("carrel-save", #"{"path":"/s","hold":true}"#)

@@ -243,6 +243,45 @@ struct TemplateTests {
     #expect(try parent(of: "office-1", running) == getpid(), "it boots all the same")
   }
 
+  @Test("what was saved of a desktop that a user had is no template")
+  func session() async throws {
+    let running = try RunningSupervisor()
+    _ = try await make(try request(1, in: running), running)
+    let directory = running.settings.stateDirectory + "/templates/office@1"
+    let memory = try #require(
+      try FileManager.default.contentsOfDirectory(atPath: directory).first {
+        $0.hasSuffix(".snapshot")
+      })
+    let office = DesktopID(rawValue: "office-1")
+    /// Has the template be of what a desktop is suspended to, and another cloned from that.
+    func isTemplate(_ generation: UInt64, _ use: () async throws -> Void) async throws -> Bool {
+      try await running.supervisor.start(try request(1, in: running, generation: generation))
+      try await use()
+      try await running.supervisor.suspend(office)
+      try Files.replace(
+        "\(directory)/\(memory)",
+        with: try Files.read(running.settings.stateDirectory + "/desktops/office-1/suspended"))
+      // It has the former one in memory.
+      await running.supervisor.endTemplates()
+      let other = try request(2, in: running, generation: generation)
+      try await running.supervisor.start(other)
+      let isClone = try parent(of: "office-2", running) != getpid()
+      try await running.supervisor.discard(other.desktop)
+      return isClone
+    }
+    #expect(try await isTemplate(1) {}, "nobody had it")
+    let log = running.settings.runtimeDirectory + "/office@1.log"
+    let text = { String(decoding: try Files.read(log), as: UTF8.self) }
+    #expect(try !text().contains("what a user did in a session"))
+    #expect(
+      try await !isTemplate(2) {
+        try await running.supervisor.identify(
+          office, as: DesktopIdentity(user: UserName(rawValue: "alice"), keyboardLayout: "en-us"))
+      })
+    #expect(try text().contains("what a user did in a session"))
+    try await running.supervisor.discard(office)
+  }
+
   @Test("a desktop boots when its template cannot serve")
   func broken() async throws {
     let running = try RunningSupervisor()

@@ -14,16 +14,19 @@ public struct SnapshotRequest: Sendable {
   public var created: UInt64
   /// Disks that go over to new overlays at the saved instant.
   public var overlays: [OverlayRequest]
+  /// Whether a user's session ran in the machine, so that it is no template.
+  public var hasSession: Bool
 
   public init(
     path: String, identifier: MachineUUID, base: MachineUUID? = nil, created: UInt64,
-    overlays: [OverlayRequest] = []
+    overlays: [OverlayRequest] = [], hasSession: Bool = false
   ) {
     self.path = path
     self.identifier = identifier
     self.base = base
     self.created = created
     self.overlays = overlays
+    self.hasSession = hasSession
   }
 }
 
@@ -212,6 +215,7 @@ struct SnapshotSaving {
     try writer.add("devices", try rest.archive.archive.bytes())
     try writer.add("lived", LittleEndian.bytes(rest.lived))
     try writer.add("machine", try StateEncoder().encode(board.description))
+    if request.hasSession { try writer.add(MachineTemplate.sessionSection, [1]) }
   }
 }
 

@@ -98,7 +98,7 @@ struct SnapshotMaking: Sendable {
             device: request.shape.hardware.diskBus.firstDisk,
             file: "\(directory.state)/\(disks.nextName)"
           )
-        }, holds: quiesces))
+        }, holds: quiesces, hasSession: directory.hasSession))
     let client = ControlClient(path: directory.control)
     let state = try client.perform(.saveStatus, within: .seconds(5))
     var record = try makeRecord(disks.top)

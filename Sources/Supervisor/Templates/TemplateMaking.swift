@@ -72,7 +72,7 @@ final class TemplateMaking: Sendable {
       path: "\(directory.draft)/\(memory)", identifier: identifier, base: nil,
       overlay: disks.top.map { _ in
         (plan.machine.hardware.diskBus.firstDisk, "\(desktop.state)/\(disks.nextName)")
-      }, holds: false)
+      }, holds: false, hasSession: desktop.hasSession)
     try ControlClient(path: desktop.control).save(
       .save(save), identifier: identifier, within: Self.limit)
     return TemplateRecord(

@@ -306,19 +306,14 @@ struct TemplateTests {
   func session() throws {
     let guest = try TestGuest(GuestProgram(CGUEST_CLONE))
     let path = guest.directory.path("saved")
+    let marked = guest.directory.path("marked")
     try guest.machine.saveSnapshot(
       SnapshotRequest(path: path, identifier: .random(), created: 0))
+    try guest.machine.saveSnapshot(
+      SnapshotRequest(path: marked, identifier: .random(), created: 0, hasSession: true))
     guest.machine.quit()
     let saved = try SnapshotChain(path: path) { _ in nil }
     #expect(throws: Never.self) { try MachineTemplate(guest.machine.configuration, from: saved) }
-    let marked = guest.directory.path("marked")
-    let writer = try SnapshotWriter(
-      path: marked, identifier: MachineUUID.random().bytes, base: nil, created: 0)
-    for name in saved.newest.sectionNames {
-      try writer.add(name, try #require(saved.newest.section(name)))
-    }
-    try writer.add(MachineTemplate.sessionSection, Array("ada".utf8))
-    try writer.finish()
     let error = #expect(throws: MachineError.self) {
       try MachineTemplate(
         guest.machine.configuration, from: try SnapshotChain(path: marked) { _ in nil })
