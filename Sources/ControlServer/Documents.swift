@@ -31,6 +31,7 @@ extension Site {
       generation: desktop.generation, failures: desktop.failures, problem: desktop.problem,
       since: WireTime(desktop.since), displayLink: displayLink)
     document.reverting = desktop.reverting?.rawValue
+    document.waiting = memoryWait(of: desktop.id)
     return document
   }
 

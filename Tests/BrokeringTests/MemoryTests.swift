@@ -106,6 +106,10 @@ struct MemoryTests {
     #expect(
       world.told[late]
         == "The server is short of memory. office-11 starts once there is some.")
+    #expect(
+      world.site.memoryWait(of: DesktopID(rawValue: "office-11"))
+        == "it needs 560 MiB of memory, and 400 MiB of the 6000 MiB are left that may be promised")
+    #expect(world.site.memoryWait(of: DesktopID(rawValue: "office-1")) == nil)
     let history = try #require(world.site.histories[UserName(rawValue: "user11")])
     #expect(history.count { $0.reason == .loginWaitingMemory } == 1)
     let login = Login(user: UserName(rawValue: "x"), pool: nil, peer: PeerAddress("here"))
@@ -127,6 +131,33 @@ struct MemoryTests {
     world.leave(viewers[6])
     world.settle()
     #expect(world.shown[back] == DesktopID(rawValue: "office-4"))
+  }
+
+  @Test("a desktop that the administrator starts says what it waits for, and starts then")
+  func startedByHand() throws {
+    var world = try world(users: ["alice"], kind: .dedicated)
+    let office = DesktopID(rawValue: "office-1")
+    let viewer = world.arrive("alice")
+    world.settle()
+    world.leave(viewer)
+    try world.perform(.stopDesktop(office, force: false))
+    world.settle()
+    #expect(world.vmms.isEmpty)
+    measure(&world, 1400)
+    #expect(world.site.memoryWait(of: office) == nil, "it is not to run")
+    try world.perform(.startDesktop(office))
+    #expect(world.calls.isEmpty)
+    #expect(
+      world.site.memoryWait(of: office)
+        == "it needs 560 MiB of memory, and the host has 1400 MiB available, of which 1000 MiB "
+        + "stay free")
+    measure(&world, 1700, stalling: true)
+    #expect(
+      world.site.memoryWait(of: office)
+        == "it needs 560 MiB of memory, and the host has 1700 MiB available, which is tight")
+    measure(&world, 3900)
+    world.settle()
+    #expect(running(world) == ["office-1"] && world.site.memoryWait(of: office) == nil)
   }
 
   /// Two spares; carol is there, alice and then bob have left.

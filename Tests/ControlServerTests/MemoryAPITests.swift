@@ -42,6 +42,52 @@ struct MemoryAPITests {
     }
   }
 
+  @Test("a desktop that is started says that it waits for it, and for how much")
+  func waiting() async throws {
+    let site = try InProcess(memory: MemoryReading(totalMiB: 8000, availableMiB: 8000))
+    try await site.serving { client in
+      _ = try await status(client) { $0.memory != nil }
+      let (alice, office) = (UserName(rawValue: "alice"), PoolName(rawValue: "office"))
+      try await site.broker.perform(
+        .createPool(
+          Pool(
+            name: office, kind: .dedicated, image: Image(kind: .kernel, path: "/demo"),
+            memoryMiB: 6000, size: 1, spares: 1, policies: PoolPolicies(),
+            created: Timestamp(milliseconds: 0))))
+      try await site.broker.perform(.addUser(alice, verifier: nil))
+      try await site.broker.perform(.entitle(alice, office))
+      let desktop = APIPath("desktops", "office-1")
+      func shown(_ isDone: (DesktopDocument) -> Bool) async throws {
+        while try await !isDone(client.get(desktop)) { await Task.yield() }
+      }
+      try await shown { $0.power == "running" }
+      try await site.broker.perform(.assignDesktop(DesktopID(rawValue: "office-1"), alice))
+      try await site.broker.perform(.stopDesktop(DesktopID(rawValue: "office-1"), force: true))
+      try await shown { $0.power == "off" }
+      // What it took is not measured as free yet.
+      let home = try Home()
+      let socket = client.socketPath
+      func start(_ words: String...) async throws -> Home.Result {
+        try await aside {
+          try home.run(
+            path: try Home.program("carrel"), ["desktop", "start", "office-1"] + words,
+            environment: ["CARREL_SOCKET": socket])
+        }
+      }
+      let reason =
+        "it needs 6048 MiB of memory, and the host has 1952 MiB available, of which 1024 MiB stay "
+        + "free"
+      let begun = try await start("--no-wait", "--json")
+      #expect(begun.code == 0 && begun.errors.isEmpty)
+      let document = try begun.json(DesktopDocument.self)
+      #expect(document.waiting == reason && document.power == "off")
+      let awaited = try await start()
+      #expect(awaited.code == 6)
+      #expect(awaited.output.contains("Desktop office-1 is off and waits: \(reason)."))
+      #expect(awaited.errors.contains("'office-1' does not run yet"), "\(awaited.errors)")
+    }
+  }
+
   @Test("status says nothing of it where it is not measured")
   func unknown() async throws {
     let site = try InProcess()

@@ -90,6 +90,23 @@ public struct MemoryBudget: Hashable, Sendable {
     left ? line : line + line / 4
   }
 
+  /// What keeps something that takes so much from being started, for people.
+  ///
+  /// - Parameters:
+  ///   - promised: what desktops have already.
+  ///   - isAwaited: whether somebody waits for it, for whom the reserve is.
+  func want(of cost: Int, _ promised: Int, _ isAwaited: Bool) -> String {
+    let limit = isAwaited ? limitMiB : spareLimitMiB
+    if promised + cost > limit {
+      return "\(max(0, limit - promised)) MiB of the \(limit) MiB are left that may be promised"
+        + (isAwaited ? "" : " to desktops that nobody waits for")
+    }
+    let kept = isAwaited ? criticalMiB : watermarkMiB
+    let left = "the host has \(max(0, leftMiB)) MiB available"
+    return leftMiB - cost < kept
+      ? "\(left), of which \(kept) MiB stay free" : "\(left), which is \(state.rawValue)"
+  }
+
   /// Whether a reading could make a difference to anything.
   func heeds(_ reading: MemoryReading) -> Bool {
     guard let last = self.reading, last.totalMiB == reading.totalMiB else { return true }

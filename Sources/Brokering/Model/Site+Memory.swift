@@ -77,6 +77,17 @@ extension Site {
     return may
   }
 
+  /// Why a desktop that is to run is not started yet, if that is for want of memory: what its
+  /// start takes, and what keeps it from it.
+  public func memoryWait(of id: DesktopID) -> String? {
+    guard let record = desktops[id], memory.held.contains(id), record.power == .off else {
+      return nil
+    }
+    let cost = startCostMiB(of: record)
+    let isAwaited = viewersByDesktop[id] != nil
+    return "it needs \(cost) MiB of memory, and \(memory.want(of: cost, promisedMiB, isAwaited))"
+  }
+
   mutating func startBegan(of id: DesktopID) {
     guard let record = desktops[id] else { return }
     memory.begunMiB += costMiB(of: record)

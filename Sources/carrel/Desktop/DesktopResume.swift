@@ -17,11 +17,14 @@ struct DesktopResume: Verb {
   func call(_ client: ControlClient, _ terminal: Terminal) async throws -> DesktopDocument {
     let answer: DesktopDocument = try await client.post(APIPath("desktops", id, "resume"))
     guard !noWait else { return answer }
-    return try await Waiting.untilDesktop(
-      id, client, terminal, "waking", isDone: { $0.power == "running" })
+    return try await Waiting.untilRunning(id, client, terminal, "waking")
   }
 
   func render(_ answer: DesktopDocument, _ terminal: Terminal) -> String {
-    "Desktop \(id) is \(answer.power)."
+    powerText(answer)
+  }
+
+  func verdict(_ answer: DesktopDocument) -> CommandFailure? {
+    noWait ? nil : waitProblem(answer)
   }
 }

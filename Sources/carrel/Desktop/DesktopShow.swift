@@ -27,7 +27,8 @@ func render(_ desktop: DesktopDocument) -> String {
     ("owner", desktop.owner), ("session", desktop.session), ("viewer", desktop.viewer),
     ("starts", "\(desktop.generation)"),
     ("failures", desktop.failures > 0 ? "\(desktop.failures)" : nil),
-    ("going back to", desktop.reverting), ("problem", desktop.problem),
+    ("going back to", desktop.reverting), ("waiting", desktop.waiting),
+    ("problem", desktop.problem),
     ("since", desktop.since.description),
     ("display link", desktop.displayLink),
   ])

@@ -18,11 +18,14 @@ struct DesktopStart: Verb {
     let answer: DesktopDocument = try await client.post(
       APIPath("desktops", id, "start"))
     guard !noWait else { return answer }
-    return try await Waiting.untilDesktop(
-      id, client, terminal, "starting", isDone: { $0.power == "running" })
+    return try await Waiting.untilRunning(id, client, terminal, "starting")
   }
 
   func render(_ answer: DesktopDocument, _ terminal: Terminal) -> String {
-    "Desktop \(id) is \(answer.power)."
+    powerText(answer)
+  }
+
+  func verdict(_ answer: DesktopDocument) -> CommandFailure? {
+    noWait ? nil : waitProblem(answer)
   }
 }

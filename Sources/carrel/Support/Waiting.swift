@@ -36,7 +36,34 @@ enum Waiting {
     try await until(
       seconds: seconds,
       ask: { () async throws -> DesktopDocument in try await client.get(APIPath("desktops", id)) },
-      problem: problem, progress: { _ in terminal.showProgress("\(text) \(id)") }, isDone: isDone)
+      problem: problem,
+      progress: { desktop in
+        terminal.showProgress(
+          "\(text) \(id)" + (desktop.waiting.map { ", which waits: \($0)" } ?? ""))
+      }, isDone: isDone)
+  }
+
+  /// How long memory may be short before that is told: what stops gives back its own within
+  /// seconds.
+  private static let patience = Duration.seconds(5)
+
+  /// Waits until a desktop runs, or is seen to wait for memory for some time.
+  static func untilRunning(
+    _ id: String, _ client: ControlClient, _ terminal: Terminal, _ text: String
+  ) async throws -> DesktopDocument {
+    let clock = ContinuousClock()
+    var since: ContinuousClock.Instant?
+    return try await untilDesktop(
+      id, client, terminal, text,
+      isDone: { desktop in
+        guard desktop.waiting != nil else {
+          since = nil
+          return desktop.power == "running"
+        }
+        let start = since ?? clock.now
+        since = start
+        return clock.now - start >= patience
+      })
   }
 
   /// Waits until a thing is gone.
