@@ -5,9 +5,11 @@ import Logging
 extension Supervisor {
   public func survey() async throws(LaunchError) -> [Survivor] {
     let found: [DesktopID]
+    let (runtimeRoot, stateRoot) = (settings.runtimeDirectory, settings.stateDirectory)
     do {
-      found = try DesktopDirectory.all(
-        runtimeRoot: settings.runtimeDirectory, stateRoot: settings.stateDirectory)
+      found = try await offPool {
+        try DesktopDirectory.all(runtimeRoot: runtimeRoot, stateRoot: stateRoot)
+      }
     } catch {
       throw LaunchError(.startFailed, "the runtime directory cannot be read", cause: error)
     }

@@ -57,18 +57,19 @@ extension Supervisor: TemplateLibrary {
       await endForGood(making.desktop.desktop)
     }
     let hadFailed = failedTemplates.removeValue(forKey: pool) != nil
+    let (stateRoot, runtimeRoot) = (settings.stateDirectory, settings.runtimeDirectory)
     do {
-      let all = try TemplateDirectory.all(
-        stateRoot: settings.stateDirectory, runtimeRoot: settings.runtimeDirectory
-      ).filter { $0.pool == pool }
+      let all = try await offPool {
+        let all = try TemplateDirectory.all(stateRoot: stateRoot, runtimeRoot: runtimeRoot)
+          .filter { $0.pool == pool }
+        for directory in all { try directory.retire() }
+        return all
+      }
       guard isMaking || hadFailed || !all.isEmpty else {
         throw BrokerError(
           .notFound, "pool '\(pool)' has no template: see 'carrel template list'")
       }
-      for directory in all {
-        endServer(of: directory)
-        try directory.retire()
-      }
+      for directory in all { endServer(of: directory) }
     } catch let error as BrokerError {
       throw error
     } catch {
@@ -182,12 +183,16 @@ extension Supervisor: TemplateLibrary {
     guard request.disk == .fresh, !request.resumes, let pool = request.desktop.pool,
       request.desktop != DesktopID(pool: pool, number: TemplateMaking.number)
     else { return nil }
-    let newest = try? TemplateDirectory.all(
-      stateRoot: settings.stateDirectory, runtimeRoot: settings.runtimeDirectory
-    ).last { $0.pool == pool && !$0.isRetired }
-    guard let directory = newest, let record = directory.load() else { return nil }
+    let (stateRoot, runtimeRoot) = (settings.stateDirectory, settings.runtimeDirectory)
     let machine = TemplateMachine(of: request)
-    guard let reason = record.staleness(for: machine) else {
+    let found = try? await offPool { () -> (TemplateDirectory, TemplateRecord, String?)? in
+      let newest = try TemplateDirectory.all(stateRoot: stateRoot, runtimeRoot: runtimeRoot)
+        .last { $0.pool == pool && !$0.isRetired }
+      guard let newest, let record = newest.load() else { return nil }
+      return (newest, record, record.staleness(for: machine))
+    }
+    guard let (directory, record, staleness) = found else { return nil }
+    guard let reason = staleness else {
       return DesktopTemplate(directory: directory, record: record)
     }
     if templateMakings[pool] == nil, failedTemplates[pool]?.machine != machine {
