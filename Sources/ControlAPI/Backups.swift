@@ -28,6 +28,7 @@ public struct BackupDocument: Codable, Hashable, Sendable {
 public struct BackupJobDocument: Codable, Hashable, Sendable {
   /// What became of one desktop or one backup.
   public struct Result: Codable, Hashable, Sendable {
+    /// Or the template, such as `office@3`.
     public var desktop: String
     public var backup: String?
     /// What was written for it, in bytes.
@@ -51,8 +52,9 @@ public struct BackupJobDocument: Codable, Hashable, Sendable {
   /// What is being done, and how much of it is, in percent, where that is known.
   public var step: String?
   public var percent: Int?
-  /// Why it failed.
+  /// Why it failed, and what kind of error that is.
   public var problem: String?
+  public var problemKind: ErrorDocument.Kind?
   public var results: [Result]
   /// What people should know.
   public var notes: [String]
@@ -76,7 +78,7 @@ public struct BackupRequest: Codable, Hashable, Sendable {
   public var repository: String?
   /// What opens it.
   public var key: String?
-  /// A desktop or a pool.
+  /// A desktop or a pool; of an export, also a template such as `office@3`.
   public var subject: String?
   /// Of a pool, also desktops that are nobody's.
   public var all: Bool?

@@ -37,10 +37,9 @@ extension ControlServer {
     }
     router.post("/v1/backups/export") { request, _ in
       let request = try await request.body(as: BackupRequest.self)
-      let desktop = try await broker.snapshot.find(
-        DesktopID(checking: given(request.subject, "subject")))
-      return try await begin(
-        .export(desktop.id, file: given(request.file, "file")), broker, keeper)
+      let work = try await broker.exportWork(
+        of: given(request.subject, "subject"), to: given(request.file, "file"))
+      return try await begin(work, broker, keeper)
     }
     router.post("/v1/backups/import") { request, _ in
       let request = try await request.body(as: BackupRequest.self)
@@ -130,7 +129,8 @@ extension BackupJobDocument {
     case .ready: break
     case .working(let step, let percent):
       (state, self.step, self.percent) = ("working", step, percent)
-    case .failed(let problem): (state, self.problem) = ("failed", problem)
+    case .failed(let problem):
+      (state, self.problem, problemKind) = ("failed", problem, job.problemKind?.wire)
     }
   }
 }

@@ -75,6 +75,8 @@ public actor Supervisor: Launcher {
   /// The template that is being made of each pool, and the last that failed.
   var templateMakings: [PoolName: TemplateMaking] = [:]
   var failedTemplates: [PoolName: PoolTemplate] = [:]
+  /// Pools whose next generation comes from elsewhere.
+  var templateImports: Set<PoolName> = []
   /// The processes of templates, and those on their way, by the template's name.
   var templateServers: [PoolName: TemplateServer] = [:]
   var templateStarts: [String: Task<TemplateServer, any Error>] = [:]

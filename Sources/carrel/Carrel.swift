@@ -12,7 +12,7 @@ struct Carrel: AsyncParsableCommand {
     version: "0.1.0",
     subcommands: [
       StatusCommand.self, DoctorCommand.self, ExplainCommand.self, TicketCommand.self,
-      EntitleCommand.self, RevokeCommand.self, DesktopExport.self, DesktopImport.self,
+      EntitleCommand.self, RevokeCommand.self, ArchiveExport.self, ArchiveImport.self,
       ExitCodesCommand.self,
     ],
     groupedSubcommands: [

@@ -129,6 +129,12 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
     JSONVerb("export office-1 /srv/office-1.carrel", as: BackupJobDocument.self) {
       $0.kind == "export"
     },
+    JSONVerb("export office /srv/office.carrel", as: BackupJobDocument.self) {
+      $0.results.map(\.desktop) == ["office@7"]
+    },
+    JSONVerb("export other@3 /srv/office.carrel", as: BackupJobDocument.self) {
+      $0.results.map(\.desktop) == ["other@3"]
+    },
     JSONVerb("import /srv/office-1.carrel --pool office --owner bob", as: BackupJobDocument.self) {
       $0.kind == "import" && $0.results.first?.desktop == "office-9"
     },

@@ -14,8 +14,15 @@ final class TestDesk: BackupDesk {
   private let settled = Mutex<[(desktop: DesktopID, hasMemory: Bool)]>([])
   private let owner = Mutex(UserName(rawValue: "alice"))
   private let refusing = Mutex(false)
+  private let asked = Mutex(false)
 
-  init(pool: Pool) { self.pool = pool }
+  /// Whether it is known.
+  private let hasPool: Bool
+
+  init(pool: Pool, hasPool: Bool = true) {
+    self.pool = pool
+    self.hasPool = hasPool
+  }
 
   var results: [(desktop: DesktopID, hasMemory: Bool)] { settled.withLock { $0 } }
 
@@ -28,9 +35,13 @@ final class TestDesk: BackupDesk {
     BackupSubject(desktop: desktop, owner: owner.withLock { $0 }, pool: pool)
   }
 
+  /// Whether anybody asked it for a place.
+  var wasAsked: Bool { asked.withLock { $0 } }
+
   func place(
     _ contents: BackupContents, _ wish: RestoreWish
   ) async throws(BrokerError) -> RestorePlace {
+    asked.withLock { $0 = true }
     let desktop = wish.desktop ?? contents.desktop
     return RestorePlace(
       pool: pool, number: UInt64(desktop.number) ?? 0,
@@ -43,6 +54,10 @@ final class TestDesk: BackupDesk {
   }
 
   func leave(_ place: RestorePlace) async {}
+
+  func machine(of pool: PoolName) async -> TemplateMachine? {
+    hasPool && pool == self.pool.name ? TemplateMachine(of: self.pool) : nil
+  }
 }
 
 /// A supervisor, a pool and a directory for backups.
@@ -52,9 +67,19 @@ struct BackupSite {
   let store: BackupStore
   let office = DesktopID(rawValue: "office-1")
 
-  /// - Parameter image: of the library; without it desktops are kernels.
-  init(image: [UInt8]? = nil, after earlier: BackupSite? = nil) throws {
-    running = try RunningSupervisor(after: earlier?.running)
+  /// - Parameters:
+  ///   - image: of the library; without it desktops are kernels.
+  ///   - kernel: the file of those, instead of one of this site's own.
+  ///   - hasPool: whether the broker knows the pool.
+  ///   - state: where the state directory is.
+  init(
+    image: [UInt8]? = nil, after earlier: BackupSite? = nil, kernel: String? = nil,
+    memoryMiB: Int = 16, hasPool: Bool = true, state: String? = nil,
+    failpoints: Failpoints = .none
+  ) throws {
+    running = try RunningSupervisor(after: earlier?.running, failpoints: failpoints) {
+      if let state { $0.stateDirectory = state }
+    }
     let kind: Image
     if let image {
       let place = running.settings.stateDirectory + "/images/debian"
@@ -64,12 +89,14 @@ struct BackupSite {
       kind = Image(kind: .disk, path: place + "/image.raw")
     } else {
       kind =
-        earlier?.desk.pool.image ?? Image(kind: .kernel, path: running.directory.path("guest.elf"))
+        earlier?.desk.pool.image
+        ?? Image(kind: .kernel, path: kernel ?? running.directory.path("guest.elf"))
     }
     desk = TestDesk(
       pool: Pool(
-        name: PoolName(rawValue: "office"), kind: .dedicated, image: kind, memoryMiB: 16, size: 5,
-        spares: 0, policies: PoolPolicies(), created: Timestamp(milliseconds: 0)))
+        name: PoolName(rawValue: "office"), kind: .dedicated, image: kind, memoryMiB: memoryMiB,
+        size: 5, spares: 0, policies: PoolPolicies(), created: Timestamp(milliseconds: 0)),
+      hasPool: hasPool)
     store = BackupStore(
       supervisor: running.supervisor,
       logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
@@ -92,7 +119,8 @@ struct BackupSite {
     try await supervisor.start(
       LaunchRequest(
         desktop: DesktopID(rawValue: desktop), generation: generation, image: desk.pool.image,
-        memoryMiB: 16, cpus: 1, disk: generation == 1 ? .fresh : .keep, resumes: resumes,
+        memoryMiB: desk.pool.memoryMiB, cpus: 1, disk: generation == 1 ? .fresh : .keep,
+        resumes: resumes,
         user: UserName(rawValue: "alice"), keyboardLayout: "en-us"))
   }
 

@@ -239,6 +239,50 @@ struct BackupTests {
     try await site.backUp(elsewhere)
   }
 
+  @Test(
+    "are not restored where there is no room, which is told before anything is fetched", .needsRoot)
+  func noRoomToRestore() async throws {
+    let site = try BackupSite(image: Self.noise(4 << 20))
+    let repository = try site.repository()
+    try await site.start(1)
+    try await site.stop()
+    try site.onDisk("write -P 1 0 64k")
+    let backup = try #require(try await site.backUp(repository).backup)
+    let file = site.running.directory.path("office.carrel")
+    try await site.succeed(.export(site.office, file: file))
+    let small = try SmallDisk(kibibytes: 3072)
+    let other = try BackupSite(image: [7], state: small.path)
+    let before = try FileManager.default.subpathsOfDirectory(atPath: small.path)
+    for work in [
+      BackupWork.restore(backup: backup, RestoreWish(), repository),
+      .importFile(file, RestoreWish()),
+    ] {
+      let job = try await other.perform(work)
+      guard case .failed(let problem) = job.state else {
+        Issue.record("there was room")
+        continue
+      }
+      #expect(problem.contains("it needs 4") && problem.contains("KiB"), "\(problem)")
+      #expect(problem.contains("\(small.path) has ") && problem.contains(" free"), "\(problem)")
+      #expect(job.problemKind == .storage)
+      #expect(try FileManager.default.subpathsOfDirectory(atPath: small.path) == before)
+      #expect(other.desk.results.isEmpty && !other.desk.wasAsked)
+    }
+    // The image that is there already takes none.
+    let same = try SmallDisk(kibibytes: 5 << 10)
+    let roomy = try BackupSite(after: nil, state: same.path)
+    try Self.copyImage(from: site, to: roomy)
+    let job = try await roomy.perform(.restore(backup: backup, RestoreWish(), repository))
+    #expect(job.state == .ready)
+  }
+
+  /// With its time, so that it is taken for the same.
+  private static func copyImage(from site: BackupSite, to other: BackupSite) throws {
+    let (status, output) = try site.running.directory.run(
+      "mkdir -p \(other.state)/images && cp -a \(site.state)/images/debian \(other.state)/images/")
+    #expect(status == 0, "\(output)")
+  }
+
   @Test("that were damaged are told by verify")
   func damaged() async throws {
     let site = try BackupSite(image: Self.noise(2 << 20))

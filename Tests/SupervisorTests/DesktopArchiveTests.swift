@@ -73,7 +73,7 @@ struct DesktopArchiveTests {
     let problem = try await site.problem(
       .importFile(site.running.directory.path("evil/evil.carrel"), RestoreWish()))
     let reasons = [
-      "is no desktop that Carrel exported", "what it says about itself", "of format 2",
+      "is nothing that Carrel exported", "what it says about itself", "of format 2",
       "its disk cannot be used", "which is no qcow2 image",
     ]
     #expect(reasons.contains { problem.contains($0) }, "\(problem)")

@@ -34,6 +34,9 @@ public protocol BackupDesk: Sendable {
 
   /// It came to nothing.
   func leave(_ place: RestorePlace) async
+
+  /// What desktops of a pool are started as; `nil` without such a pool.
+  func machine(of pool: PoolName) async -> TemplateMachine?
 }
 
 /// A directory of backups on the host.
@@ -75,6 +78,9 @@ public enum BackupWork: Sendable {
   case restore(backup: String, RestoreWish, BackupRepository)
   case prune(BackupScope, Retention, BackupRepository)
   case export(DesktopID, file: String)
+  /// The newest generation, if none is named.
+  case exportTemplate(PoolName, generation: UInt64?, file: String)
+  /// Of a desktop or a template: the file says which.
   case importFile(String, RestoreWish)
 }
 
@@ -202,6 +208,7 @@ public struct BackupJob: Hashable, Sendable {
 
   /// What became of one desktop or one backup.
   public struct Result: Hashable, Sendable {
+    /// Or the template, such as `office@3`.
     public let desktop: DesktopID
     public var backup: String?
     /// What the repository grew by.
@@ -225,6 +232,8 @@ public struct BackupJob: Hashable, Sendable {
   public var results: [Result] = []
   /// What people should know.
   public var notes: [String] = []
+  /// What kind of error it failed with.
+  public var problemKind: BrokerError.Kind?
 
   public init(id: BackupJobID, kind: Kind, begun: Timestamp, state: State) {
     self.id = id

@@ -32,7 +32,7 @@ public struct TemplatePlan: Hashable, Sendable {
 
 /// What a template is a machine of.
 public struct TemplateMachine: Hashable, Codable, Sendable {
-  public let image: Image
+  public var image: Image
   public let memoryMiB: Int
   public let cpus: Int
   public let diskMiB: Int?
@@ -52,6 +52,32 @@ public struct TemplateMachine: Hashable, Codable, Sendable {
     cpus = request.cpus
     diskMiB = request.diskMiB
     hardware = request.hardware
+  }
+
+  /// Whether it has a disk.
+  public var hasDisk: Bool { image.kind == .disk || diskMiB != nil }
+
+  /// What is wrong with it, as it would be with a pool's, if anything.
+  public func check() throws(BrokerError) {
+    try Pool(
+      name: PoolName(rawValue: "template"), kind: .floating, image: image, memoryMiB: memoryMiB,
+      cpus: cpus, diskMiB: diskMiB, hardware: hardware, size: 1, spares: 0,
+      policies: PoolPolicies(), created: Timestamp(milliseconds: 0)
+    ).check()
+  }
+
+  /// What it has other than `other`, for people; `nil` when that is nothing.
+  public func difference(from other: TemplateMachine) -> String? {
+    if image != other.image {
+      return "image '\(image.path)', not '\(other.image.path)'"
+        + (image.arguments == other.image.arguments ? "" : ", with another command line")
+    }
+    if memoryMiB != other.memoryMiB {
+      return "\(memoryMiB) MiB of memory, not \(other.memoryMiB)"
+    }
+    if cpus != other.cpus { return "\(cpus) processors, not \(other.cpus)" }
+    if diskMiB != other.diskMiB { return "a disk of another size" }
+    return hardware == other.hardware ? nil : "other hardware"
   }
 }
 

@@ -117,4 +117,27 @@ extension Broker: BackupDesk {
   }
 
   public func leave(_ place: RestorePlace) async { restoring.remove(place.desktop) }
+
+  public func machine(of pool: PoolName) async -> TemplateMachine? {
+    snapshot.pools[pool].map(TemplateMachine.init(of:))
+  }
+
+  /// What somebody meant to export: a desktop, or a template by its pool (`office`) or by its
+  /// own name (`office@3`), of a pool that may be gone.
+  public func exportWork(of name: String, to file: String) throws(BrokerError) -> BackupWork {
+    let parts = name.split(separator: "@", maxSplits: 1, omittingEmptySubsequences: false)
+    if parts.count == 2 {
+      guard let generation = UInt64(parts[1]) else {
+        throw BrokerError(
+          .invalid, "'\(name)' is no template's name: that is its pool, '@' and a number")
+      }
+      return .exportTemplate(
+        try PoolName(checking: String(parts[0])), generation: generation, file: file)
+    }
+    switch try backupScope(named: name, mustExist: true) {
+    case .desktop(let id): return .export(id, file: file)
+    case .pool(let pool): return .exportTemplate(pool, generation: nil, file: file)
+    case .all: throw BrokerError(.invalid, "say what is to be exported")
+    }
+  }
 }

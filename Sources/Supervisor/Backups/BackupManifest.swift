@@ -6,7 +6,7 @@ import LinuxSystem
 ///
 /// Every path in it is relative to the state directory that it was made from. What comes
 /// from elsewhere may be hostile, so that nothing in it is used before `check`.
-struct BackupManifest: Codable, Hashable, Sendable {
+struct BackupManifest: Codable, Hashable, Sendable, ArchiveManifest {
   static let fileName = "backup.json"
   static let version = 1
 
@@ -19,6 +19,8 @@ struct BackupManifest: Codable, Hashable, Sendable {
   struct File: Codable, Hashable, Sendable {
     let path: String
     let size: UInt64
+    /// What it takes on a disk, without its holes. Earlier versions did not say.
+    var stored: UInt64?
   }
 
   var version = Self.version
@@ -96,7 +98,7 @@ struct BackupManifest: Codable, Hashable, Sendable {
     variables = record.hasVariables ? try relative(shelf.variables(record.name)) : nil
     processor = TemplateRecord.hostProcessor
     files = try (layers.map(\.path) + [memory, variables].compactMap { $0 }).map { path in
-      File(path: path, size: try FileDescriptor.open("\(stateRoot)/\(path)").size())
+      try File(path, of: "\(stateRoot)/\(path)")
     }
   }
 
@@ -157,11 +159,25 @@ struct BackupManifest: Codable, Hashable, Sendable {
     }
   }
 
+  /// The library's image that the disk is based on, if it is the same one: to be left out.
+  func presentImage(in stateRoot: String) -> String? {
+    guard let image, let imageStamp else { return nil }
+    return TemplateRecord.stamp(of: "\(stateRoot)/\(image)") == imageStamp ? image : nil
+  }
+
   /// Whether a guest goes on from the memory in such a pool; otherwise why not.
   func obstacle(to pool: Pool) -> String? {
     if let difference = DesktopShape(of: pool).difference(from: shape) {
       return "pool '\(pool.name)' has \(difference) in the backup"
     }
     return processor == TemplateRecord.hostProcessor ? nil : "the host has another processor"
+  }
+}
+
+extension BackupManifest.File {
+  /// - Parameter place: where it is now.
+  init(_ path: String, of place: String) throws(SystemError) {
+    let file = try FileDescriptor.open(place)
+    self.init(path: path, size: try file.size(), stored: file.storedBytes)
   }
 }

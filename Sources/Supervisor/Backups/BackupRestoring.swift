@@ -16,27 +16,6 @@ struct BackupRestoring: Sendable {
   /// Of `carrel-vmm`, which changes images.
   let program: String
 
-  /// That all files are there and are files. Blocks.
-  ///
-  /// - Parameter excluded: one that was left where it is.
-  func check(without excluded: String?) throws {
-    for file in manifest.files where file.path != excluded {
-      // SAFETY: stat is a plain C structure that the call fills or leaves.
-      var status = stat()
-      guard lstat("\(root)/\(file.path)", &status) == 0, status.st_mode & S_IFMT == S_IFREG,
-        status.st_nlink == 1, UInt64(clamping: status.st_size) == file.size
-      else {
-        throw BrokerError(.storage, "'\(file.path)' is not in it as it says")
-      }
-    }
-  }
-
-  /// The library's image that the disk is based on, if it is the same one: to be left out.
-  var presentImage: String? {
-    guard let image = manifest.image, let stamp = manifest.imageStamp else { return nil }
-    return TemplateRecord.stamp(of: "\(stateRoot)/\(image)") == stamp ? image : nil
-  }
-
   /// Blocks. `root` is used up by it.
   ///
   /// - Parameter goesOn: whether memory is wanted.
@@ -49,10 +28,7 @@ struct BackupRestoring: Sendable {
       try take(memory, as: "suspended")
       try digHoles(in: "\(target)/suspended")
     }
-    for name in try DesktopDirectory.names(in: target) {
-      try FileDescriptor.open("\(target)/\(name)", .writable).synchronize()
-    }
-    try FileDescriptor.open(target, [.directory]).synchronize()
+    try Files.synchronizeAll(in: target)
     return image
   }
 
@@ -101,20 +77,17 @@ struct BackupRestoring: Sendable {
   }
 
   private func makeOverlay(over image: String) throws {
-    try tool(["create", "--over", "raw:\(image)"], "\(target)/\(DiskLayers.name(1))")
+    let (isSuccess, errors) = try ImageTool.run(
+      program,
+      [
+        "disk", "create", "--over", "raw:\(image)", "--json", "--bases",
+        ImageDirectory.root(stateRoot), "\(target)/\(DiskLayers.name(1))",
+      ])
+    guard isSuccess else { throw BrokerError(.storage, "its disk cannot be used: \(errors)") }
   }
 
   private func setBase(of path: String, to base: String?) throws {
-    guard let base else {
-      guard try Qcow2BackingName.read(path) == nil else {
-        throw BrokerError(.invalid, "one of its images is based on something that is not in it")
-      }
-      return
-    }
-    try tool(["rebase", "--unsafe", "--onto", base], path)
-    guard try Qcow2BackingName.read(path).map({ base.hasSuffix(":" + $0) }) == true else {
-      throw BrokerError(.storage, "\(path) could not be based on \(base)")
-    }
+    try ForeignLayer(path: path, program: program).setBase(base)
   }
 
   /// That a VMM will open it.
@@ -122,13 +95,8 @@ struct BackupRestoring: Sendable {
     let disks = try DiskLayers(in: target)
     guard let top = disks.top else { throw BrokerError(.storage, "the disk is gone") }
     guard top.format == .qcow2 else { return }
-    try tool(["info"], disks.path(top))
-  }
-
-  private func tool(_ words: [String], _ path: String) throws {
-    let (isSuccess, errors) = try ImageTool.run(
-      program, ["disk"] + words + ["--json", "--bases", ImageDirectory.root(stateRoot), path])
-    guard isSuccess else { throw BrokerError(.storage, "its disk cannot be used: \(errors)") }
+    try ForeignLayer(path: disks.path(top), program: program)
+      .checkChain(bases: ImageDirectory.root(stateRoot))
   }
 
   private static let hole = 64 << 10
@@ -150,6 +118,50 @@ struct BackupRestoring: Sendable {
       }
       offset += UInt64(count)
     }
+  }
+}
+
+/// A qcow2 image from elsewhere, of which nothing is believed that it says it is based on.
+struct ForeignLayer {
+  let path: String
+  /// Of `carrel-vmm`, which changes images.
+  let program: String
+
+  /// Blocks.
+  ///
+  /// - Parameter base: `raw:FILE` or `qcow2:FILE`, or nothing.
+  func setBase(_ base: String?) throws {
+    guard let base else {
+      guard try Qcow2BackingName.read(path) == nil else {
+        throw BrokerError(.invalid, "one of its images is based on something that is not in it")
+      }
+      return
+    }
+    let (isSuccess, errors) = try ImageTool.run(
+      program, ["disk", "rebase", "--unsafe", "--onto", base, "--json", path])
+    guard isSuccess else { throw BrokerError(.storage, "its disk cannot be used: \(errors)") }
+    guard try Qcow2BackingName.read(path).map({ base.hasSuffix(":" + $0) }) == true else {
+      throw BrokerError(.storage, "\(path) could not be based on \(base)")
+    }
+  }
+
+  /// That a VMM will open it with all that it is based on. Blocks.
+  ///
+  /// - Parameter bases: where that may be, besides its own directory.
+  func checkChain(bases: String) throws {
+    let (isSuccess, errors) = try ImageTool.run(
+      program, ["disk", "info", "--json", "--bases", bases, path])
+    guard isSuccess else { throw BrokerError(.storage, "its disk cannot be used: \(errors)") }
+  }
+}
+
+extension Files {
+  /// Makes a directory of files durable.
+  static func synchronizeAll(in directory: String) throws {
+    for name in try DesktopDirectory.names(in: directory) {
+      try FileDescriptor.open("\(directory)/\(name)", .writable).synchronize()
+    }
+    try FileDescriptor.open(directory, [.directory]).synchronize()
   }
 }
 

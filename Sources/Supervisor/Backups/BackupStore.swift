@@ -40,6 +40,8 @@ struct BackupWorkshop: Sendable {
     var files: String { path + "/files" }
     /// What becomes the desktop's directory.
     var desktop: String { path + "/desktop" }
+    /// Where what becomes a template is tried.
+    var trial: String { path + "/trial" }
   }
 }
 
@@ -93,8 +95,8 @@ public actor BackupStore: BackupKeeper {
   public func begin(
     _ work: BackupWork, for desk: any BackupDesk
   ) async throws(BrokerError) -> BackupJob {
-    try ImageTool.check(work.repository == nil ? DesktopArchive.program : Restic.program)
-    if work.repository == nil { try ImageTool.check(DesktopArchive.compressor) }
+    try ImageTool.check(work.repository == nil ? ExportArchive.program : Restic.program)
+    if work.repository == nil { try ImageTool.check(ExportArchive.compressor) }
     if let other = tasks.first(where: { !$0.isDone && $0.work.isInTheWay(of: work) }) {
       throw BrokerError(
         .conflict,
@@ -116,10 +118,15 @@ public actor BackupStore: BackupKeeper {
         task.end(.ready)
         logger.info("backup job done", metadata: ["job": "\(task.id)"])
       } catch {
-        task.end(.failed(problem: "\(error)"))
+        task.end(.failed(problem: "\(error)"), Self.kind(of: error))
         logger.error("backup job failed: \(error)", metadata: ["job": "\(task.id)"])
       }
     }
     return task.described
+  }
+
+  private static func kind(of error: any Error) -> BrokerError.Kind {
+    if let error = error as? BrokerError { return error.kind }
+    return (error as? SystemError)?.kind == .noSpace ? .storage : .host
   }
 }

@@ -7,6 +7,7 @@ final class BackupTask: Sendable {
     var step = "beginning"
     var percent: Int?
     var end: BackupJob.State?
+    var problemKind: BrokerError.Kind?
     var results: [BackupJob.Result] = []
     var notes: [String] = []
     var process: ProcessHandle?
@@ -31,6 +32,7 @@ final class BackupTask: Sendable {
         state: progress.end ?? .working(step: progress.step, percent: progress.percent))
       job.results = progress.results
       job.notes = progress.notes
+      job.problemKind = progress.problemKind
       return job
     }
   }
@@ -48,7 +50,9 @@ final class BackupTask: Sendable {
   func add(_ result: BackupJob.Result) { progress.withLock { $0.results.append(result) } }
   func note(_ text: String) { progress.withLock { $0.notes.append(text) } }
 
-  func end(_ state: BackupJob.State) { progress.withLock { $0.end = state } }
+  func end(_ state: BackupJob.State, _ kind: BrokerError.Kind? = nil) {
+    progress.withLock { ($0.end, $0.problemKind) = (state, kind) }
+  }
 
   // MARK: Ending it
 
@@ -82,7 +86,7 @@ extension BackupWork {
     case .verify: .verify
     case .restore: .restore
     case .prune: .prune
-    case .export: .export
+    case .export, .exportTemplate: .export
     case .importFile: .importFile
     }
   }
@@ -92,12 +96,17 @@ extension BackupWork {
     case .run(_, let repository), .verify(let repository), .restore(_, _, let repository),
       .prune(_, _, let repository):
       repository
-    case .export, .importFile: nil
+    case .export, .exportTemplate, .importFile: nil
     }
   }
 
   /// Whether desktops are taken for it.
-  private var takes: Bool { kind == .run || kind == .export }
+  private var takes: Bool {
+    switch self {
+    case .run, .export: true
+    case .verify, .restore, .prune, .exportTemplate, .importFile: false
+    }
+  }
   /// Whether nobody else may use the repository meanwhile.
   private var isAlone: Bool { kind == .verify || kind == .prune }
 

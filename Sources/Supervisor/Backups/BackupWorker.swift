@@ -8,8 +8,8 @@ struct BackupWorker: Sendable {
   let desk: any BackupDesk
   let task: BackupTask
 
-  private var stateRoot: String { supervisor.stateRoot }
-  private var workshop: BackupWorkshop { BackupWorkshop(stateRoot: stateRoot) }
+  var stateRoot: String { supervisor.stateRoot }
+  var workshop: BackupWorkshop { BackupWorkshop(stateRoot: stateRoot) }
 
   func run() async throws {
     switch task.work {
@@ -24,6 +24,8 @@ struct BackupWorker: Sendable {
       let restic = Restic(repository: repository, task: task)
       try await offPool { try prune(scope, retention, restic) }
     case .export(let desktop, let file): try await export(desktop, file)
+    case .exportTemplate(let pool, let generation, let file):
+      try await export(pool, generation, file)
     case .importFile(let file, let wish): try await importFile(file, wish)
     }
   }
@@ -155,9 +157,11 @@ struct BackupWorker: Sendable {
       }
       return (backup, try restic.manifest(of: backup))
     }
-    try await place(manifest, wish) { restoring in
+    let present = manifest.presentImage(in: stateRoot)
+    // Repositories do not know holes.
+    let needed: UInt64 = manifest.files.reduce(0) { $0 + ($1.path == present ? 0 : $1.size) }
+    try await place(manifest, wish, needed: needed) { restoring in
       task.tell("fetching \(backup.id)")
-      let present = restoring.presentImage
       try restic.fetch(backup, to: restoring.root, without: present)
       return present
     }
@@ -167,11 +171,15 @@ struct BackupWorker: Sendable {
   /// nothing but a directory that is removed; a desktop's directory without a record, as a
   /// crash leaves it before `settle`, is removed as any that belongs to no pool.
   ///
-  /// - Parameter fetch: puts files under `root`; tells which it left where it is.
+  /// - Parameters:
+  ///   - needed: the room that its files take, in bytes.
+  ///   - fetch: puts files under `root`; tells which it left where it is.
   private func place(
-    _ manifest: BackupManifest, _ wish: RestoreWish,
+    _ manifest: BackupManifest, _ wish: RestoreWish, needed: UInt64,
     _ fetch: @escaping @Sendable (BackupRestoring) throws -> String?
   ) async throws {
+    let state = stateRoot
+    try await offPool { try FreeRoom.check(needed, in: state) }
     let place = try await desk.place(manifest.contents, wish)
     do {
       let obstacle = manifest.memory == nil ? nil : manifest.obstacle(to: place.pool)
@@ -192,7 +200,7 @@ struct BackupWorker: Sendable {
         let excluded = try fetch(restoring)
         try task.checkWanted()
         task.tell("putting it together")
-        try restoring.check(without: excluded)
+        try manifest.checkFiles(in: restoring.root, without: excluded)
         let image = try restoring.assemble(goesOn: goesOn)
         try directory.accept(room.desktop)
         // Whoever deletes it looks for disks once more after it has hidden the image.
@@ -222,7 +230,7 @@ struct BackupWorker: Sendable {
   // MARK: Archives
 
   private func export(_ desktop: DesktopID, _ file: String) async throws {
-    let archive = try DesktopArchive(path: file, task: task)
+    let archive = try ExportArchive(path: file, task: task)
     try archive.checkFree()
     let result = try await taken(desktop) { manifest in
       task.tell("writing \(desktop) to \(file)")
@@ -233,13 +241,16 @@ struct BackupWorker: Sendable {
   }
 
   private func importFile(_ file: String, _ wish: RestoreWish) async throws {
-    let archive = try DesktopArchive(path: file, task: task)
+    let archive = try ExportArchive(path: file, task: task)
     task.tell("looking at \(file)")
-    let manifest = try await offPool { try archive.check() }
-    try await place(manifest, wish) { restoring in
-      task.tell("reading \(file)")
-      try archive.extract(manifest, to: restoring.root)
-      return nil
+    switch try await offPool({ try archive.check() }) {
+    case .desktop(let manifest):
+      try await place(manifest, wish, needed: manifest.roomNeeded) { restoring in
+        task.tell("reading \(file)")
+        try archive.extract(manifest, to: restoring.root)
+        return nil
+      }
+    case .template(let manifest): try await place(manifest, wish, from: archive)
     }
   }
 }

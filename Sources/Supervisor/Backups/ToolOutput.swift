@@ -21,10 +21,12 @@ struct ToolOutput {
   ///
   /// - Parameters:
   ///   - started: told the process.
+  ///   - hear: given its output as it comes.
   ///   - follow: given each line of its output.
   init(
     of program: String, _ arguments: [String], _ setting: Setting,
-    started: (ProcessHandle) -> Void, follow: ([UInt8]) -> Void
+    started: (ProcessHandle) -> Void, hear: ([UInt8]) -> Void = { _ in },
+    follow: ([UInt8]) -> Void
   ) throws {
     let (tool, errors) = try Self.start(program, arguments, setting)
     started(tool.child.handle)
@@ -38,6 +40,7 @@ struct ToolOutput {
     var line: [UInt8] = []
     while let bytes = try? tool.output.read(upTo: 65_536), !bytes.isEmpty {
       if whole.count < Self.most { whole += bytes }
+      hear(bytes)
       for byte in bytes {
         if byte == 10 || byte == 13 {
           follow(line)

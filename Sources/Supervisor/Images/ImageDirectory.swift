@@ -39,9 +39,14 @@ struct ImageDirectory: Hashable, Sendable {
 
   /// Makes it, empty.
   func create() throws(SystemError) {
+    try makeRoot()
+    try Files.makeDirectory(path)
+  }
+
+  /// Makes the library, if there is none.
+  func makeRoot() throws(SystemError) {
     try Files.makeDirectory(root)
     try Files.makeDirectory(root + "/.logs")
-    try Files.makeDirectory(path)
   }
 
   /// Puts the draft in its place, for good.

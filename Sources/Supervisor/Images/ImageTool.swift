@@ -12,8 +12,8 @@ struct ImageTool: Sendable {
 
   /// Debian's packages of the programs that are not Carrel's.
   private static let packages = [
-    converter: "qemu-utils", Restic.program: "restic", DesktopArchive.program: "tar",
-    DesktopArchive.compressor: "zstd",
+    converter: "qemu-utils", Restic.program: "restic", ExportArchive.program: "tar",
+    ExportArchive.compressor: "zstd",
   ]
 
   static func check(_ program: String) throws(BrokerError) {

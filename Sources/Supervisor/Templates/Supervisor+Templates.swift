@@ -26,21 +26,9 @@ extension Supervisor: TemplateLibrary {
   }
 
   public func makeTemplate(_ plan: TemplatePlan) async throws(BrokerError) {
-    guard templateMakings[plan.pool] == nil else {
-      throw BrokerError(
-        .conflict,
-        "a template of pool '\(plan.pool)' is being made: see 'carrel template show "
-          + "\(plan.pool)'")
-    }
-    let generation: UInt64
-    do {
-      let last = try TemplateDirectory.all(
-        stateRoot: settings.stateDirectory, runtimeRoot: settings.runtimeDirectory
-      ).last { $0.pool == plan.pool }
-      generation = max(last?.generation ?? 0, failedTemplates[plan.pool]?.generation ?? 0) + 1
-    } catch {
-      throw BrokerError(.storage, "the templates cannot be listed", cause: error)
-    }
+    try checkNotMaking(plan.pool)
+    let generation = try await nextGeneration(of: plan.pool)
+    try checkNotMaking(plan.pool)
     let making = TemplateMaking(
       plan, templateDirectory(plan.pool, generation),
       directory(of: DesktopID(pool: plan.pool, number: TemplateMaking.number)),
@@ -48,6 +36,32 @@ extension Supervisor: TemplateLibrary {
     templateMakings[plan.pool] = making
     failedTemplates[plan.pool] = nil
     Task { await make(making) }
+  }
+
+  private func checkNotMaking(_ pool: PoolName) throws(BrokerError) {
+    guard templateMakings[pool] == nil else {
+      throw BrokerError(
+        .conflict,
+        "a template of pool '\(pool)' is being made: see 'carrel template show \(pool)'")
+    }
+    guard !templateImports.contains(pool) else {
+      throw BrokerError(
+        .conflict, "a template of pool '\(pool)' is being imported: see 'carrel backup jobs'")
+    }
+  }
+
+  /// Who makes it sees to it that nobody else did meanwhile.
+  func nextGeneration(of pool: PoolName) async throws(BrokerError) -> UInt64 {
+    let (stateRoot, runtimeRoot) = (settings.stateDirectory, settings.runtimeDirectory)
+    do {
+      let last = try await offPool {
+        try TemplateDirectory.all(stateRoot: stateRoot, runtimeRoot: runtimeRoot)
+          .last { $0.pool == pool }
+      }
+      return max(last?.generation ?? 0, failedTemplates[pool]?.generation ?? 0) + 1
+    } catch {
+      throw BrokerError(.storage, "the templates cannot be listed", cause: error)
+    }
   }
 
   public func deleteTemplate(of pool: PoolName) async throws(BrokerError) {

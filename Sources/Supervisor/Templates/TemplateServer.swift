@@ -43,7 +43,8 @@ struct TemplateServer: Sendable {
     return (TemplateServer(directory: directory, record: record, process: child.handle), child)
   }
 
-  private static func awaitSocket(_ directory: TemplateDirectory, _ process: ProcessHandle) throws {
+  /// Blocks until the template's process takes requests.
+  static func awaitSocket(_ directory: TemplateDirectory, _ process: ProcessHandle) throws {
     let deadline = MonotonicClock.now + startLimit
     let pause = try Pause()
     while (try? UnixSocket.connect(to: directory.socket, kind: .packets)) == nil {

@@ -90,7 +90,9 @@ struct BackupJobOptions: ParsableArguments {
   }
 
   func verdict(_ answer: BackupJobDocument) -> CommandFailure? {
-    answer.problem.map { CommandFailure($0, .host) }
+    answer.problem.map { problem in
+      CommandFailure(problem, answer.problemKind.map { ExitStatus(.refused($0)) } ?? .host)
+    }
   }
 
   func render(_ answer: BackupJobDocument, _ terminal: Terminal) -> String {

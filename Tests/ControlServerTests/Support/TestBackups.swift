@@ -5,6 +5,10 @@ import Synchronization
 final class TestBackups: BackupKeeper {
   private let content = Mutex<[BackupJob]>([])
   private let desktop = DesktopID(rawValue: "office-9")
+  private let failure = Mutex<BrokerError?>(nil)
+
+  /// From now on work fails with that.
+  func fail(with error: BrokerError) { failure.withLock { $0 = error } }
 
   func jobs() async -> [BackupJob] { content.withLock { $0 } }
 
@@ -43,10 +47,15 @@ final class TestBackups: BackupKeeper {
     case .verify: done = job(.verify)
     case .prune: done = job(.prune)
     case .export(let id, _): done = job(.export, [id])
+    case .exportTemplate(let pool, let generation, _):
+      done = job(.export, [DesktopID(rawValue: "\(pool)@\(generation ?? 7)")])
     case .restore(_, let wish, let repository):
       done = try await restored(.restore, wish)
       done.notes = ["opened with " + String(decoding: repository.key ?? [], as: UTF8.self)]
     case .importFile(_, let wish): done = try await restored(.importFile, wish)
+    }
+    if let error = failure.withLock({ $0 }) {
+      (done.state, done.problemKind) = (.failed(problem: "\(error)"), error.kind)
     }
     content.withLock { $0.append(done) }
     return done
