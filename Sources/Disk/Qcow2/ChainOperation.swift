@@ -48,7 +48,27 @@ public enum ChainOperation {
   ) throws(DiskError) {
     let image = try Qcow2Image.open(path, isReadOnly: false, policy)
     let layer = try base.map { base throws(DiskError) in try openBase(base, for: path, policy) }
+    do throws(DiskError) {
+      try rebase(image, onto: layer, named: base, progress: progress)
+    } catch {
+      // What was copied by then need not be copied again.
+      try? image.close()
+      throw error
+    }
+    layer?.unlock()
+    try image.close()
+  }
+
+  /// The same of an image that is open, like what it is to be based on.
+  ///
+  /// - Parameter flushInterval: after so many bytes what was copied is there to stay. Who begins
+  ///   anew goes on from there.
+  package static func rebase(
+    _ image: Qcow2Image, onto layer: (any ImageLayer)?, named base: Qcow2Options.Backing?,
+    flushInterval: Int = 64 << 20, progress: Progress = { _, _ in }
+  ) throws(DiskError) {
     let between = layer.flatMap { image.layers(above: $0) }
+    var copied = 0
     try image.forEachExtent(progress) { mapping, offset, count throws(DiskError) in
       guard mapping == .unallocated else { return }
       // Over a base that stays the base's own.
@@ -56,12 +76,14 @@ public enum ChainOperation {
       let (old, new) = (Scratch(count), Scratch(count))
       try image.fill([old.bytes], .unallocated, offset: offset)
       try layer?.readPadded(into: [new.bytes], offset: offset)
-      try copyDifferences(image, old, new, offset: offset)
+      copied += try copyDifferences(image, old, new, offset: offset)
+      if copied >= flushInterval {
+        try image.flush()
+        copied = 0
+      }
     }
     try image.flush()
     try image.setBacking(base)
-    layer?.unlock()
-    try image.close()
   }
 
   /// Makes the image independent of what it is based on.
@@ -71,11 +93,12 @@ public enum ChainOperation {
     try rebase(path, onto: nil, policy, progress: progress)
   }
 
+  /// - Returns: how many bytes differed.
   private static func copyDifferences(
     _ image: Qcow2Image, _ old: Scratch, _ new: Scratch, offset: UInt64
-  ) throws(DiskError) {
+  ) throws(DiskError) -> Int {
     let size = image.geometry.clusterSize
-    var start = 0
+    var (start, copied) = (0, 0)
     while start < old.bytes.count {
       let place = offset + UInt64(start)
       let count = min(
@@ -88,9 +111,11 @@ public enum ChainOperation {
         } else {
           try image.write(from: [part], offset: place)
         }
+        copied += count
       }
       start += count
     }
+    return copied
   }
 
   /// Writes what the image has of its own to the image that it is based on, which others are
@@ -106,6 +131,15 @@ public enum ChainOperation {
     // While the base is written, the image reads its own clusters only.
     let image = try Qcow2Image.openAlone(path, isReadOnly: !empties)
     let target = try CommitTarget(base.path, base.format, size: size, policy)
+    try commit(image, to: target, empties: empties, progress: progress)
+    try image.close()
+  }
+
+  /// The same of an image that is open without what it is based on, which the target is.
+  package static func commit(
+    _ image: Qcow2Image, to target: CommitTarget, empties: Bool,
+    progress: Progress = { _, _ in }
+  ) throws(DiskError) {
     try image.forEachExtent(progress) { mapping, offset, count throws(DiskError) in
       switch mapping {
       case .unallocated: break
@@ -118,7 +152,6 @@ public enum ChainOperation {
     }
     try target.close()
     if empties { try image.deallocateAll() }
-    try image.close()
   }
 
   /// Opens the chain as it is to be, so that what is wrong with it is found before anything
@@ -143,7 +176,9 @@ extension Qcow2Image {
     var between: [Qcow2Image] = []
     var next = backing
     while let layer = next {
-      if BackingChain.canonical(layer.path) == wanted { return between }
+      if layer === base { return between }
+      // Two whose names lead nowhere by now are not the same for that.
+      if let wanted, BackingChain.canonical(layer.path) == wanted { return between }
       guard let image = layer as? Qcow2Image else { return nil }
       between.append(image)
       next = image.backing
@@ -213,76 +248,5 @@ extension Qcow2Image {
   func deallocateAll() throws(DiskError) {
     try writeZeroes(0, byteCount, .deallocate)
     try flush()
-  }
-}
-
-/// A base that a commit writes to.
-private enum CommitTarget {
-  case raw(path: String, FileStorage)
-  case qcow2(Qcow2Image)
-
-  init(
-    _ path: String, _ format: ImageFormat, size: UInt64, _ policy: BackingPolicy
-  ) throws(DiskError) {
-    switch format {
-    case .raw:
-      let storage = FileStorage(try ImageFile.openLocked(path, isReadOnly: false))
-      do {
-        try storage.grow(to: size)
-      } catch {
-        throw DiskError(image: path, "growing", error)
-      }
-      self = .raw(path: path, storage)
-    case .qcow2:
-      var image = try Qcow2Image.open(path, isReadOnly: false, policy)
-      let former = image.byteCount
-      if former < size {
-        try image.growDisk(to: size)
-        try image.close()
-        image = try Qcow2Image.open(path, isReadOnly: false, policy)
-        // What was beyond its end read as zeros.
-        try image.writeZeroes(former, size - former, .zeroForAnyBacking)
-      }
-      self = .qcow2(image)
-    }
-  }
-
-  func write(_ bytes: UnsafeRawBufferPointer, offset: UInt64) throws(DiskError) {
-    switch self {
-    case .qcow2(let image): try image.write(from: [bytes], offset: offset)
-    case .raw(let path, let storage):
-      do {
-        try storage.write([bytes], offset: offset)
-      } catch {
-        throw DiskError(image: path, "write", error)
-      }
-    }
-  }
-
-  func writeZeroes(_ offset: UInt64, _ count: UInt64) throws(DiskError) {
-    switch self {
-    case .qcow2(let image):
-      try image.writeZeroes(offset: offset, count: count, mayDiscard: true)
-    case .raw(let path, let storage):
-      do {
-        if try storage.punch(offset: offset, count: count) { return }
-        try storage.write([UInt8](repeating: 0, count: Int(count)), at: offset)
-      } catch {
-        throw DiskError(image: path, "write", error)
-      }
-    }
-  }
-
-  func close() throws(DiskError) {
-    switch self {
-    case .qcow2(let image): try image.close()
-    case .raw(let path, let storage):
-      do {
-        try storage.synchronize()
-      } catch {
-        throw DiskError(image: path, "flush", error)
-      }
-      storage.unlock()
-    }
   }
 }

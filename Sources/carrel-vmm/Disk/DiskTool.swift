@@ -34,6 +34,9 @@ struct DiskToolOptions: ParsableArguments {
   @Flag(help: "Answer in JSON.")
   var json = false
 
+  @Flag(help: "Tell each percent that is reached in a line of its own, for programs.")
+  var progress = false
+
   var policy: BackingPolicy { BackingPolicy(directories: bases) }
 
   /// Says what was done.
@@ -43,7 +46,7 @@ struct DiskToolOptions: ParsableArguments {
 
   /// Does something that may take long.
   func run(_ text: String, _ body: (ProgressLine) throws -> Void) throws {
-    let progress = ProgressLine("\(text) \(file)", isWanted: !json)
+    let progress = ProgressLine("\(text) \(file)", isDrawn: !json && !progress, isTold: progress)
     do {
       defer { progress.end() }
       try body(progress)
@@ -54,37 +57,41 @@ struct DiskToolOptions: ParsableArguments {
   }
 }
 
-/// A share of something, drawn over and over on a terminal.
+/// A share of something, drawn over and over on a terminal or told in lines.
 final class ProgressLine {
   private static let width = 30
 
   private let text: String
-  private let isWanted: Bool
-  private var drawn: Int?
+  private let isDrawn: Bool
+  private let isTold: Bool
+  private var shown: Int?
 
-  init(_ text: String, isWanted: Bool) {
+  init(_ text: String, isDrawn: Bool, isTold: Bool) {
     self.text = text
-    self.isWanted = isWanted && isatty(2) == 1
+    self.isDrawn = isDrawn && isatty(2) == 1
+    self.isTold = isTold
   }
 
   func show(_ done: UInt64, _ total: UInt64) {
     let percent = total == 0 ? 100 : Int(Double(done) / Double(total) * 100)
-    guard isWanted, percent != drawn else { return }
-    drawn = percent
+    guard isDrawn || isTold, percent != shown else { return }
+    shown = percent
+    if isTold { write("\(percent)%\n", to: 1) }
+    guard isDrawn else { return }
     let filled = percent * Self.width / 100
     let bar =
       String(repeating: "#", count: filled) + String(repeating: "-", count: Self.width - filled)
-    write("\r\u{1B}[K[\(bar)] \(text)")
+    write("\r\u{1B}[K[\(bar)] \(text)", to: 2)
   }
 
   func end() {
-    if drawn != nil { write("\r\u{1B}[K") }
-    drawn = nil
+    if isDrawn, shown != nil { write("\r\u{1B}[K", to: 2) }
+    shown = nil
   }
 
-  private func write(_ text: String) {
+  private func write(_ text: String, to descriptor: Int32) {
     // A terminal that is gone shows nothing.
-    try? FileDescriptor.standard(2).writeAll(Array(text.utf8))
+    try? FileDescriptor.standard(descriptor).writeAll(Array(text.utf8))
   }
 }
 

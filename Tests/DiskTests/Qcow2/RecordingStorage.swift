@@ -5,7 +5,7 @@ import LinuxSystem
 /// Keeps an image in memory together with what was done to it, to find out what is left of
 /// it when power goes.
 final class RecordingStorage: ImageStorage {
-  enum Operation {
+  enum Operation: Sendable {
     case write(offset: Int, [UInt8])
     case punch(offset: Int, count: Int)
     case barrier
@@ -26,9 +26,14 @@ final class RecordingStorage: ImageStorage {
 
   private let state: Guarded<State>
   private let interruption = Guarded<(@Sendable () -> Void)?>(nil)
+  private let note: (@Sendable (Operation) -> Void)?
   let growsWithZeros = true
 
-  init(_ bytes: [UInt8] = []) { state = Guarded(State(bytes: bytes)) }
+  /// - Parameter note: told of each operation, as it is carried out.
+  init(_ bytes: [UInt8] = [], note: (@Sendable (Operation) -> Void)? = nil) {
+    state = Guarded(State(bytes: bytes))
+    self.note = note
+  }
 
   var log: [Operation] { state.withLock { $0.log } }
   var position: Int { state.withLock { $0.log.count } }
@@ -76,6 +81,7 @@ final class RecordingStorage: ImageStorage {
       let operation = Operation.write(offset: Int(offset), buffers.flatMap { Array($0) })
       state.bytes.apply(operation)
       state.log.append(operation)
+      note?(operation)
     }
   }
 
@@ -84,6 +90,7 @@ final class RecordingStorage: ImageStorage {
       let operation = Operation.punch(offset: Int(offset), count: Int(count))
       state.bytes.apply(operation)
       state.log.append(operation)
+      note?(operation)
     }
     return true
   }
@@ -92,6 +99,7 @@ final class RecordingStorage: ImageStorage {
     try state.withLock { state throws(SystemError) in
       try state.spend()
       state.log.append(.barrier)
+      note?(.barrier)
     }
   }
 
