@@ -1,4 +1,5 @@
 import Brokering
+import CarrelBase
 import Glibc
 import LinuxSystem
 
@@ -14,6 +15,11 @@ package struct DesktopDisk: Hashable, Sendable {
   package struct Base: Hashable, Sendable {
     let path: String
     let format: Format
+
+    package init(path: String, format: Format) {
+      self.path = path
+      self.format = format
+    }
   }
 
   package enum Format: String, Hashable, Sendable {
@@ -29,9 +35,9 @@ package struct DesktopDisk: Hashable, Sendable {
 
   /// As `carrel-vmm` takes it.
   func argument(bus: Hardware.DiskBus) -> String {
-    "\(path),format=\(format.rawValue)"
-      + (over.map { ",over=\($0.format.rawValue):\($0.path)" } ?? "")
-      + bases.map { ",bases=\($0)" }.joined() + ",bus=\(bus.rawValue)"
+    "\(OptionText.escaped(path)),format=\(format.rawValue)"
+      + (over.map { ",over=\($0.format.rawValue):\(OptionText.escaped($0.path))" } ?? "")
+      + bases.map { ",bases=\(OptionText.escaped($0))" }.joined() + ",bus=\(bus.rawValue)"
   }
 }
 

@@ -1,4 +1,5 @@
 import Brokering
+import CarrelBase
 import QMP
 
 /// The command line of a desktop's VMM, of a template's process, and a clone's request.
@@ -20,7 +21,9 @@ package struct VMMCommand: Hashable, Sendable {
         "--display-link", directory.displayLink,
         "--control", directory.control,
       ] + part.arguments
-    if goesOn { arguments += ["--restore", "\(directory.suspended),remove=on"] }
+    if goesOn {
+      arguments += ["--restore", "\(OptionText.escaped(directory.suspended)),remove=on"]
+    }
     self.arguments = arguments
   }
 
@@ -34,8 +37,8 @@ package struct VMMCommand: Hashable, Sendable {
     let part = MachinePart(record.machine, in: placeholder, disk: disk, isTemplate: true)
     arguments =
       [
-        "template", "--name", template.name, "--restore", template.memory(record), "--listen",
-        template.socket,
+        "template", "--name", template.name, "--restore",
+        OptionText.escaped(template.memory(record)), "--listen", template.socket,
       ] + part.arguments
   }
 }
@@ -86,13 +89,15 @@ private struct MachinePart {
       case .user(let host): "user,host=\(host.rawValue)"
       case .tap(let prefix): "tap:\(prefix)\(directory.desktop.number)"
       }
-    channel = "name=org.qemu.guest_agent.0,socket=\(directory.agent)"
+    channel = "name=org.qemu.guest_agent.0,socket=\(OptionText.escaped(directory.agent))"
     let files = [
       ("desktop", directory.desktopFile), ("user", directory.userFile),
       ("keyboard", directory.keyboardFile),
     ]
     firmwareFiles =
-      files.map { "name=opt/carrel/\($0),\(isTemplate ? "string=" : "file=\($1)")" }
+      files.map {
+        "name=opt/carrel/\($0),\(isTemplate ? "string=" : "file=\(OptionText.escaped($1))")"
+      }
       + ["name=opt/carrel/hostname,string=\(isTemplate ? "" : directory.desktop.rawValue)"]
   }
 

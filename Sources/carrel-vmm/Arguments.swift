@@ -1,4 +1,5 @@
 import ArgumentParser
+import CarrelBase
 import Display
 import LinuxSystem
 import Machine
@@ -26,16 +27,16 @@ struct ByteSize: ExpressibleByArgument, Equatable {
 /// `FILE[,format=raw|qcow2][,over=raw|qcow2:BASE][,bases=DIR][,bus=ide|virtio][,serial=TEXT]`
 /// `[,queues=N][,readonly=on]`, and limits.
 /// An image is raw unless something else is said: its contents, which guests write, do not
-/// count.
+/// count. A comma in a path is doubled.
 struct DiskArgument {
   let disk: MachineConfiguration.Disk
 
   init(parsing argument: String) throws {
-    let parts = argument.split(separator: ",", omittingEmptySubsequences: false)
-    guard let path = parts.first, !path.isEmpty else {
+    let parts = OptionText.parts(of: argument)
+    guard !parts[0].isEmpty else {
       throw ValidationError("it begins with the path of an image or block device.")
     }
-    var disk = MachineConfiguration.Disk(path: String(path))
+    var disk = MachineConfiguration.Disk(path: parts[0])
     var limits = DiskLimitsArgument()
     for option in parts.dropFirst() {
       let pair = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
@@ -101,7 +102,7 @@ struct DiskArgument {
   }
 }
 
-/// `name=N,string=TEXT` or `name=N,file=PATH`; the text or path is all that follows.
+/// `name=N,string=TEXT` or `name=N,file=PATH`; a comma in text or path is doubled.
 struct FirmwareFileArgument {
   enum Source {
     case text(String)
@@ -112,18 +113,19 @@ struct FirmwareFileArgument {
   let source: Source
 
   init(parsing argument: String) throws {
-    let parts = argument.split(separator: ",", maxSplits: 1)
-    guard let first = parts.first, first.hasPrefix("name="), first.count > 5 else {
+    let parts = OptionText.parts(of: argument)
+    guard parts[0].hasPrefix("name="), parts[0].count > 5 else {
       throw ValidationError("it begins with name=N, the name that the guest looks for.")
     }
-    name = String(first.dropFirst(5))
+    name = String(parts[0].dropFirst(5))
     let rest = parts.count == 2 ? parts[1] : ""
     if rest.hasPrefix("string=") {
       source = .text(String(rest.dropFirst(7)))
     } else if rest.hasPrefix("file="), rest.count > 5 {
       source = .file(String(rest.dropFirst(5)))
     } else {
-      throw ValidationError("after the name comes string=TEXT or file=PATH, and nothing else.")
+      throw ValidationError(
+        "after the name comes string=TEXT or file=PATH, with commas doubled, and nothing else.")
     }
   }
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CarrelBase
 import Machine
 
 /// `ac97|virtio|none[,wav=FILE]`.
@@ -6,19 +7,16 @@ struct AudioArgument {
   let audio: MachineConfiguration.Audio
 
   init(parsing argument: String) throws {
-    let parts = argument.split(separator: ",", maxSplits: 1, omittingEmptySubsequences: false)
-    guard let card = MachineConfiguration.Audio.Card(rawValue: parts.first.map(String.init) ?? "")
-    else {
-      throw ValidationError(
-        "there is no sound card '\(parts.first ?? "")'; give ac97, virtio or none.")
+    let parts = OptionText.parts(of: argument)
+    guard let card = MachineConfiguration.Audio.Card(rawValue: parts[0]) else {
+      throw ValidationError("there is no sound card '\(parts[0])'; give ac97, virtio or none.")
     }
     var audio = MachineConfiguration.Audio(card)
-    if parts.count == 2 {
-      // A path may have commas.
-      guard parts[1].hasPrefix("wav="), parts[1].count > 4 else {
-        throw ValidationError("there is no sound option '\(parts[1])'; there is wav=FILE.")
+    for option in parts.dropFirst() {
+      guard option.hasPrefix("wav="), option.count > 4 else {
+        throw ValidationError("there is no sound option '\(option)'; there is wav=FILE.")
       }
-      audio.wave = String(parts[1].dropFirst(4))
+      audio.wave = String(option.dropFirst(4))
     }
     self.audio = audio
   }

@@ -1,6 +1,7 @@
 import ArgumentParser
+import CarrelBase
 
-/// An option's argument of the form `key=value,key=value`.
+/// An option's argument of the form `key=value,key=value`; a comma in a value is doubled.
 struct KeyedArgument {
   private var values: [String: String] = [:]
   private let form: String
@@ -9,8 +10,13 @@ struct KeyedArgument {
   ///   - what: the argument describes, for errors.
   ///   - form: as it should be, for errors.
   init(_ argument: String, _ keys: [String], of what: String, form: String) throws {
+    try self.init(parts: OptionText.parts(of: argument)[...], keys, of: what, form: form)
+  }
+
+  /// - Parameter parts: of an argument that begins with something else.
+  init(parts: ArraySlice<String>, _ keys: [String], of what: String, form: String) throws {
     self.form = form
-    for part in argument.split(separator: ",", omittingEmptySubsequences: false) {
+    for part in parts {
       let pair = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
       guard pair.count == 2, keys.contains(String(pair[0])) else {
         throw ValidationError("there is no \(what) option '\(part)'; give \(form).")

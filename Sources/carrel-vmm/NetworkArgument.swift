@@ -1,4 +1,5 @@
 import ArgumentParser
+import CarrelBase
 import Machine
 
 /// `user[,host=off]|tap:NAME|socket:PATH|none[,mac=ADDRESS][,queues=N]`.
@@ -6,7 +7,7 @@ struct NetworkArgument {
   let network: MachineConfiguration.Network
 
   init(parsing argument: String) throws {
-    let parts = argument.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+    let parts = OptionText.parts(of: argument)
     var network = MachineConfiguration.Network(try Self.backend(parts.first ?? ""))
     for option in parts.dropFirst() {
       let pair = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)

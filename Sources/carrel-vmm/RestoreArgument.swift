@@ -1,4 +1,5 @@
 import ArgumentParser
+import CarrelBase
 import DeviceModel
 import LinuxSystem
 import Machine
@@ -15,12 +16,12 @@ struct RestoreArgument {
 
   init(parsing argument: String) throws {
     let form = "FILE[,remove=on|off][,identity=same|new][,check=all|first]"
-    let parts = argument.split(separator: ",", maxSplits: 1, omittingEmptySubsequences: false)
-    path = String(parts[0])
+    let parts = OptionText.parts(of: argument)
+    path = parts[0]
     var (remove, identity, check) = ("off", "same", "all")
     if parts.count > 1 {
       let values = try KeyedArgument(
-        String(parts[1]), ["remove", "identity", "check"], of: "restore", form: form)
+        parts: parts.dropFirst(), ["remove", "identity", "check"], of: "restore", form: form)
       remove = values["remove"] ?? remove
       identity = values["identity"] ?? identity
       check = values["check"] ?? check

@@ -65,7 +65,8 @@ struct Run: ParsableCommand {
       bus=virtio. A qcow2 image that is not there is made over the one that over names. What a \
       qcow2 image is based on is in its own directory, or in those of bases. \
       Limits are of bytes (bps) and operations (iops) a second, of reads (-rd) and writes (-wr) \
-      alone or of both, with bursts: bps-rd-max, and bps-rd-max-length for its seconds.
+      alone or of both, with bursts: bps-rd-max, and bps-rd-max-length for its seconds. \
+      A comma in a path is doubled, here and in all options of this form.
       """,
       valueName:
         "file[,format=raw|qcow2][,over=raw|qcow2:base][,bases=dir][,bus=ide|virtio][,serial=text]"

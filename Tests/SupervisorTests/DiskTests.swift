@@ -82,6 +82,38 @@ struct DiskTests {
     #expect(try Files.read(image) == contents)
   }
 
+  @Test("is found in directories with commas in their names, and so is what is saved")
+  func commas() async throws {
+    let running = try RunningSupervisor {
+      $0.stateDirectory += ",a,,b"
+      $0.runtimeDirectory += ",c"
+    }
+    let state = running.settings.stateDirectory
+    try FileManager.default.createDirectory(
+      atPath: "\(state)/images/office", withIntermediateDirectories: true)
+    try Files.makeDirectory(running.settings.runtimeDirectory)
+    let image = "\(state)/images/office/image.raw"
+    try Files.replace(image, with: [UInt8](repeating: 0x55, count: 1 << 20))
+    let office = DesktopID(rawValue: "office-1")
+    func start(_ generation: UInt64, _ disk: LaunchRequest.Disk, resumes: Bool) async throws {
+      try await running.supervisor.start(
+        LaunchRequest(
+          desktop: office, generation: generation, image: Image(kind: .disk, path: image),
+          memoryMiB: 16, cpus: 1, disk: disk, resumes: resumes, user: nil,
+          keyboardLayout: "en-us"))
+    }
+    try await start(1, .fresh, resumes: false)
+    let overlay = "\(state)/desktops/office-1/disk-1.qcow2"
+    #expect(Files.exists(overlay))
+    try await running.supervisor.suspend(office)
+    try await start(2, .keep, resumes: true)
+    try await running.supervisor.stop(office, graceSeconds: nil)
+    let (_, info) = try running.directory.run("qemu-img info -U '\(overlay)'")
+    #expect(info.contains("backing file: \(image)"), "\(info)")
+    try await running.supervisor.discard(office)
+    #expect(!Files.exists(overlay))
+  }
+
   @Test("has UEFI's variables beside it, kept or made afresh as it is")
   func variables() async throws {
     let running = try RunningSupervisor()

@@ -77,6 +77,32 @@ struct VMMCommandTests {
     #expect(values("--disk", some) == ["\(Self.disk),format=raw,bus=ide,bps=1048576"])
   }
 
+  @Test("doubles the commas of paths, where options have others")
+  func commas() {
+    let desktop = DesktopID(rawValue: "office-1")
+    let request = LaunchRequest(
+      desktop: desktop, generation: 1, image: Image(kind: .disk, path: "/a,b"), memoryMiB: 64,
+      cpus: 1, disk: .keep, user: nil, keyboardLayout: "en-us")
+    let line = VMMCommand(
+      request, in: DesktopDirectory(desktop: desktop, runtimeRoot: "/r,1", stateRoot: "/s,,2"),
+      disk: DesktopDisk(
+        path: "/s,,2/disk", format: .qcow2, over: .init(path: "/a,b", format: .raw),
+        bases: ["/c,"]),
+      goesOn: true
+    ).arguments
+    #expect(
+      values("--disk", line) == ["/s,,,,2/disk,format=qcow2,over=raw:/a,,b,bases=/c,,,bus=ide"])
+    #expect(values("--restore", line) == ["/s,,,,2/desktops/office-1/suspended,remove=on"])
+    #expect(
+      values("--channel", line) == [
+        "name=org.qemu.guest_agent.0,socket=/r,,1/desktops/office-1/agent"
+      ])
+    #expect(
+      values("--fw-cfg", line).contains("name=opt/carrel/user,file=/r,,1/desktops/office-1/user"))
+    // These are paths and nothing else.
+    #expect(values("--control", line) == ["/r,1/desktops/office-1/control"])
+  }
+
   @Test("names a TAP interface by the pool's prefix and the desktop's number")
   func interface() {
     let line = arguments(.disk, Hardware(network: .tap(prefix: "lan")))

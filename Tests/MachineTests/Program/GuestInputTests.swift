@@ -103,7 +103,10 @@ struct GuestInputTests {
     }
     guest.powerOff()
     let program = try RunningProgram(
-      guest, ["--vga", "none", "--serial", "@/serial", "--fw-cfg", "name=a/b,string=\(text)"])
+      guest,
+      [
+        "--vga", "none", "--serial", "@/serial", "--fw-cfg", "name=a/b,string=hello,, world=1",
+      ])
     #expect(try program.process.wait() == .exited(0))
     #expect(program.text("serial") == text)
   }
