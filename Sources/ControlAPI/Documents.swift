@@ -7,6 +7,9 @@ public struct DesktopDocument: Codable, Hashable, Sendable {
   public var phase: String
   /// `off`, `starting` or `running`.
   public var power: String
+  /// What its start is at, if that is known, and how far.
+  public var step: String?
+  public var percent: Int?
   public var owner: String?
   public var session: String?
   /// Address of the viewer that is there now.

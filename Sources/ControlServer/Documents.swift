@@ -32,6 +32,9 @@ extension Site {
       since: WireTime(desktop.since), displayLink: displayLink)
     document.reverting = desktop.reverting?.rawValue
     document.waiting = memoryWait(of: desktop.id)
+    if let step = start(of: desktop.id) {
+      (document.step, document.percent) = (step.text, step.percent)
+    }
     return document
   }
 

@@ -156,9 +156,10 @@ public final class FileDescriptor: Sendable {
 
   /// Makes the empty file `target` a copy of this one's first `size` bytes, without
   /// its holes and sharing storage where the file system can. `progress` is told how
-  /// many bytes are done, now and then and at the end.
+  /// many bytes are done, now and then and at the end, and may throw to give it up.
   public func copySparse(
-    to target: FileDescriptor, size: UInt64, progress: (UInt64) -> Void = { _ in }
+    to target: FileDescriptor, size: UInt64,
+    progress: (UInt64) throws(SystemError) -> Void = { _ in }
   ) throws(SystemError) {
     try target.setSize(size)
     var done: UInt64 = 0
@@ -168,7 +169,7 @@ public final class FileDescriptor: Sendable {
         clinux_copy_sparse(raw, target.raw, Int64(clamping: done), Int64(clamping: limit)),
         "copy a file")
       done = limit
-      progress(done)
+      try progress(done)
     }
   }
 

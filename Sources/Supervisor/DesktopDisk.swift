@@ -51,8 +51,8 @@ struct DiskPreparation {
   let directory: DesktopDirectory
   /// What the desktop is cloned from, if it is.
   let template: DesktopTemplate?
-  /// Told each percent of a copy.
-  let progress: (Int) -> Void
+  /// Told each percent of a copy, which ends if it throws.
+  let progress: (Int) throws(SystemError) -> Void
 
   /// - Returns: `nil` for a desktop without a disk.
   func run() throws -> DesktopDisk? {

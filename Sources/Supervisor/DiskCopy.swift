@@ -5,21 +5,22 @@ import LinuxSystem
 /// the file system can, and has its holes.
 enum DiskCopy {
   /// Copies `source` to `target` by way of `draft`: `target` is whole or not there.
-  /// `progress` is told each percent that is reached.
+  /// `progress` is told each percent that is reached; if it throws, `target` is not there.
   static func make(
-    from source: String, to target: String, draft: String, progress: (Int) -> Void
+    from source: String, to target: String, draft: String,
+    progress: (Int) throws(SystemError) -> Void
   ) throws(SystemError) {
     do {
       let image = try FileDescriptor.open(source)
       let copy = try FileDescriptor.open(draft, [.writable, .create, .truncate])
       let size = try image.size()
       var told = 0
-      progress(told)
-      try image.copySparse(to: copy, size: size) { done in
+      try progress(told)
+      try image.copySparse(to: copy, size: size) { done throws(SystemError) in
         let percent = Int(done / max(1, size / 100))
         guard percent > told else { return }
         told = min(100, percent)
-        progress(told)
+        try progress(told)
       }
       try copy.synchronize()
     } catch {

@@ -5,11 +5,15 @@ import LinuxSystem
 /// images that nobody goes back to; what they have is given to the one above them.
 ///
 /// Only of a desktop that is off: its VMM would have to look elsewhere at the same time. Each
-/// step leaves every image reading as it did, and can be done again after a crash.
+/// step leaves every image reading as it did, and can be done again after a crash or when it
+/// was interrupted; what was copied by then is there.
 struct DiskTidying {
   let directory: DesktopDirectory
   /// Of `carrel-vmm`, which changes images.
   let program: String
+  let interruption: Interruption
+  /// Told each percent of all merging, once there is something to merge.
+  let progress: (Int) -> Void
 
   /// Longer chains are shortened.
   static let mostLayers = 8
@@ -25,32 +29,58 @@ struct DiskTidying {
     // A backup reads them.
     guard try !shelf.records().contains(where: { $0.isBackup == true }) else { return }
     let named = Set(try shelf.records().compactMap(\.layer))
-    while true {
-      disks = try DiskLayers(in: directory.state)
-      let chain = try disks.chain(from: top)
-      guard chain.count > Self.mostLayers,
-        let (layer, child, base) = try disks.unneeded(in: chain, named)
-      else { return }
-      let (isSuccess, errors) = try ImageTool.run(
-        program,
-        [
-          "disk", "rebase", "--json", "--onto", base, disks.path(child),
-        ] + directory.bases.flatMap { ["--bases", $0] })
-      guard isSuccess else {
-        throw BrokerError(
-          .storage, "\(disks.path(layer)) cannot be merged with \(child.name): \(errors)")
+    disks = try DiskLayers(in: directory.state)
+    var chain = try disks.chain(from: top)
+    let total = min(
+      try disks.unneeded(in: chain, named).count, max(0, chain.count - Self.mostLayers))
+    var told = -1
+    for number in 0..<total {
+      try interruption.check()
+      guard let next = try disks.unneeded(in: chain, named).first else { return }
+      try merge(next, of: disks) { percent in
+        let done = (number * 100 + percent) / total
+        guard done > told else { return }
+        told = done
+        progress(done)
       }
-      try Files.remove(disks.path(layer), durably: true)
+      disks = try DiskLayers(in: directory.state)
+      chain = try disks.chain(from: top)
     }
+  }
+
+  private func merge(
+    _ unneeded: DiskLayers.Unneeded, of disks: DiskLayers, progress: (Int) -> Void
+  ) throws {
+    let (layer, child) = (disks.path(unneeded.layer), disks.path(unneeded.child))
+    progress(0)
+    let (isSuccess, errors) = try ImageTool.run(
+      program,
+      ["disk", "rebase", "--json", "--progress", "--onto", unneeded.base, child]
+        + directory.bases.flatMap { ["--bases", $0] }, interruption: interruption
+    ) { line in
+      if let (percent, _) = ImageMaking.parse(line) { progress(percent) }
+    }
+    guard isSuccess else {
+      try interruption.check()
+      throw BrokerError(
+        .storage, "\(layer) cannot be merged with \(unneeded.child.name): \(errors)")
+    }
+    try Files.remove(layer, durably: true)
   }
 }
 
 extension DiskLayers {
-  /// One that no snapshot names and that one other image is based on, with that and what it is
-  /// based on itself, as `raw:NAME` or `qcow2:NAME`.
-  func unneeded(
-    in chain: [Layer], _ named: Set<UInt64>
-  ) throws(SystemError) -> (Layer, child: Layer, base: String)? {
+  /// A layer that can be merged with its only child.
+  struct Unneeded {
+    let layer: Layer
+    let child: Layer
+    /// What the layer is based on itself, as `raw:NAME` or `qcow2:NAME`.
+    let base: String
+  }
+
+  /// Those that no snapshot names and that one other image is based on, newest first.
+  func unneeded(in chain: [Layer], _ named: Set<UInt64>) throws(SystemError) -> [Unneeded] {
+    var found: [Unneeded] = []
     for (child, layer) in zip(chain, chain.dropFirst()) where !named.contains(layer.number) {
       var children: [Layer] = []
       for other in layers where try base(of: other) == path(layer) { children.append(other) }
@@ -58,8 +88,10 @@ extension DiskLayers {
       let below = layers.first { path($0) == base }
       // What is not the desktop's own says itself what it is.
       let format = below?.format ?? (base.hasSuffix(".qcow2") ? .qcow2 : .raw)
-      return (layer, child, "\(format.rawValue):\(below?.name ?? base)")
+      found.append(
+        Unneeded(
+          layer: layer, child: child, base: "\(format.rawValue):\(below?.name ?? base)"))
     }
-    return nil
+    return found
   }
 }

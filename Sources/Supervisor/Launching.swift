@@ -12,6 +12,7 @@ struct Launching: Sendable {
   let failpoints: Failpoints
   /// What it is cloned from; without one it boots.
   var template: DesktopTemplate?
+  let interruption: Interruption
   /// Told what this start has come to; must not block.
   let progress: @Sendable (StartProgress.Step) -> Void
 
@@ -31,6 +32,8 @@ struct Launching: Sendable {
       )
     }
     failpoints.hit("supervisor.created")
+    // What may take long comes before there is word of a start, which a crash would end.
+    try tidyDisk()
     try directory.clearTraces()
     try directory.store(LaunchRecord(generation: request.generation), at: directory.launch)
     failpoints.hit("supervisor.recorded")
@@ -43,10 +46,7 @@ struct Launching: Sendable {
     } else if request.disk == .fresh {
       try Files.remove(directory.session)
     }
-    try tidyDisk()
-    let disk = try DiskPreparation(request: request, directory: directory, template: template) {
-      progress(.copyingDisk(percent: $0))
-    }.run()
+    let disk = try prepareDisk()
     try Files.remove(directory.suspendedDraft)
     // What a desktop that starts anew does to its disk, nothing saved before may see.
     if !request.resumes || request.disk == .fresh { try directory.removeSuspended() }
@@ -54,11 +54,28 @@ struct Launching: Sendable {
     return disk
   }
 
+  private func prepareDisk() throws -> DesktopDisk? {
+    do {
+      return try DiskPreparation(request: request, directory: directory, template: template) {
+        percent throws(SystemError) in
+        guard !interruption.isWanted else { throw SystemError(code: ECANCELED, "copy the disk") }
+        progress(.copyingDisk(percent: percent))
+      }.run()
+    } catch {
+      // No VMM was started, so that none is missed after a restart of carreld.
+      if interruption.isWanted { try Files.remove(directory.launch) }
+      try interruption.check()
+      throw error
+    }
+  }
+
   /// A chain that stays long is no reason not to start, as long as it may be.
   private func tidyDisk() throws {
     guard request.disk == .keep else { return }
     do {
-      try DiskTidying(directory: directory, program: program).run()
+      try DiskTidying(directory: directory, program: program, interruption: interruption) {
+        progress(.mergingDisk(percent: $0))
+      }.run()
     } catch let error as BrokerError {
       let disks = try DiskLayers(in: directory.state)
       guard let top = disks.top,

@@ -49,6 +49,8 @@ public actor Supervisor: Launcher {
     var isReady = false
     /// Somebody called `stop` or `discard`: a start under way gives up.
     var isUnwanted = false
+    /// Of its start, while that prepares the desktop's disk.
+    let interruption = Interruption()
     /// Why it ended, until the start that waits for it has seen it.
     var ended: ExitReason?
   }
@@ -154,7 +156,8 @@ extension Supervisor {
     let directory = directory(of: request.desktop)
     var launching = Launching(
       request: request, directory: directory, program: settings.vmm, failpoints: failpoints,
-      template: await template(for: request)
+      template: await template(for: request),
+      interruption: machines[request.desktop]?.interruption ?? Interruption()
     ) { [progressContinuation] step in
       progressContinuation.yield(
         StartProgress(desktop: request.desktop, generation: request.generation, step: step))
@@ -164,7 +167,7 @@ extension Supervisor {
         if try await clone(launching, token) { return }
         launching.template = nil
       }
-      let disk = try await offPool { [launching] in try launching.prepare() }
+      let disk = try await prepare(launching)
       try checkWanted(request.desktop)
       let child = try await offPool { [launching] in try launching.spawn(with: disk) }
       machines[request.desktop]?.process = child.handle
@@ -185,6 +188,15 @@ extension Supervisor {
       throw error
     } catch {
       throw launching.explain(error)
+    }
+  }
+
+  /// What takes long of it is given up when the desktop is stopped, or `carreld` is.
+  func prepare(_ launching: Launching) async throws -> DesktopDisk? {
+    try await withTaskCancellationHandler {
+      try await offPool { try launching.prepare() }
+    } onCancel: {
+      launching.interruption.interrupt()
     }
   }
 
@@ -281,6 +293,7 @@ extension Supervisor {
     guard let machine = machines[desktop] else { return }
     let token = machine.token
     machines[desktop]?.isUnwanted = true
+    machine.interruption.interrupt()
     failpoints.hit("supervisor.end")
     guard let process = machine.process else { return await departure(of: desktop, token) }
     switch manner {

@@ -29,6 +29,50 @@ struct ProgressTests {
     #expect(world.shown[viewer] == office)
   }
 
+  @Test("a start at its disk gives way to a stop, which is no failure", arguments: [true, false])
+  func stoppedAtDisk(startEndsFirst: Bool) throws {
+    var world = try World.with(.dedicated, spares: 0)
+    let viewer = world.arrive("alice")
+    world.send(step(.mergingDisk(percent: 30)))
+    #expect(world.told[viewer] == "Merging the disk of office-1")
+    #expect(world.percents[viewer] == 30)
+    #expect(world.site.start(of: office) == .mergingDisk(percent: 30))
+    world.leave(viewer)
+    try world.perform(.stopDesktop(office, force: false))
+    #expect(world.calls.count == 2, "\(world.calls)")
+    world.finish(startEndsFirst ? 0 : 1, well: true)
+    world.settle()
+    let stopped = try #require(world.desktop("office-1"))
+    #expect(stopped.power == .off && stopped.failures == 0 && stopped.problem == nil)
+    #expect(world.site.start(of: office) == nil && world.site.underWay.isEmpty)
+    world.pass(seconds: 400)
+    #expect(world.calls.isEmpty, "it stays off")
+    try world.perform(.startDesktop(office))
+    world.settle()
+    #expect(world.desktop("office-1")?.power == .running)
+    #expect(world.desktop("office-1")?.generation == 2)
+  }
+
+  @Test(
+    "a start that is wanted again while it is given up begins anew, and one without a step ends")
+  func wantedAgain() throws {
+    var world = try World.with(.dedicated, spares: 0)
+    world.leave(world.arrive("alice"))
+    try world.perform(.stopDesktop(office, force: false))
+    #expect(world.calls.count == 1, "there may be a VMM already, which is told to stop")
+    try world.perform(.startDesktop(office))
+    world.send(step(.copyingDisk(percent: 5)))
+    #expect(world.calls.count == 1)
+    try world.perform(.stopDesktop(office, force: false))
+    try world.perform(.startDesktop(office))
+    #expect(world.calls.count == 2)
+    world.finish(0, well: true)
+    #expect(world.desktop("office-1")?.failures == 0)
+    world.settle()
+    #expect(world.desktop("office-1")?.power == .running)
+    #expect(world.desktop("office-1")?.generation == 2)
+  }
+
   @Test("who comes in the middle sees how far it is")
   func latecomer() throws {
     var world = try World.with(spares: 0)

@@ -48,6 +48,39 @@ struct SessionAPITests {
     }
   }
 
+  @Test("a desktop that starts is shown with what its start is at")
+  func starting() async throws {
+    let (asked, ask) = AsyncStream<Void>.makeStream()
+    let site = try InProcess(
+      ready: { for await _ in asked { break } }, step: .mergingDisk(percent: 40))
+    try await site.serving { client in
+      var creation = PoolCreation(
+        name: "office", kind: "floating", image: ImageDocument(path: try Home.program("carrel")))
+      creation.size = 1
+      let _: PoolDocument = try await client.send(.POST, APIPath("pools"), creation)
+      var desktop: DesktopDocument
+      repeat {
+        desktop = try await client.get(APIPath("desktops", "office-1"))
+        await Task.yield()
+      } while desktop.step == nil
+      #expect(desktop.power == "starting" && desktop.step == "merging its disk")
+      #expect(desktop.percent == 40)
+      for command in ["desktop list", "desktop show office-1"] {
+        let line =
+          "CARREL_SOCKET=\(client.socketPath) '\(try Home.program("carrel"))' \(command)"
+        let (status, output) = try await aside { try site.directory.run(line) }
+        #expect(status == 0)
+        #expect(output.contains("starting, merging its disk (40 %)"), "\(output)")
+      }
+      ask.yield()
+      repeat {
+        desktop = try await client.get(APIPath("desktops", "office-1"))
+        await Task.yield()
+      } while desktop.power != "running"
+      #expect(desktop.step == nil && desktop.percent == nil)
+    }
+  }
+
   @Test("a desktop in use is stopped and released by force only")
   func force() async throws {
     try await site.serving { client in

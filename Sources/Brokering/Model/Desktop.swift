@@ -119,6 +119,8 @@ public enum DesktopEvent: Hashable, Sendable {
   case startBegan
   case started(generation: UInt64)
   case startFailed(generation: UInt64, String)
+  /// Somebody wanted it off before there was a VMM.
+  case startGivenUp(generation: UInt64)
   case exited(generation: UInt64, ExitReason)
   /// Switch on (and stay) or off (and stay).
   case powerWanted(Bool, held: Bool)
@@ -181,6 +183,8 @@ extension Desktop {
       guard generation == self.generation, power == .starting else { return [] }
       power = .off
       return fail(text, attempts: attempts, now: now, from: Set(Phase.allCases))
+    case .startGivenUp(let generation):
+      if generation == self.generation, power == .starting { power = .off }
     case .exited(let generation, let reason):
       return exited(generation, reason, attempts: attempts, now: now)
     case .powerWanted(let on, let held): wantPower(on, held: held)
@@ -380,14 +384,18 @@ extension Desktop {
   // MARK: What to do
 
   /// The operation that brings it nearer to what is wanted, if any. `discard` may
-  /// overtake a start that is under way; nothing else may overtake anything.
+  /// overtake a start that is under way, and so may `stop` while there is no VMM that would
+  /// lose something; nothing else may overtake anything.
+  ///
+  /// - Parameter isPreparing: a start is at the desktop's disk.
   public func nextOperation(
-    underWay: Operation?, inSession: Bool, now: Timestamp
+    underWay: Operation?, inSession: Bool, isPreparing: Bool = false, now: Timestamp
   ) -> Operation? {
     if let retryAt, now < retryAt { return nil }
     let mustDiscard =
       (phase == .recycling && touched) || (phase == .draining && !inSession)
     if mustDiscard { return underWay == nil || underWay == .start ? .discard : nil }
+    if underWay == .start, isPreparing, !wanted { return .stop }
     guard underWay == nil else { return nil }
     if reverting != nil { return .revert }
     switch power {
@@ -395,7 +403,7 @@ extension Desktop {
       let rests = phase == .suspended && saved
       let startable = wanted && !rests && phase != .dirty && phase != .failed
       return startable ? .start : nil
-    case .starting: return .start
+    case .starting: return wanted ? .start : .stop
     case .running:
       if !wanted { return .stop }
       return phase == .suspended ? .suspend : nil

@@ -140,7 +140,8 @@ extension Site {
   mutating func operate(now: Timestamp) {
     for record in inOrderOfNeed {
       let operation = record.nextOperation(
-        underWay: underWay[record.id], inSession: session(on: record.id) != nil, now: now)
+        underWay: underWay[record.id], inSession: session(on: record.id) != nil,
+        isPreparing: start(of: record.id)?.percent != nil, now: now)
       guard let operation else { continue }
       if operation == .discard, record.phase == .draining, record.isBlank {
         // It has neither VMM nor disk.

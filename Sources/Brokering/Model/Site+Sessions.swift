@@ -217,8 +217,7 @@ extension Site {
 extension Desktop {
   /// What is shown to whom it is started for. A percentage only of what is measured.
   func status(after step: StartProgress.Step?) -> Viewer.Status {
-    var percent: Int?
-    if case .copyingDisk(let done) = step { percent = done }
+    let percent = step?.percent
     if failures > 0 {
       // It has a disk of its own once it has run.
       return Viewer.Status(
@@ -229,6 +228,7 @@ extension Desktop {
     let text =
       switch step {
       case .copyingDisk: "Copying the disk of \(id)"
+      case .mergingDisk: "Merging the disk of \(id)"
       case .switchingOn: saved ? "Waking \(id)" : "Switching \(id) on"
       case nil:
         phase == .recycling ? "Preparing \(id)" : saved ? "Waking \(id)" : "Starting \(id)"

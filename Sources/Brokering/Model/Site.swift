@@ -159,9 +159,19 @@ extension Site {
       finishStart(of: id, generation)
       desktop(id, .started(generation: generation), now: now)
     case .startFailed(let id, let generation, let text):
+      let isOvertaken = underWay[id] == .stop
       finishStart(of: id, generation)
-      desktop(id, .startFailed(generation: generation, text), now: now)
-    case .stopped(let id): finish(.stop, of: id)
+      desktop(
+        id,
+        isOvertaken
+          ? .startGivenUp(generation: generation) : .startFailed(generation: generation, text),
+        now: now)
+    case .stopped(let id):
+      finish(.stop, of: id)
+      // Of a start that it overtook no end is told.
+      if let generation = desktops[id]?.generation {
+        desktop(id, .startGivenUp(generation: generation), now: now)
+      }
     case .discarded(let id): discarded(id, now: now)
     case .suspended(let id):
       finish(.suspend, of: id)
@@ -228,6 +238,11 @@ extension Site {
     guard let user, users[user] != nil else { return }
     let history = (histories[user] ?? []) + [decision]
     histories[user] = history.suffix(Self.historyLength).map { $0 }
+  }
+
+  /// How far the start of a desktop is, while there is one under way that tells.
+  public func start(of desktop: DesktopID) -> StartProgress.Step? {
+    underWay[desktop] == .start ? starts[desktop]?.step : nil
   }
 
   public func session(on desktop: DesktopID) -> Session? {

@@ -84,8 +84,27 @@ public struct StartProgress: Hashable, Sendable {
   public enum Step: Hashable, Sendable {
     /// The image is copied to a disk of the desktop's own; so much of it is there.
     case copyingDisk(percent: Int)
+    /// Images under its disk that nobody needs any more are merged with others; so much of
+    /// that is done. `stop` and `discard` end it soon, and the next start goes on with it.
+    case mergingDisk(percent: Int)
     /// The VMM runs, and does not take viewers yet.
     case switchingOn
+
+    public var text: String {
+      switch self {
+      case .copyingDisk: "copying its disk"
+      case .mergingDisk: "merging its disk"
+      case .switchingOn: "switching on"
+      }
+    }
+
+    /// 0...100, where something is measured.
+    public var percent: Int? {
+      switch self {
+      case .copyingDisk(let percent), .mergingDisk(let percent): percent
+      case .switchingOn: nil
+      }
+    }
   }
 
   public let desktop: DesktopID

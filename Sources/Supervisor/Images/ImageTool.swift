@@ -52,17 +52,44 @@ struct ImageTool: Sendable {
 
   /// Runs a program that says little to its end. Blocks.
   ///
+  /// - Parameters:
+  ///   - interruption: ends it before.
+  ///   - tell: called with each line of its output.
   /// - Returns: whether it succeeded, and the last that it said if not.
   static func run(
-    _ program: String, _ arguments: [String]
+    _ program: String, _ arguments: [String], interruption: Interruption = Interruption(),
+    tell: (String) -> Void = { _ in }
   ) throws -> (isSuccess: Bool, errors: String) {
     let (tool, errors) = try start(arguments, program)
-    var said: [UInt8] = []
-    while let bytes = try? errors.read(upTo: 4096), !bytes.isEmpty {
-      said = Array((said + bytes).suffix(64 << 10))
+    let (said, reader) = try reading(errors)
+    let exit = Result {
+      try interruption.ending(tool.child.handle) {
+        var rest: [UInt8] = []
+        while let bytes = try? tool.output.read(upTo: 4096), !bytes.isEmpty {
+          rest = Array((rest + bytes).suffix(64 << 10))
+          while let end = rest.firstIndex(of: 10) {
+            tell(String(decoding: rest[..<end], as: UTF8.self))
+            rest.removeFirst(end + 1)
+          }
+        }
+        return try tool.child.wait()
+      }
     }
-    while let bytes = try? tool.output.read(upTo: 4096), !bytes.isEmpty {}
-    return (try tool.child.wait() == .exited(0), lastLine(of: said))
+    reader.join()
+    return (try exit.get() == .exited(0), lastLine(of: said.withLock { $0 }))
+  }
+
+  /// The last that comes from a descriptor, read to its end by a thread.
+  private static func reading(
+    _ errors: FileDescriptor
+  ) throws -> (Guarded<[UInt8]>, LinuxSystem.Thread) {
+    let said = Guarded<[UInt8]>([])
+    let reader = try Thread(name: "image errors") {
+      while let bytes = try? errors.read(upTo: 4096), !bytes.isEmpty {
+        said.withLock { $0 = Array(($0 + bytes).suffix(64 << 10)) }
+      }
+    }
+    return (said, reader)
   }
 
   /// What is said about one image: its header in JSON, or why there is none.
@@ -70,12 +97,7 @@ struct ImageTool: Sendable {
     _ arguments: [String]
   ) throws -> (isSuccess: Bool, output: [UInt8], errors: [UInt8]) {
     let (tool, errors) = try start(arguments, converter)
-    let said = Guarded<[UInt8]>([])
-    let reader = try Thread(name: "image errors") {
-      while let bytes = try? errors.read(upTo: 4096), !bytes.isEmpty {
-        said.withLock { $0 = Array(($0 + bytes).suffix(64 << 10)) }
-      }
-    }
+    let (said, reader) = try reading(errors)
     var answer: [UInt8] = []
     while let bytes = try? tool.output.read(upTo: 65_536), !bytes.isEmpty {
       if answer.count < 4 << 20 { answer += bytes }

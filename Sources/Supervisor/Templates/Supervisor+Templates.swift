@@ -224,7 +224,7 @@ extension Supervisor: TemplateLibrary {
     let desktop = launching.request.desktop
     do {
       let server = try await server(of: template)
-      let disk = try await offPool { try launching.prepare() }
+      let disk = try await prepare(launching)
       try checkWanted(desktop)
       let process: ProcessHandle
       do {

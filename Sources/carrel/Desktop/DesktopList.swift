@@ -21,7 +21,7 @@ struct DesktopList: Verb {
       table.add(
         .init(desktop.id), .init(desktop.pool),
         .init(desktop.held ? "\(desktop.phase), held" : desktop.phase, phaseColour(desktop.phase)),
-        .init(desktop.power), .init(desktop.owner.orDash), .init(desktop.viewer.orDash),
+        .init(desktop.powerText), .init(desktop.owner.orDash), .init(desktop.viewer.orDash),
         .init(desktop.since.age), .init(desktop.problem.orDash))
     }
     return table.render(terminal, empty: "There are no desktops.")

@@ -20,10 +20,19 @@ struct DesktopShow: Verb {
   }
 }
 
+extension DesktopDocument {
+  /// With what a start is at.
+  var powerText: String {
+    guard let step else { return power }
+    return "\(power), \(step)" + (percent.map { " (\($0) %)" } ?? "")
+  }
+}
+
 func render(_ desktop: DesktopDocument) -> String {
   renderFields([
     ("desktop", desktop.id), ("pool", desktop.pool),
-    ("phase", desktop.held ? "\(desktop.phase), held" : desktop.phase), ("power", desktop.power),
+    ("phase", desktop.held ? "\(desktop.phase), held" : desktop.phase),
+    ("power", desktop.powerText),
     ("owner", desktop.owner), ("session", desktop.session), ("viewer", desktop.viewer),
     ("starts", "\(desktop.generation)"),
     ("failures", desktop.failures > 0 ? "\(desktop.failures)" : nil),

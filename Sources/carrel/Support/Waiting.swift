@@ -39,7 +39,9 @@ enum Waiting {
       problem: problem,
       progress: { desktop in
         terminal.showProgress(
-          "\(text) \(id)" + (desktop.waiting.map { ", which waits: \($0)" } ?? ""))
+          "\(text) \(id)" + (desktop.step.map { ": \($0)" } ?? "")
+            + (desktop.waiting.map { ", which waits: \($0)" } ?? ""), done: desktop.percent,
+          of: desktop.percent.map { _ in 100 })
       }, isDone: isDone)
   }
 

@@ -32,7 +32,7 @@ struct World {
   var traces: [DesktopID: Set<UserName>] = [:]
   /// Launcher calls under way.
   var calls: [SiteAction] = []
-  /// Starts that a discard overtook: they throw.
+  /// Starts that a discard or stop overtook: they throw.
   private var overtaken: Set<LaunchRequest> = []
   /// What each open viewer shows, and whose it is.
   var open: [ConnectionID: Login] = [:]
@@ -108,13 +108,12 @@ struct World {
     case .start(let request): finishStart(request, well: well)
     case .stop(let id, _):
       guard well else { return send(.operationFailed(id, .stop, "no answer")) }
+      overtakeStarts(of: id)
       end(id, .stopped)
       send(.stopped(id))
     case .discard(let id):
       guard well else { return send(.operationFailed(id, .discard, "busy")) }
-      for case .start(let request) in calls where request.desktop == id {
-        overtaken.insert(request)
-      }
+      overtakeStarts(of: id)
       traces[id] = nil
       names[id] = nil
       end(id, .stopped)
@@ -135,9 +134,21 @@ struct World {
     }
   }
 
+  private mutating func overtakeStarts(of id: DesktopID) {
+    for case .start(let request) in calls where request.desktop == id {
+      overtaken.insert(request)
+    }
+  }
+
   private mutating func finishStart(_ request: LaunchRequest, well: Bool) {
     let id = request.desktop
-    let overtaken = calls.contains(.discard(id)) || self.overtaken.remove(request) != nil
+    let isEnding = calls.contains { call in
+      switch call {
+      case .discard(id), .stop(id, _): true
+      default: false
+      }
+    }
+    let overtaken = isEnding || self.overtaken.remove(request) != nil
     guard well, !overtaken else {
       return send(.startFailed(id, generation: request.generation, "no"))
     }

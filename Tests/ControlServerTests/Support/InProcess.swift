@@ -20,16 +20,17 @@ struct InProcess: Sendable {
   let backups = TestBackups()
   let agent = TestAgent()
 
-  /// `ready` holds up every start of a desktop until it returns; `picture` is what
-  /// desktops show, if they answer when asked.
+  /// `ready` holds up every start of a desktop, which tells of `step`, until it returns;
+  /// `picture` is what desktops show, if they answer when asked.
   init(
-    ready: @escaping @Sendable () async -> Void = {}, picture: [UInt8]? = nil,
+    ready: @escaping @Sendable () async -> Void = {}, step: StartProgress.Step? = nil,
+    picture: [UInt8]? = nil,
     memory: MemoryReading? = nil, obstacle: @escaping @Sendable () async -> String? = { nil }
   ) throws {
     directory = try TemporaryDirectory()
     broker = Broker(
       store: try SQLiteStore(path: directory.path("db")), coding: JSONRecordCoding(),
-      launcher: ReadyLauncher(ready: ready, picture: picture, agent: agent),
+      launcher: ReadyLauncher(ready: ready, step: step, picture: picture, agent: agent),
       authenticator: NoAuthenticator(),
       clock: HostClock(), memory: memory.map { SteadyMemory(reading: $0) })
     server = ControlServer(
@@ -94,6 +95,9 @@ enum RawExchange {
 
 private final class ReadyLauncher: Launcher {
   let exits: AsyncStream<DesktopExit>
+  let progress: AsyncStream<StartProgress>
+  private let progressed: AsyncStream<StartProgress>.Continuation
+  private let step: StartProgress.Step?
   private let ended: AsyncStream<DesktopExit>.Continuation
   private let generations = Mutex<[DesktopID: UInt64]>([:])
   private let taken = Mutex<[DesktopID: [DesktopSnapshot]]>([:])
@@ -101,14 +105,23 @@ private final class ReadyLauncher: Launcher {
   private let picture: [UInt8]?
   private let agent: TestAgent
 
-  init(ready: @escaping @Sendable () async -> Void, picture: [UInt8]?, agent: TestAgent) {
+  init(
+    ready: @escaping @Sendable () async -> Void, step: StartProgress.Step?, picture: [UInt8]?,
+    agent: TestAgent
+  ) {
     self.agent = agent
+    self.step = step
+    (progress, progressed) = AsyncStream.makeStream()
     self.ready = ready
     self.picture = picture
     (exits, ended) = AsyncStream.makeStream()
   }
 
   func start(_ request: LaunchRequest) async throws(LaunchError) {
+    if let step {
+      progressed.yield(
+        StartProgress(desktop: request.desktop, generation: request.generation, step: step))
+    }
     await ready()
     generations.withLock { $0[request.desktop] = request.generation }
   }
