@@ -20,12 +20,14 @@ public protocol GuestMemory: AnyObject {
   /// number of 2, 4 or 8 bytes is written in one access.
   func write(at address: UInt64, from buffer: UnsafeRawBufferPointer) throws(GuestMemoryError)
 
-  /// Lets `body` at guest RAM itself, which it overwrites; valid within the call only.
-  func overwrite<Result>(
-    at address: UInt64, count: Int, _ body: (UnsafeMutableRawBufferPointer) -> Result
-  ) throws(GuestMemoryError) -> Result
+  /// RAM to be written in place, in pieces that follow each other. What is not written keeps
+  /// its contents.
+  func space(_ ranges: [(address: UInt64, count: Int)]) throws(GuestMemoryError) -> GuestSpace
 
-  /// RAM in place, in pieces that follow each other.
+  /// `space` was written, or may have been, and is not any more: those pages are dirty.
+  func wrote(_ space: GuestSpace)
+
+  /// RAM to be read in place, in pieces that follow each other.
   func inPlace(_ ranges: [(address: UInt64, count: Int)]) throws(GuestMemoryError) -> GuestBytes
 
   /// Gives RAM in whole pages of 4 KiB, whose contents nobody needs, back to the host: it
@@ -51,25 +53,6 @@ extension UnsafeMutableRawBufferPointer {
 }
 
 extension GuestMemory {
-  /// For memory that is not mapped: by a copy.
-  public func overwrite<Result>(
-    at address: UInt64, count: Int, _ body: (UnsafeMutableRawBufferPointer) -> Result
-  ) throws(GuestMemoryError) -> Result {
-    var bytes = [UInt8](repeating: 0, count: count)
-    // SAFETY: the buffer is used only within the call.
-    let result = bytes.withUnsafeMutableBytes(body)
-    let failure = bytes.withUnsafeBytes { buffer -> GuestMemoryError? in
-      do throws(GuestMemoryError) {
-        try write(at: address, from: buffer)
-        return nil
-      } catch {
-        return error
-      }
-    }
-    if let failure { throw failure }
-    return result
-  }
-
   /// For memory that is not mapped: a copy.
   public func inPlace(
     _ ranges: [(address: UInt64, count: Int)]
@@ -183,16 +166,15 @@ public protocol BlockBackend: AnyObject {
   func read(
     offset: UInt64, count: Int, completion: @escaping (Result<[UInt8], BlockError>) -> Void)
 
-  /// Reads to where the bytes are wanted, without a copy in between, when the image has them
-  /// at hand.
+  /// Reads to where the bytes are wanted in guest memory, without a copy in between.
   ///
-  /// - Parameter take: called, device lock held, at most once with what reads a part of the
-  ///   request, from so many bytes after its start, and tells whether it could without
-  ///   waiting. It returns whether it has all; `completion` does not run then.
+  /// - Parameter target: called, device lock held, at most once, when the request's turn has
+  ///   come, for room for its `count` bytes, which may be written until `completion` runs or
+  ///   `settle` returns; not for a request that is refused. `nil` takes the request back:
+  ///   nothing is read and `completion` does not run.
   func read(
-    offset: UInt64, count: Int,
-    take: @escaping (_ part: (Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool,
-    completion: @escaping (Result<[UInt8], BlockError>) -> Void)
+    offset: UInt64, count: Int, target: @escaping () -> GuestSpace?,
+    completion: @escaping (Result<Void, BlockError>) -> Void)
   func write(
     offset: UInt64, bytes: [UInt8], completion: @escaping (Result<Void, BlockError>) -> Void)
   /// Writes bytes from where they are in guest memory, without a copy in between.
@@ -203,7 +185,7 @@ public protocol BlockBackend: AnyObject {
   func write(
     offset: UInt64, count: Int, source: @escaping () -> GuestBytes?,
     completion: @escaping (Result<Void, BlockError>) -> Void)
-  /// Waits until the write under way, if any, needs guest memory no more. Device lock held.
+  /// Waits until what is under way, if anything, needs guest memory no more. Device lock held.
   func settle()
   /// The device took back all that it asked for. What was not begun need not be done, and its
   /// completion does not run. Device lock held.
@@ -222,13 +204,20 @@ public protocol BlockBackend: AnyObject {
 }
 
 extension BlockBackend {
-  /// For images that have nothing at hand.
+  /// Copies the bytes once they are there.
   public func read(
-    offset: UInt64, count: Int,
-    take: @escaping (_ part: (Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool,
-    completion: @escaping (Result<[UInt8], BlockError>) -> Void
+    offset: UInt64, count: Int, target: @escaping () -> GuestSpace?,
+    completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
-    read(offset: offset, count: count, completion: completion)
+    read(offset: offset, count: count) { result in
+      switch result {
+      case .failure(let error): completion(.failure(error))
+      case .success(let bytes):
+        guard let space = target() else { return }
+        space.copy(bytes)
+        completion(.success(()))
+      }
+    }
   }
 
   /// Copies the bytes at once.

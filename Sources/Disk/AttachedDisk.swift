@@ -79,11 +79,10 @@ public final class AttachedDisk: DiskImage, @unchecked Sendable {
   }
 
   public func read(
-    offset: UInt64, count: Int,
-    take: @escaping (_ part: (Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool,
-    completion: @escaping (Result<[UInt8], BlockError>) -> Void
+    offset: UInt64, count: Int, target: @escaping () -> GuestSpace?,
+    completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
-    ask { $0.read(offset: offset, count: count, take: take, completion: completion) }
+    ask { $0.read(offset: offset, count: count, target: target, completion: completion) }
   }
 
   public func write(

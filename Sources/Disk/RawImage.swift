@@ -88,14 +88,13 @@ public final class RawImage: BlockBackend {
   }
 
   public func read(
-    offset: UInt64, count: Int,
-    take: @escaping (_ part: (Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool,
-    completion: @escaping (Result<[UInt8], BlockError>) -> Void
+    offset: UInt64, count: Int, target: @escaping () -> GuestSpace?,
+    completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
     guard count >= 0, isWithin(offset, count) else {
       return worker.add(.refuse(outOfRange(offset, count)) { completion(.failure($0)) })
     }
-    worker.add(.take(offset: offset, count: count, take, completion))
+    worker.add(.readInPlace(offset: offset, count: count, target, completion))
   }
 
   public func write(
@@ -171,9 +170,8 @@ public final class RawImage: BlockBackend {
 /// A request on its way to the I/O thread.
 private enum Request {
   case read(offset: UInt64, count: Int, (Result<[UInt8], BlockError>) -> Void)
-  case take(
-    offset: UInt64, count: Int, ((Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool,
-    (Result<[UInt8], BlockError>) -> Void)
+  case readInPlace(
+    offset: UInt64, count: Int, () -> GuestSpace?, (Result<Void, BlockError>) -> Void)
   case write(offset: UInt64, bytes: [UInt8], (Result<Void, BlockError>) -> Void)
   case writeInPlace(
     offset: UInt64, () -> GuestBytes?, (Result<Void, BlockError>) -> Void)
@@ -191,8 +189,8 @@ private final class Worker: @unchecked Sendable {
   private let lock = Lock()
   private var queue: [Request] = []
   private var isStopping = false
-  /// A write is reading guest memory.
-  private var isReadingGuest = false
+  /// A request is reading or writing guest memory.
+  private var isUsingGuest = false
   /// Completions that the I/O thread has not run yet: they wait for its next use of the
   /// device lock, or the end of the batch, but never for storage.
   private var finished: [() -> Void] = []
@@ -200,6 +198,9 @@ private final class Worker: @unchecked Sendable {
   /// would cost more than the copy.
   private var buffer: [UInt8] = []
   private static let largestKeptBuffer = 512 << 10
+  /// So much is copied from the page cache in less time than it takes to let go of the device
+  /// lock and have it again.
+  private static let mostUnderDeviceLock = 16 << 10
 
   init(file: ImageFile, deviceLock: @escaping RawImage.DeviceLock) {
     self.file = file
@@ -240,9 +241,9 @@ private final class Worker: @unchecked Sendable {
     }
   }
 
-  /// Waits until guest memory is not read.
+  /// Waits until guest memory is not used.
   func settle() {
-    lock.withLock { while isReadingGuest { lock.wait() } }
+    lock.withLock { while isUsingGuest { lock.wait() } }
   }
 
   private func underDeviceLock(_ body: () -> Void) {
@@ -259,9 +260,8 @@ private final class Worker: @unchecked Sendable {
 
   private func carryOut(_ request: Request) {
     switch request {
-    case .take(let offset, let count, let take, let completion):
-      guard !takeNow(offset, take) else { return }
-      carryOut(.read(offset: offset, count: count, completion))
+    case .readInPlace(let offset, let count, let target, let completion):
+      readInPlace(offset, count, target, completion)
     case .read(let offset, let count, let completion):
       finish()
       let result = read(offset, count)
@@ -288,18 +288,6 @@ private final class Worker: @unchecked Sendable {
     }
   }
 
-  /// Has the page cache's bytes copied to their place. That is under the device lock, like
-  /// the copy that it saves, because the device may take the place back at any other time.
-  private func takeNow(
-    _ offset: UInt64, _ take: ((Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool
-  ) -> Bool {
-    var isDone = false
-    underDeviceLock {
-      isDone = take { [file] in file.descriptor.readNow(into: $1, offset: offset + UInt64($0)) }
-    }
-    return isDone
-  }
-
   /// What lies beyond the end of a file that shrank reads as zeros.
   private func read(_ offset: UInt64, _ count: Int) -> Result<[UInt8], BlockError> {
     var failure: SystemError?
@@ -317,6 +305,48 @@ private final class Worker: @unchecked Sendable {
     return failure.map { .failure(blockError("read", $0)) } ?? .success(buffer)
   }
 
+  /// What lies beyond the end of a file that shrank reads as zeros. The device asks `settle`
+  /// before the guest may use the memory for something else.
+  private func readInPlace(
+    _ offset: UInt64, _ count: Int, _ target: () -> GuestSpace?,
+    _ completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    var space: GuestSpace?
+    underDeviceLock {
+      guard let room = target() else { return }
+      if count <= Self.mostUnderDeviceLock, readNow(room, offset) {
+        completion(.success(()))
+      } else {
+        lock.withLock { isUsingGuest = true }
+        space = room
+      }
+    }
+    guard let space else { return }
+    let result = result("read") { () throws(SystemError) in
+      let stored = try file.descriptor.read(into: space.pieces, offset: offset)
+      if stored < count { space.pieces.part(stored, count - stored).clear() }
+    }
+    endUseOfGuest()
+    finished.append { completion(result) }
+  }
+
+  /// Copies what the page cache has; `false` when it does not have all.
+  private func readNow(_ space: GuestSpace, _ offset: UInt64) -> Bool {
+    var place = offset
+    for piece in space.pieces {
+      guard file.descriptor.readNow(into: piece, offset: place) else { return false }
+      place += UInt64(piece.count)
+    }
+    return true
+  }
+
+  private func endUseOfGuest() {
+    lock.withLock {
+      isUsingGuest = false
+      lock.wakeAll()
+    }
+  }
+
   /// The device asks `settle` before the guest may use the memory for something else.
   private func writeInPlace(
     _ offset: UInt64, _ source: () -> GuestBytes?,
@@ -325,16 +355,13 @@ private final class Worker: @unchecked Sendable {
     var bytes: GuestBytes?
     underDeviceLock {
       bytes = source()
-      if bytes != nil { lock.withLock { isReadingGuest = true } }
+      if bytes != nil { lock.withLock { isUsingGuest = true } }
     }
     guard let bytes else { return }
     let result = result("write") { () throws(SystemError) in
       try file.descriptor.write(bytes.pieces, offset: offset)
     }
-    lock.withLock {
-      isReadingGuest = false
-      lock.wakeAll()
-    }
+    endUseOfGuest()
     finished.append { completion(result) }
   }
 

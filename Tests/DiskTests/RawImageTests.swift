@@ -94,48 +94,62 @@ extension Result where Failure == BlockError {
     #expect(try bench.read(image, 99 * 512, 512)?.get() == [UInt8](repeating: 99, count: 512))
   }
 
-  @Test("bytes in the page cache are taken to their places under the device lock")
-  func takes() throws {
+  @Test("bytes are read to their places, few or many, or not at all", arguments: [512, 64 << 10])
+  func readsInPlace(count: Int) throws {
     let bench = try Bench()
-    let image = try bench.open(try bench.file((0..<4096).map { UInt8(truncatingIfNeeded: $0) }))
-    var (first, second) = ([UInt8](repeating: 0, count: 3), [UInt8](repeating: 0, count: 5))
-    let wasTaken: Bool? = bench.answer { done in
-      image.read(
-        offset: 500, count: 8,
-        take: { part in
-          let isTaken =
-            first.withUnsafeMutableBytes { part(0, $0) }
-            && second.withUnsafeMutableBytes { part(3, $0) }
-          done(isTaken)
-          return isTaken
-        }, completion: { _ in done(false) })
+    let bytes = (0..<256 << 10).map { UInt8(truncatingIfNeeded: $0 / 7) }
+    let image = try bench.open(try bench.file(bytes))
+    let memory = PieceMemory(count)
+    var completed: [Int] = []
+    var contents: [[UInt8]] = []
+    bench.deviceLock.withLock {
+      for (index, isWanted) in [true, false, true].enumerated() {
+        image.read(
+          offset: UInt64(index) * 512 + 3, count: count,
+          target: { isWanted ? memory.reversedSpace(piece: count / 4) : nil },
+          completion: { result in
+            completed.append((try? result.get()) == nil ? -1 : index)
+            contents.append(Array(memory.bytes))
+          })
+      }
+      while completed.count < 2 { bench.deviceLock.wait() }
     }
-    #expect(wasTaken == true)
-    #expect(first == [244, 245, 246] && second == [247, 248, 249, 250, 251])
+    image.close()
+    #expect(completed == [0, 2])
+    let part = count / 4
+    for (index, content) in zip([0, 2], contents) {
+      var expected: [UInt8] = []
+      for piece in [3, 2, 1, 0] {
+        let start = index * 512 + 3 + piece * part
+        expected += bytes[start..<start + part]
+      }
+      #expect(content == expected)
+    }
   }
 
-  @Test("what cannot be taken is read in the other way")
-  func doesNotTake() throws {
+  @Test("what a file that shrank has no more reads as zeros in its place, few or many bytes")
+  func shrunkInPlace() throws {
     let bench = try Bench()
-    let path = try bench.file([UInt8](repeating: 7, count: 4096))
-    let image = try bench.open(path)
-    // Beyond the end of what the file is now, nothing can be taken.
-    #expect(truncate(path, 512) == 0)
-    var couldTake = true
-    let bytes = bench.answer { done in
-      image.read(
-        offset: 0, count: 1024,
-        take: { part in
-          var bytes = [UInt8](repeating: 0, count: 1024)
-          couldTake = bytes.withUnsafeMutableBytes { part(0, $0) }
-          return couldTake
-        }, completion: done)
+    for count in [1024, 32 << 10] {
+      let path = try bench.file([UInt8](repeating: 7, count: 64 << 10))
+      let image = try bench.open(path)
+      #expect(truncate(path, 512) == 0)
+      let memory = PieceMemory(count)
+      memory.fill(9)
+      let result: Result<Void, BlockError>? = bench.answer { done in
+        image.read(
+          offset: 0, count: count, target: { memory.reversedSpace(piece: count / 4) },
+          completion: done)
+      }
+      try result?.get()
+      image.close()
+      let part = count / 4
+      var read: [UInt8] = []
+      for piece in [3, 2, 1, 0] { read += memory.bytes[piece * part..<(piece + 1) * part] }
+      let expected =
+        [UInt8](repeating: 7, count: 512) + [UInt8](repeating: 0, count: count - 512)
+      #expect(read == expected)
     }
-    #expect(!couldTake)
-    let expected = [UInt8](repeating: 7, count: 512) + [UInt8](repeating: 0, count: 512)
-    #expect(try bytes?.get() == expected)
-    // Nor does anything shine through from one request to the next.
-    #expect(try bench.read(image, 512, 1024)?.get() == [UInt8](repeating: 0, count: 1024))
   }
 
   @Test("bytes to write are looked for when their turn comes, or not written")
@@ -205,6 +219,33 @@ extension Result where Failure == BlockError {
       let isWhole = try Files.read(path).allSatisfy { $0 == turn }
       #expect(isWhole)
     }
+  }
+
+  @Test("once reads have settled, nothing is written to memory any more")
+  func readsSettle() throws {
+    let bench = try Bench()
+    let size = 1 << 20
+    let image = try bench.open(try bench.file([UInt8](repeating: 5, count: size)))
+    let memory = PieceMemory(size)
+    for _ in 0..<50 {
+      memory.fill(0)
+      var (isStarted, isOver) = (false, false)
+      bench.deviceLock.withLock {
+        image.read(
+          offset: 0, count: size,
+          target: {
+            isStarted = true
+            return memory.reversedSpace(piece: 4096)
+          }, completion: { _ in isOver = true })
+        while !isStarted { bench.deviceLock.wait() }
+        image.settle()
+        #expect(memory.bytes.allSatisfy { $0 == 5 })
+        memory.fill(0xFF)
+        while !isOver { bench.deviceLock.wait() }
+      }
+      #expect(memory.bytes.allSatisfy { $0 == 0xFF })
+    }
+    image.close()
   }
 
   @Test("a write that is refused looks for nothing")

@@ -1,5 +1,6 @@
 import LinuxSystem
 import Machine
+import Snapshot
 import TestSupport
 import Testing
 
@@ -136,6 +137,77 @@ struct VirtioDiskTests {
     try peer.socket.send([1])
     // The status of the request on its way may not have been overwritten yet.
     #expect(try peer.read(5).dropFirst() == Array("S07!".utf8)[...])
+    #expect(machine.waitForEnd() == .guestShutdown)
+    machine.tearDown()
+  }
+
+  @Test(
+    "what a disk puts in memory is in a snapshot that completes another",
+    arguments: [MachineConfiguration.Disk.Format.raw, .qcow2], [UInt32(4096), 65536])
+  func differential(format: MachineConfiguration.Disk.Format, count: UInt32) throws {
+    let place: UInt32 = 0x40_0000
+    var program = GuestProgram()
+    program.waitForSerial()
+    setUpDisk(&program)
+    program.send("r")
+    program.waitForSerial()
+    for (index, value) in [0, 0, 16, 0].enumerated() {
+      program.store(UInt32(value), at: Place.header + UInt32(index) * 4)
+    }
+    program.describe(
+      [(Place.header, 16, false), (place, count, true), (Place.status, 1, true)],
+      rings: Place.rings)
+    program.notifyVirtio(number: 1, rings: Place.rings)
+    program.awaitUsed(number: 1, rings: Place.rings)
+    program.send("d")
+    program.waitForSerial()
+    for byte in [place, place + count - 1] {
+      program.emit(0xA0)  // mov al, [byte]
+      program.emit(word: byte)
+      program.sendALWhenReady()
+    }
+    program.powerOff()
+    let guest = try TestGuest(program) { configuration, directory in
+      let bytes = (0..<UInt32(128) << 10).map { UInt8(truncatingIfNeeded: $0 / 255) }
+      try directory.write(bytes, to: "base")
+      if format == .qcow2 {
+        let (status, output) = try directory.run(
+          "qemu-img convert -f raw -O qcow2 base disk")
+        try #require(status == 0, "\(output)")
+      } else {
+        try directory.write(bytes, to: "disk")
+      }
+      configuration.disks = [
+        .init(path: directory.path("disk"), format: format, isReadOnly: true, bus: .virtio)
+      ]
+      configuration.serial = .socket(directory.path("serial"))
+    }
+    let peer = try SerialPeer(guest.machine.configuration)
+    try guest.machine.resume()
+    try peer.socket.send([1])
+    #expect(try peer.read(1) == Array("r".utf8))
+    let identifiers = [MachineUUID.random(), MachineUUID.random()]
+    let paths = identifiers.map { guest.directory.path("\($0).snapshot") }
+    try guest.machine.saveSnapshot(
+      SnapshotRequest(path: paths[0], identifier: identifiers[0], created: 1))
+    try peer.socket.send([1])
+    #expect(try peer.read(1) == Array("d".utf8))
+    let report = try guest.machine.saveSnapshot(
+      SnapshotRequest(
+        path: paths[1], identifier: identifiers[1], base: identifiers[0], created: 2))
+    #expect(report.isDifferential)
+    guest.machine.tearDown()
+    let chain = try SnapshotChain(path: paths[1]) { bytes in
+      MachineUUID(bytes: bytes).map { guest.directory.path("\($0).snapshot") }
+    }
+    var configuration = guest.machine.configuration
+    configuration.serial = .socket(guest.directory.path("second"))
+    let machine = try Machine(configuration, from: try SavedMachine(chain))
+    let second = try SerialPeer(configuration)
+    try machine.resume()
+    try second.socket.send([1])
+    let ends = [16 * 512, 16 * 512 + count - 1].map { UInt8(truncatingIfNeeded: $0 / 255) }
+    #expect(try second.read(2) == ends)
     #expect(machine.waitForEnd() == .guestShutdown)
     machine.tearDown()
   }

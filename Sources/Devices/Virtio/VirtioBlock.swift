@@ -80,6 +80,8 @@ package final class VirtioBlock: VirtioDevice, StatefulDevice {
   private var agreed: UInt64
   private var requests: [UInt64: Request] = [:]
   private var nextKey: UInt64 = 0
+  /// Guest memory that reads under way are written to.
+  private var spaces: [UInt64: GuestSpace] = [:]
   /// Queues that were not emptied because too much was under way.
   private var waiting: Set<Int> = []
 
@@ -101,6 +103,7 @@ package final class VirtioBlock: VirtioDevice, StatefulDevice {
 
   package func reset() {
     backend.settle()
+    for key in spaces.keys { giveBackSpace(key) }
     backend.forget()
     requests = [:]
     waiting = []
@@ -264,8 +267,8 @@ package final class VirtioBlock: VirtioDevice, StatefulDevice {
       moved(key)
     } else if request.type == RequestType.read {
       backend.read(
-        offset: offset, count: part, take: { [weak self] in self?.take(key, part, $0) ?? true }
-      ) { [weak self] in self?.wasRead(key, $0) }
+        offset: offset, count: part, target: { [weak self] in self?.target(key, part) }
+      ) { [weak self] in self?.wasRead(key, part, $0) }
     } else {
       backend.write(
         offset: offset, count: part, source: { [weak self] in self?.source(key, part) }
@@ -273,17 +276,21 @@ package final class VirtioBlock: VirtioDevice, StatefulDevice {
     }
   }
 
-  /// Has a request's next part read to where the driver wants it. What a reset took back
-  /// needs nothing more.
-  private func take(
-    _ key: UInt64, _ count: Int, _ read: (Int, UnsafeMutableRawBufferPointer) -> Bool
-  ) -> Bool {
-    guard let request = requests[key], let transport else { return true }
-    guard request.chain.fill(at: request.moved, count: count, transport.memory, read) else {
-      return false
+  /// Where a request's next part is read to; `nil` for one that a reset took back.
+  private func target(_ key: UInt64, _ count: Int) -> GuestSpace? {
+    guard let request = requests[key], let transport else { return nil }
+    guard let space = request.chain.space(at: request.moved, count: count, transport.memory)
+    else {
+      requests[key] = nil
+      transport.fail("a buffer is too short or not in RAM")
+      return nil
     }
-    proceed(key, count)
-    return true
+    spaces[key] = space
+    return space
+  }
+
+  private func giveBackSpace(_ key: UInt64) {
+    if let space = spaces.removeValue(forKey: key) { transport?.memory.wrote(space) }
   }
 
   /// What a request writes next; `nil` for one that a reset took back.
@@ -311,14 +318,10 @@ package final class VirtioBlock: VirtioDevice, StatefulDevice {
 
   // MARK: Completions, which a reset leaves without a request
 
-  private func wasRead(_ key: UInt64, _ result: Result<[UInt8], BlockError>) {
-    guard let request = requests[key] else { return }
-    guard case .success(let bytes) = result else { return ended(key, result.map { _ in }) }
-    guard transport?.write(bytes, to: request.chain, at: request.moved) == true else {
-      requests[key] = nil
-      return
-    }
-    proceed(key, bytes.count)
+  private func wasRead(_ key: UInt64, _ count: Int, _ result: Result<Void, BlockError>) {
+    giveBackSpace(key)
+    guard case .success = result else { return ended(key, result) }
+    proceed(key, count)
   }
 
   private func wasWritten(_ key: UInt64, _ count: Int, _ result: Result<Void, BlockError>) {

@@ -61,21 +61,14 @@ package struct VirtqueueChain: Codable, Sendable, Equatable {
     }
   }
 
-  /// Has `body` fill the writable part itself, piece by piece, told where in it each is;
-  /// `false` when it ends before, is not RAM, or `body` said so.
-  package func fill(
-    at offset: Int, count: Int, _ memory: any GuestMemory,
-    _ body: (Int, UnsafeMutableRawBufferPointer) -> Bool
-  ) -> Bool {
-    var isFilled = true
+  /// A part of the writable part where it is; `nil` when that ends before or is not RAM.
+  package func space(at offset: Int, count: Int, _ memory: any GuestMemory) -> GuestSpace? {
+    var ranges: [(address: UInt64, count: Int)] = []
     let isThere = Self.eachPiece(writable, offset, count) {
       (address, range) throws(GuestMemoryError) in
-      guard isFilled else { return }
-      isFilled = try memory.overwrite(at: address, count: range.count) {
-        body(range.lowerBound, $0)
-      }
+      ranges.append((address, range.count))
     }
-    return isThere && isFilled
+    return isThere ? try? memory.space(ranges) : nil
   }
 
   /// Calls `body` with the address of each piece of a part of `segments`, and its place in

@@ -98,6 +98,27 @@ public final class Qcow2Disk: DiskImage {
     }
   }
 
+  public func read(
+    offset: UInt64, count: Int, target: @escaping () -> GuestSpace?,
+    completion: @escaping (Result<Void, BlockError>) -> Void
+  ) {
+    workers.add { workers in
+      var isTakenBack = false
+      let result = Result { () throws(BlockError) in
+        try workers.image.forDevice { image throws(DiskError) in
+          try image.checkRange(offset, count)
+          guard let space = workers.borrow(target) else {
+            isTakenBack = true
+            return
+          }
+          defer { workers.giveBack() }
+          try image.read(into: space.pieces, offset: offset)
+        }
+      }
+      return { if !isTakenBack { completion(result) } }
+    }
+  }
+
   public func write(
     offset: UInt64, bytes: [UInt8], completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
@@ -192,8 +213,8 @@ private final class Workers: @unchecked Sendable {
   private var next = 0
   /// Requests that threads are at, completions included.
   private var underWay = 0
-  /// Threads that read guest memory.
-  private var readers = 0
+  /// Threads that read or write guest memory.
+  private var borrowers = 0
   private var isStopping = false
   private var isClosed = false
 
@@ -225,26 +246,26 @@ private final class Workers: @unchecked Sendable {
     if isFirst { try? image.close() }
   }
 
-  /// Guest memory to read until `giveBack`.
-  func borrow(_ source: () -> GuestBytes?) -> GuestBytes? {
-    var bytes: GuestBytes?
+  /// Guest memory to use until `giveBack`.
+  func borrow<Memory>(_ source: () -> Memory?) -> Memory? {
+    var memory: Memory?
     deviceLock {
-      bytes = source()
-      if bytes != nil { lock.withLock { readers += 1 } }
+      memory = source()
+      if memory != nil { lock.withLock { borrowers += 1 } }
     }
-    return bytes
+    return memory
   }
 
   func giveBack() {
     lock.withLock {
-      readers -= 1
+      borrowers -= 1
       lock.wakeAll()
     }
   }
 
   /// Device lock held: nobody borrows meanwhile.
   func settle() {
-    lock.withLock { while readers > 0 { lock.wait() } }
+    lock.withLock { while borrowers > 0 { lock.wait() } }
   }
 
   func synchronize() throws(DiskError) {

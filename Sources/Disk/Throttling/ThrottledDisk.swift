@@ -74,15 +74,14 @@ public final class ThrottledDisk: DiskImage {
   }
 
   public func read(
-    offset: UInt64, count: Int,
-    take: @escaping (_ part: (Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool,
-    completion: @escaping (Result<[UInt8], BlockError>) -> Void
+    offset: UInt64, count: Int, target: @escaping () -> GuestSpace?,
+    completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
     guard throttle != nil else {
-      return image.read(offset: offset, count: count, take: take, completion: completion)
+      return image.read(offset: offset, count: count, target: target, completion: completion)
     }
     enqueue(.reading, bytes: count) {
-      $0.read(offset: offset, count: count, take: take, completion: completion)
+      $0.read(offset: offset, count: count, target: target, completion: completion)
     }
   }
 

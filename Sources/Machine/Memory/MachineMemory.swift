@@ -149,13 +149,21 @@ final class MachineMemory: GuestMemory {
     target.copyWhole(from: buffer)
   }
 
-  func overwrite<Result>(
-    at address: UInt64, count: Int, _ body: (UnsafeMutableRawBufferPointer) -> Result
-  ) throws(GuestMemoryError) -> Result {
-    guard let target = bytes(at: address, count: count) else {
-      throw GuestMemoryError(address: address, count: count)
+  func space(
+    _ ranges: [(address: UInt64, count: Int)]
+  ) throws(GuestMemoryError) -> GuestSpace {
+    var pieces: [UnsafeMutableRawBufferPointer] = []
+    for range in ranges {
+      guard let piece = readableBytes(at: range.address, count: range.count) else {
+        throw GuestMemoryError(address: range.address, count: range.count)
+      }
+      pieces.append(piece)
     }
-    return body(target)
+    return GuestSpace(pieces: pieces, ranges: ranges, owner: ram)
+  }
+
+  func wrote(_ space: GuestSpace) {
+    for range in space.ranges { note(range.address, range.count) }
   }
 
   func inPlace(

@@ -28,13 +28,20 @@ final class BenchMemory: GuestMemory, SharedBytes {
     UnsafeMutableRawBufferPointer(rebasing: bytes[place]).copyWhole(from: buffer)
   }
 
-  func overwrite<Result>(
-    at address: UInt64, count: Int, _ body: (UnsafeMutableRawBufferPointer) -> Result
-  ) throws(GuestMemoryError) -> Result {
-    let place = try place(address, count)
-    // SAFETY: the range was checked to lie in the mapping.
-    return body(UnsafeMutableRawBufferPointer(rebasing: bytes[place]))
+  func space(
+    _ ranges: [(address: UInt64, count: Int)]
+  ) throws(GuestMemoryError) -> GuestSpace {
+    var pieces: [UnsafeMutableRawBufferPointer] = []
+    for range in ranges {
+      // SAFETY: the range was checked to lie in the mapping, which the result keeps.
+      pieces.append(
+        UnsafeMutableRawBufferPointer(
+          rebasing: bytes[try place(range.address, range.count)]))
+    }
+    return GuestSpace(pieces: pieces, ranges: ranges, owner: mapping)
   }
+
+  func wrote(_ space: GuestSpace) {}
 
   func inPlace(
     _ ranges: [(address: UInt64, count: Int)]

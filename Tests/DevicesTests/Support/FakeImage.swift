@@ -55,26 +55,17 @@ final class FakeImage: BlockBackend {
     }
   }
 
-  /// How many parts of a request can be taken without waiting.
-  var partsAtHand = 0
-
   func read(
-    offset: UInt64, count: Int,
-    take: @escaping (_ part: (Int, UnsafeMutableRawBufferPointer) -> Bool) -> Bool,
-    completion: @escaping (Result<[UInt8], BlockError>) -> Void
+    offset: UInt64, count: Int, target: @escaping () -> GuestSpace?,
+    completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
     pending.append { [self] in
-      var left = partsAtHand
-      let isDone =
-        left > 0
-        && take { place, buffer in
-          left -= 1
-          let start = Int(offset) + place
-          guard left >= 0 else { return false }
-          buffer.copyBytes(from: bytes[start..<start + buffer.count])
-          return true
-        }
-      if !isDone { read(offset: offset, count: count, completion: completion) }
+      if let failure { return completion(.failure(failure)) }
+      guard offset + UInt64(count) <= byteCount else { return completion(.failure(outOfRange)) }
+      guard let space = target() else { return }
+      #expect(space.pieces.reduce(0) { $0 + $1.count } == count)
+      space.copy(Array(bytes[Int(offset)..<Int(offset) + count]))
+      completion(.success(()))
     }
   }
 

@@ -66,25 +66,10 @@ import Testing
     #expect(setting.memory(Self.data + 0x1000, 324) == Array(expected.dropFirst(700)))
   }
 
-  @Test("what the image has at hand goes to its pieces, and the rest is waited for")
-  func readAtHand() {
-    for parts in 0...2 {
-      let setting = Setting()
-      setting.image.partsAtHand = parts
-      let answer = setting.request(
-        0, sector: 3, [.writable(Self.data, 700), .writable(Self.data + 0x1000, 324)])
-      #expect(answer.status == 0 && answer.written == 1025)
-      let expected = FakeImage.sectors(3, 2)
-      #expect(setting.memory(Self.data, 700) == Array(expected.prefix(700)))
-      #expect(setting.memory(Self.data + 0x1000, 324) == Array(expected.dropFirst(700)))
-    }
-  }
-
   @Test("a reset takes back reads and writes whose turn has not come")
   func resetTakesBack() {
     let setting = Setting()
     let (image, memory) = (setting.image.bytes, setting.memory(Self.data, 512))
-    setting.image.partsAtHand = 9
     setting.ask(0, sector: 3, [.writable(Self.data, 512)])
     setting.ask(1, sector: 5, [.readable(Self.data, 512)])
     let before = setting.image.timesForgotten
