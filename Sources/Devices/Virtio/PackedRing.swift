@@ -77,26 +77,45 @@ extension Virtqueue {
     }
   }
 
+  /// The first of them becomes valid last: a driver looks at no other before.
   mutating func completePacked(
-    _ chain: VirtqueueChain, _ written: UInt32, _ memory: any GuestMemory
+    _ chains: ChainGroup, _ written: UInt32, rest: Int, _ memory: any GuestMemory
   ) throws(VirtqueueError) -> Bool {
-    let place = descriptors &+ UInt64(packed.nextUsed) &* 16
+    let old = packed
+    advanceUsed(past: chains.first)
+    var left = rest
+    for chain in chains.others {
+      let part = min(left, chain.writableCount)
+      try putUsed(chain, UInt32(clamping: part), at: packed, memory)
+      left -= part
+      advanceUsed(past: chain)
+    }
+    try putUsed(chains.first, written, at: old, memory)
+    Self.fence()
+    let wraps = packed.usedWrap != old.usedWrap
+    return try wantsInterrupt(since: wraps ? old.nextUsed &- size : old.nextUsed, memory)
+  }
+
+  private func putUsed(
+    _ chain: VirtqueueChain, _ written: UInt32, at place: PackedRing, _ memory: any GuestMemory
+  ) throws(VirtqueueError) {
+    let entry = descriptors &+ UInt64(place.nextUsed) &* 16
     let identifier = UInt64(chain.identifier) << 32
     // Length and identifier first, then the flags that make them valid.
-    var flags: UInt16 = packed.usedWrap ? PackedFlag.available | PackedFlag.used : 0
+    var flags: UInt16 = place.usedWrap ? PackedFlag.available | PackedFlag.used : 0
     if written > 0 { flags |= DescriptorFlag.write }
-    guard let present = memory.number(at: place &+ 14, UInt16.self),
-      memory.put(UInt64(present) << 48 | identifier | UInt64(written), at: place &+ 8)
+    guard let present = memory.number(at: entry &+ 14, UInt16.self),
+      memory.put(UInt64(present) << 48 | identifier | UInt64(written), at: entry &+ 8)
     else { throw .notMemory }
     Self.fence()
-    guard memory.put(flags, at: place &+ 14) else { throw .notMemory }
-    let old = packed.nextUsed
+    guard memory.put(flags, at: entry &+ 14) else { throw .notMemory }
+  }
+
+  private mutating func advanceUsed(past chain: VirtqueueChain) {
     let next = UInt32(packed.nextUsed) + UInt32(chain.descriptorCount)
     let wraps = next >= UInt32(size)
     packed.nextUsed = UInt16(truncatingIfNeeded: wraps ? next - UInt32(size) : next)
     if wraps { packed.usedWrap.toggle() }
-    Self.fence()
-    return try wantsInterrupt(since: wraps ? old &- size : old, memory)
   }
 
   private func wantsInterrupt(

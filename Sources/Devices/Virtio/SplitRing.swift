@@ -39,12 +39,13 @@ extension Virtqueue {
     _ chain: inout VirtqueueChain, _ memory: any GuestMemory
   ) throws(VirtqueueError) {
     var index = first
-    for _ in 0..<entries {
+    for step in 0..<entries {
       guard index < entries else {
         throw VirtqueueError("descriptor \(index) is beyond a table of \(entries)")
       }
       let descriptor = try Self.descriptor(
         at: table &+ UInt64(index) &* 16, isPacked: false, memory)
+      if !isIndirect { chain.descriptorCount = UInt16(clamping: step + 1) }
       if descriptor.flags & DescriptorFlag.indirect != 0 {
         guard !isIndirect else { throw VirtqueueError("an indirect table is in another") }
         let count = try indirectCount(descriptor)
@@ -59,13 +60,17 @@ extension Virtqueue {
   }
 
   mutating func completeSplit(
-    _ chain: VirtqueueChain, _ written: UInt32, _ memory: any GuestMemory
+    _ chains: ChainGroup, _ written: UInt32, rest: Int, _ memory: any GuestMemory
   ) throws(VirtqueueError) -> Bool {
-    let element = deviceArea &+ 4 &+ UInt64(split.usedIndex % size) &* 8
-    let value = UInt64(written) << 32 | UInt64(chain.identifier)
-    guard memory.put(value, at: element) else { throw .notMemory }
+    try putUsed(chains.first, written, ahead: 0, memory)
+    var left = rest
+    for (index, chain) in chains.others.enumerated() {
+      let part = min(left, chain.writableCount)
+      try putUsed(chain, UInt32(clamping: part), ahead: UInt16(clamping: index + 1), memory)
+      left -= part
+    }
     let old = split.usedIndex
-    split.usedIndex &+= 1
+    split.usedIndex &+= UInt16(clamping: chains.count)
     guard memory.put(split.usedIndex, at: deviceArea &+ 2) else { throw .notMemory }
     // What the driver waits for is read after it can see the index.
     Self.fence()
@@ -76,5 +81,14 @@ extension Virtqueue {
     }
     guard let flags = memory.number(at: driverArea, UInt16.self) else { throw .notMemory }
     return flags & Self.noInterrupt == 0
+  }
+
+  /// Writes an element of the used ring, so many beyond those that the driver sees.
+  private func putUsed(
+    _ chain: VirtqueueChain, _ written: UInt32, ahead: UInt16, _ memory: any GuestMemory
+  ) throws(VirtqueueError) {
+    let element = deviceArea &+ 4 &+ UInt64((split.usedIndex &+ ahead) % size) &* 8
+    let value = UInt64(written) << 32 | UInt64(chain.identifier)
+    guard memory.put(value, at: element) else { throw .notMemory }
   }
 }

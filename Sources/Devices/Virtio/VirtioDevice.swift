@@ -50,9 +50,14 @@ package protocol VirtioTransport: AnyObject {
   /// The next chain that the driver made available; `nil` when there is none, the
   /// queue is not enabled, or the chain was malformed and the device is broken now.
   func nextChain(_ queue: Int) -> VirtqueueChain?
+  /// The next chains, at most `most`, whose writable parts together have `room`.
+  func nextChains(_ queue: Int, room: Int, most: Int) -> ChainSupply
   /// Gives a chain back with `written` bytes in its writable part, and interrupts the
   /// driver if it wants that.
   func complete(_ chain: VirtqueueChain, written: Int, on queue: Int)
+  /// The same for chains that were taken together, filled one after another with `written`
+  /// bytes in all.
+  func complete(_ chains: ChainGroup, written: Int, on queue: Int)
   /// Has `notify` called again soon, not from within this call.
   func notifyAgain(_ queue: Int)
   /// The driver did what it must not: the device needs a reset (section 2.1.2).
@@ -71,6 +76,12 @@ extension VirtioTransport {
 
   /// Fills the chain's writable part; `false` when it is not RAM, and the device is broken.
   package func write(_ bytes: [UInt8], to chain: VirtqueueChain, at offset: Int) -> Bool {
+    write(bytes[...], to: chain, at: offset)
+  }
+
+  package func write(
+    _ bytes: ArraySlice<UInt8>, to chain: VirtqueueChain, at offset: Int
+  ) -> Bool {
     if chain.write(bytes, at: offset, memory) { return true }
     fail("a buffer is too short or not in RAM")
     return false

@@ -191,10 +191,12 @@ package final class VirtioPCI: StatefulDevice, VirtioTransport, DoorbellTarget {
     registers.status & Status.driverOK != 0 && registers.status & Status.needsReset == 0
   }
 
+  private func canTake(_ queue: Int) -> Bool {
+    isRunning && function.isBusMaster && queues.indices.contains(queue) && queues[queue].isEnabled
+  }
+
   package func nextChain(_ queue: Int) -> VirtqueueChain? {
-    guard isRunning, function.isBusMaster, queues.indices.contains(queue),
-      queues[queue].isEnabled
-    else { return nil }
+    guard canTake(queue) else { return nil }
     do {
       return try queues[queue].next(memory)
     } catch {
@@ -203,10 +205,24 @@ package final class VirtioPCI: StatefulDevice, VirtioTransport, DoorbellTarget {
     }
   }
 
+  package func nextChains(_ queue: Int, room: Int, most: Int) -> ChainSupply {
+    guard canTake(queue) else { return .wait }
+    do {
+      return try queues[queue].next(room: room, most: most, memory)
+    } catch {
+      fail("queue \(queue): \(error.problem)")
+      return .wait
+    }
+  }
+
   package func complete(_ chain: VirtqueueChain, written: Int, on queue: Int) {
+    complete(ChainGroup(first: chain), written: written, on: queue)
+  }
+
+  package func complete(_ chains: ChainGroup, written: Int, on queue: Int) {
     guard isRunning, queues.indices.contains(queue), queues[queue].isEnabled else { return }
     do {
-      guard try queues[queue].complete(chain, written: written, memory) else { return }
+      guard try queues[queue].complete(chains, written: written, memory) else { return }
       interrupt(InterruptStatus.queue, queues[queue].vector)
     } catch {
       fail("queue \(queue): \(error.problem)")

@@ -74,15 +74,42 @@ struct Virtqueue: Codable, Sendable {
     try isPacked ? nextPacked(memory) : nextSplit(memory)
   }
 
-  /// Gives a chain back.
+  /// The next chains, at most `most`, with `room` in their writable parts. They are taken
+  /// off the ring together, or not at all; then the driver is to notify of the next.
+  mutating func next(
+    room: Int, most: Int, _ memory: any GuestMemory
+  ) throws(VirtqueueError) -> ChainSupply {
+    var ahead = self
+    guard let first = try ahead.next(memory) else { return .wait }
+    var group = ChainGroup(first: first)
+    var found = first.writableCount
+    var descriptors = Int(first.descriptorCount)
+    var longest = descriptors
+    while found < room {
+      // A ring that is full without being enough is not waited for.
+      guard group.count < most, descriptors + longest <= Int(size) else { return .never }
+      guard let chain = try ahead.next(memory) else { return .wait }
+      group.others.append(chain)
+      found += chain.writableCount
+      descriptors += Int(chain.descriptorCount)
+      longest = max(longest, Int(chain.descriptorCount))
+    }
+    self = ahead
+    return .enough(group)
+  }
+
+  /// Gives chains back, filled one after another with `written` bytes.
   ///
-  /// - Returns: whether the driver wants an interrupt for it.
+  /// - Returns: whether the driver wants an interrupt for them.
   mutating func complete(
-    _ chain: VirtqueueChain, written: Int, _ memory: any GuestMemory
+    _ chains: ChainGroup, written: Int, _ memory: any GuestMemory
   ) throws(VirtqueueError) -> Bool {
-    let written = UInt32(clamping: written)
+    // One alone is believed what it says: not all that has room for it was filled.
+    let first = chains.others.isEmpty ? written : min(written, chains.first.writableCount)
+    let count = UInt32(clamping: first)
     return try isPacked
-      ? completePacked(chain, written, memory) : completeSplit(chain, written, memory)
+      ? completePacked(chains, count, rest: written - first, memory)
+      : completeSplit(chains, count, rest: written - first, memory)
   }
 
   /// Whether an index crossed the event that the other side waits for

@@ -1,5 +1,22 @@
 import DeviceModel
 
+/// Chains that take something together; the driver sees all of them used, or none.
+package struct ChainGroup: Sendable {
+  package var first: VirtqueueChain
+  package var others: [VirtqueueChain] = []
+
+  package var count: Int { 1 + others.count }
+}
+
+/// What was found for something that may be spread over several chains.
+package enum ChainSupply: Sendable {
+  case enough(ChainGroup)
+  /// Not yet; what there is was left where it is.
+  case wait
+  /// Nor will there be, however many the driver adds.
+  case never
+}
+
 /// A driver's buffer: the pieces of memory that the device may read, then those that
 /// it may write, checked to be RAM when it was taken.
 package struct VirtqueueChain: Codable, Sendable, Equatable {
@@ -10,7 +27,7 @@ package struct VirtqueueChain: Codable, Sendable, Equatable {
 
   /// The index of the first descriptor, or the buffer ID of a packed ring.
   var identifier: UInt16
-  /// How many descriptors of a packed ring it took.
+  /// How many descriptors of the ring it took.
   var descriptorCount: UInt16 = 1
   package var readable: [Segment] = []
   package var writable: [Segment] = []
@@ -52,7 +69,9 @@ package struct VirtqueueChain: Codable, Sendable, Equatable {
   }
 
   /// Puts bytes into the writable part; `false` when it ends before or is not RAM.
-  package func write(_ bytes: [UInt8], at offset: Int, _ memory: any GuestMemory) -> Bool {
+  package func write(
+    _ bytes: ArraySlice<UInt8>, at offset: Int, _ memory: any GuestMemory
+  ) -> Bool {
     // SAFETY: the buffer is used only within the call.
     bytes.withUnsafeBytes { buffer in
       Self.eachPiece(writable, offset, buffer.count) { (address, range) throws(GuestMemoryError) in
