@@ -17,7 +17,7 @@ public enum HostFacilities {
   /// Whether tests may make TAP interfaces, and bridges for them, in networks of their own.
   public static let tap: Bool = {
     guard executable("ip") != nil else { return false }
-    return (try? OwnNetwork.run { _ = try FileDescriptor.tap("carrel0") }) != nil
+    return (try? OwnNetwork.run { _ = try TAPInterface("carrel0") }) != nil
   }()
 
   /// Whether `CARREL_SLOW_TESTS=1` asks for tests that take more than ten minutes.

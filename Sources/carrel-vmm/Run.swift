@@ -121,7 +121,8 @@ struct Run: ParsableCommand {
       """
       A virtio network card, up to four: on this host's network through passt (user; with \
       host=off this host itself is out of reach), a TAP interface, a socket that speaks \
-      passt's protocol, or without a cable (none).
+      passt's protocol, or without a cable (none). With queues=N it has pairs of queues, \
+      and so has a TAP interface that is made here or was made with multi_queue.
       """, valueName: "user[,host=on|off]|tap:name|socket:path|none[,mac=address][,queues=n]"),
     transform: NetworkArgument.init(parsing:))
   var net: [NetworkArgument] = []

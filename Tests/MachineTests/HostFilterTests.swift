@@ -1,3 +1,4 @@
+import DeviceModel
 import Glibc
 import LinuxSystem
 import Machine
@@ -147,7 +148,8 @@ struct HostFilterTests {
     let lock = Lock()
     let (answers, hasEnded) = (Guarded(0), Guarded(false))
     link.onReceive = { frame in
-      if frame.count >= 42, frame[12] == 8, frame[13] == 6 { answers.change { $0 += 1 } }
+      let bytes = frame.bytes
+      if bytes.count >= 42, bytes[12] == 8, bytes[13] == 6 { answers.change { $0 += 1 } }
       return true
     }
     link.onConnectionChange = {
@@ -156,11 +158,13 @@ struct HostFilterTests {
     }
     try link.start(lock: lock)
     defer { link.close() }
-    lock.withLock { link.send(Opening.frame(to: [127, 0, 0, 1], port: listener.port)) }
+    lock.withLock {
+      link.send(NetworkFrame(Opening.frame(to: [127, 0, 0, 1], port: listener.port)))
+    }
     // passt answers before it opens what came with the question, so that the second answer
     // tells that it has seen everything before the first.
     for count in 1...2 {
-      lock.withLock { link.send(Self.question) }
+      lock.withLock { link.send(NetworkFrame(Self.question)) }
       answers.wait(until: { $0 >= count }) { _ in }
     }
     #expect(!hasEnded.withLock { $0 }, "passt ended by itself")

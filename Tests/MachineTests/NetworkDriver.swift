@@ -7,44 +7,77 @@ import Machine
 final class NetworkDriver {
   static let address: [UInt8] = [0x52, 0x54, 0, 1, 2, 3]
 
-  /// CSUM, HOST_TSO4, STATUS, CTRL_VQ and MQ.
-  private static let features: UInt64 = 1 << 0 | 1 << 11 | 1 << 16 | 1 << 17 | 1 << 22 | 1 << 32
+  enum Feature {
+    /// CSUM, HOST_TSO4, STATUS, CTRL_VQ and MQ.
+    static let plain: UInt64 = 1 << 0 | 1 << 11 | 1 << 16 | 1 << 17 | 1 << 22 | 1 << 32
+    /// GUEST_CSUM, CTRL_GUEST_OFFLOADS, GUEST_TSO4 and MRG_RXBUF.
+    static let large: UInt64 = plain | 1 << 1 | 1 << 2 | 1 << 7 | 1 << 15
+  }
+
   private static let controlQueue = 4
   private static let bufferSize = 2048
   private static let buffers = 64
   private static let transmitBuffer: UInt64 = 0x10_0000
 
   private let lock = Lock()
-  private let link: NetworkLink
+  private var link: NetworkLink
   private let memory = PlainMemory(size: 2 << 20)
-  private let transport: VirtioPCI
+  private var card: VirtioNet
+  private var transport: VirtioPCI
   private var queues: [Ring] = []
+  private var isMergeable = false
   /// Frames that came and were not asked for yet, by queue pair.
-  private var waiting: [[[UInt8]]] = [[], []]
+  private var waiting: [[NetworkFrame]] = [[], []]
 
-  init(tap name: String) throws {
-    guard let link = try NetworkLink.open(.init(.tap(name))) else {
+  /// - Parameter count: of the interface's queues.
+  init(tap name: String, queues count: Int = 1, features: UInt64 = Feature.plain) throws {
+    link = try Self.open(name, count)
+    card = VirtioNet(address: Self.address, pairs: 2, backend: link, state: nil)
+    transport = Self.transport(card, memory, nil)
+    transport.function.setRegister(PCIRegister.command, width: 2, value: 6)
+    restart(features: features)
+    try link.start(lock: lock)
+  }
+
+  private static func open(_ name: String, _ queues: Int) throws -> NetworkLink {
+    guard let link = try NetworkLink.open(.init(.tap(name), queues: queues)) else {
       throw NeverCame(what: "the interface \(name)")
     }
-    self.link = link
-    let card = VirtioNet(address: Self.address, pairs: 2, backend: link, state: nil)
-    transport = VirtioPCI(
-      card, memory: memory, messages: NoMessages(), log: { _ in }, state: nil)
-    transport.function.setRegister(PCIRegister.command, width: 2, value: 6)
-    lock.withLock { start() }
-    try link.start(lock: lock)
+    return link
+  }
+
+  private static func transport(
+    _ card: VirtioNet, _ memory: PlainMemory, _ state: VirtioPCI.State?
+  ) -> VirtioPCI {
+    VirtioPCI(card, memory: memory, messages: NoMessages(), log: { _ in }, state: state)
   }
 
   func close() { link.close() }
 
-  private func start() {
+  /// Goes on with the card's state on another interface, as a restored machine does.
+  func move(to name: String, queues count: Int = 1) throws {
+    link.close()
+    let (state, transportState) = (card.saveState(), transport.saveState())
+    link = try Self.open(name, count)
+    card = VirtioNet(address: Self.address, pairs: 2, backend: link, state: state)
+    transport = Self.transport(card, memory, transportState)
+    for queue in queues { queue.transport = transport }
+    lock.withLock { transport.resume() }
+    try link.start(lock: lock)
+  }
+
+  /// Resets the card and brings it up again.
+  func restart(features: UInt64) { lock.withLock { start(features) } }
+
+  private func start(_ features: UInt64) {
     for status: UInt64 in [0, 1, 3] { transport.write(offset: 0x14, width: 1, value: status) }
     for half: UInt64 in 0..<2 {
       transport.write(offset: 0x08, width: 4, value: half)
-      transport.write(
-        offset: 0x0C, width: 4, value: Self.features >> (half * 32) & 0xFFFF_FFFF)
+      transport.write(offset: 0x0C, width: 4, value: features >> (half * 32) & 0xFFFF_FFFF)
     }
     transport.write(offset: 0x14, width: 1, value: 0x0B)
+    isMergeable = features & 1 << 15 != 0
+    waiting = [[], []]
     queues = (0...Self.controlQueue).map { Ring($0, transport, memory) }
     transport.write(offset: 0x14, width: 1, value: 0x0F)
     for queue in [0, 2] {
@@ -70,16 +103,26 @@ final class NetworkDriver {
 
   /// VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET.
   func usePairs(_ count: UInt8) throws {
-    let answer = lock.withLock { () -> UInt8 in
-      memory.bytes.replaceSubrange(0x3_0000..<0x3_0005, with: [4, 0, count, 0, 0xFF])
+    guard command([4, 0, count, 0]) else { throw NeverCame(what: "\(count) queue pairs") }
+  }
+
+  /// VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET.
+  func wantOffloads(_ bits: UInt64) throws {
+    let data = (0..<8).map { UInt8(truncatingIfNeeded: bits >> ($0 * 8)) }
+    guard command([5, 0] + data) else { throw NeverCame(what: "offloads \(bits)") }
+  }
+
+  private func command(_ bytes: [UInt8]) -> Bool {
+    lock.withLock {
+      memory.bytes.replaceSubrange(0x3_0000..<0x3_0000 + bytes.count, with: bytes)
+      memory.bytes[0x3_0100] = 0xFF
       let queue = queues[Self.controlQueue]
-      queue.describe(0, 0x3_0000, 4, isWritable: false, next: 1)
-      queue.describe(1, 0x3_0004, 1, isWritable: true, next: nil)
+      queue.describe(0, 0x3_0000, bytes.count, isWritable: false, next: 1)
+      queue.describe(1, 0x3_0100, 1, isWritable: true, next: nil)
       queue.expose(0)
       queue.kick()
-      return memory.bytes[0x3_0004]
+      return memory.bytes[0x3_0100] == 0
     }
-    guard answer == 0 else { throw NeverCame(what: "\(count) queue pairs") }
   }
 
   /// Sends a virtio_net_hdr and a frame.
@@ -94,26 +137,48 @@ final class NetworkDriver {
     }
   }
 
-  /// The next frame on a queue pair that is `wanted`; others are lost.
-  func receive(pair: Int = 0, _ wanted: ([UInt8]) -> Bool) throws -> [UInt8] {
-    var found: [UInt8]?
-    try eventually("a frame on queue pair \(pair)") {
-      lock.withLock { take(pair) }
-      while found == nil, !waiting[pair].isEmpty {
-        let frame = waiting[pair].removeFirst()
-        if wanted(frame) { found = frame }
+  /// The next frame on a queue pair that is `wanted`; others are lost. It says on which pair
+  /// it came.
+  ///
+  /// - Parameter pair: `nil` for any.
+  func receive(
+    pair: Int? = 0, _ wanted: (NetworkFrame) -> Bool
+  ) throws -> NetworkFrame {
+    let pairs = pair.map { [$0] } ?? [0, 1]
+    var found: NetworkFrame?
+    try eventually("a frame on queue pairs \(pairs)") {
+      for pair in pairs {
+        try lock.withLock { try take(pair) }
+        while found == nil, !waiting[pair].isEmpty {
+          let frame = waiting[pair].removeFirst()
+          if wanted(frame) { found = frame }
+        }
       }
       return found != nil
     }
-    return found ?? []
+    guard let found else { throw NeverCame(what: "a frame") }
+    return found
   }
 
-  private func take(_ pair: Int) {
+  private func take(_ pair: Int) throws {
     let queue = 2 * pair
-    while let (buffer, count) = queues[queue].takeUsed() {
+    while var (buffer, count) = queues[queue].takeUsed() {
       let start = Int(place(buffer, of: queue))
-      waiting[pair].append(Array(memory.bytes[start + VirtioNetHeader.size..<start + count]))
+      let header = Array(memory.bytes[start..<start + VirtioNetHeader.size])
+      var bytes = Array(memory.bytes[start + VirtioNetHeader.size..<start + count])
       post(buffer, on: queue)
+      let others = isMergeable ? Int(header[10]) | Int(header[11]) << 8 : 1
+      for _ in 1..<max(others, 1) {
+        guard let next = queues[queue].takeUsed() else {
+          throw NeverCame(what: "one of the \(others) buffers of a frame")
+        }
+        (buffer, count) = next
+        let start = Int(place(buffer, of: queue))
+        bytes += memory.bytes[start..<start + count]
+        post(buffer, on: queue)
+      }
+      waiting[pair].append(
+        NetworkFrame(bytes, header: VirtioNetHeader(header), queue: pair))
       queues[queue].kick()
     }
   }
@@ -125,10 +190,12 @@ final class NetworkDriver {
       broadcast + Self.address + [8, 6, 0, 1, 8, 0, 6, 4, 0, 1] + Self.address + source
       + [0, 0, 0, 0, 0, 0] + target
     send([UInt8](repeating: 0, count: VirtioNetHeader.size) + request)
-    let answer = try receive {
-      $0.count >= 42 && $0[12] == 8 && $0[13] == 6 && $0[21] == 2 && Array($0[28..<32]) == target
+    let answer = try receive(pair: nil) { frame in
+      let bytes = frame.bytes
+      return bytes.count >= 42 && bytes[12] == 8 && bytes[13] == 6 && bytes[21] == 2
+        && Array(bytes[28..<32]) == target
     }
-    return Array(answer[22..<28])
+    return Array(answer.bytes[22..<28])
   }
 
   private final class NoMessages: MessageInterrupts {
@@ -142,7 +209,7 @@ private final class Ring {
   private static let size: UInt16 = 64
 
   private let number: Int
-  private let transport: VirtioPCI
+  var transport: VirtioPCI
   private let memory: PlainMemory
   private var exposed: UInt16 = 0
   private var taken: UInt16 = 0
@@ -150,6 +217,8 @@ private final class Ring {
 
   init(_ number: Int, _ transport: VirtioPCI, _ memory: PlainMemory) {
     (self.number, self.transport, self.memory) = (number, transport, memory)
+    let area = Int(base)
+    memory.bytes.replaceSubrange(area..<area + 0x3000, with: repeatElement(0, count: 0x3000))
     transport.write(offset: 0x16, width: 2, value: UInt64(number))
     transport.write(offset: 0x18, width: 2, value: UInt64(Self.size))
     for (index, register) in [UInt64(0x20), 0x28, 0x30].enumerated() {

@@ -51,7 +51,7 @@ struct TAPTests {
       driver.send(stream.segment(Self.bulk), pair: 1)
       while stream.received.count < Self.bulk.count {
         let frame = try driver.receive(pair: 1) { stream.isAnswer($0) }
-        seen.longest = max(seen.longest, frame.count)
+        seen.longest = max(seen.longest, frame.bytes.count)
         stream.take(frame)
         driver.send(stream.segment([]), pair: 1)
       }

@@ -135,8 +135,20 @@ int clinux_send_queue(int fd);
 int clinux_shutdown(int fd, int both);
 int clinux_set_send_buffer(int fd, int bytes);
 
-/// A TAP interface's frames: attaches to the interface, which is made if there is none.
-int clinux_tap_open(const char *name);
+/// A queue of a TAP interface, which is made if there is none; `several` as it was made, or
+/// to make it so that it can have more than one. Each frame is behind a struct virtio_net_hdr
+/// of CLINUX_TAP_HEADER bytes; those that are read have nothing left to do.
+#define CLINUX_TAP_HEADER 12
+int clinux_tap_open(const char *name, int several);
+/// What may be left undone in frames that are read, on all queues: TUN_F_*.
+int clinux_tap_set_offloads(int fd, unsigned offloads);
+/// Has frames come to this queue, or not.
+int clinux_tap_attach(int fd, int on);
+/// One frame, not waited for: the bytes of both parts. `header` has CLINUX_TAP_HEADER bytes.
+ssize_t clinux_tap_read(int fd, void *header, void *frame, size_t capacity);
+ssize_t clinux_tap_write(int fd, const void *header, const void *frame, size_t count);
+/// How many queues frames come to, whoever has them.
+int clinux_tap_queues(const char *name);
 /// Moves this thread into a new network namespace.
 int clinux_new_network(void);
 /// The addresses of this host's interfaces: an entry is the length in bytes, 4 or 16, and

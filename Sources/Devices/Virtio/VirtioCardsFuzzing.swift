@@ -4,7 +4,7 @@ import DeviceModel
 /// with bad intentions would, while the host does its part. Shared by the fuzz target and
 /// the tests.
 package enum VirtioCardsFuzzing {
-  package static let kinds = 9
+  package static let kinds = 10
 
   /// The first byte says which device it is; then come the driver's and the host's acts.
   ///
@@ -39,23 +39,6 @@ package enum VirtioCardsFuzzing {
 
   private final class Source: EntropySource {
     func bytes(_ count: Int) -> [UInt8] { Array(repeating: 0x5A, count: count) }
-  }
-
-  /// A wire whose other end sends back what came.
-  private final class Wire: NetworkBackend {
-    private static let most = 16
-    var onReceive: (([UInt8]) -> Bool)?
-    var onConnectionChange: (() -> Void)?
-    var isConnected = true { didSet { onConnectionChange?() } }
-    private var frames: [[UInt8]] = []
-
-    func send(_ frame: [UInt8]) { if frames.count < Self.most { frames.append(frame) } }
-    func hasRoom() {}
-
-    func turn() {
-      guard let frame = frames.first, onReceive?(frame) == true else { return }
-      frames.removeFirst()
-    }
   }
 
   private final class ScratchBytes: SharedBytes {
@@ -150,7 +133,7 @@ package enum VirtioCardsFuzzing {
     private var again: [Int] = []
     private var isSound = true
     private let clock = InputFuzzing.Clock()
-    private let wire = Wire()
+    private let wire: Wire
     private let channel = HostEnd()
     private let streams = Streams()
     /// Makes the device anew, from what it is now.
@@ -159,7 +142,10 @@ package enum VirtioCardsFuzzing {
     private let probe: (queue: Int, readable: Int, writable: Int)
 
     init(kind: Int) {
-      let (wire, channel, clock) = (wire, channel, clock)
+      let isUnfinished = kind == 9
+      let wire = Wire(takesUnfinished: isUnfinished, queues: isUnfinished ? 2 : 1)
+      self.wire = wire
+      let (channel, clock) = (channel, clock)
       switch kind {
       case 0:
         (device, renew) = Self.pair { VirtioEntropy(source: Source(), state: $0) }
@@ -167,7 +153,7 @@ package enum VirtioCardsFuzzing {
       case 1, 2:
         (device, renew) = Self.pair { VirtioInput(kind == 1 ? .keyboard : .tablet, state: $0) }
         probe = (1, 8, 0)
-      case 3:
+      case 3, 9:
         (device, renew) = Self.pair {
           VirtioNet(address: [2, 0, 0, 0, 0, 1], pairs: 2, backend: wire, state: $0)
         }
@@ -312,8 +298,10 @@ package enum VirtioCardsFuzzing {
         switch what & 3 {
         case 0: net.setLink(value & 1 != 0)
         case 1: wire.isConnected = value & 1 != 0
+        case 2 where wire.takesUnfinished: wire.bring(what, value)
         default: wire.turn()
         }
+        if !wire.isSound { isSound = false }
       }
       if device is VirtioVsock {
         // A packet's header where the driver's buffers may be: from the guest to the host.
@@ -348,8 +336,9 @@ package enum VirtioCardsFuzzing {
     }
 
     func recovers() -> Bool {
-      guard isSound else { return false }
+      guard isSound, wire.isSound else { return false }
       card.reset()
+      guard wire.offloads.isEmpty, wire.used == 1 else { return false }
       again = []
       card.function.setRegister(PCIRegister.command, width: 2, value: 6)
       put(Array(repeating: 0, count: Self.queues * 0x400), at: Self.rings)

@@ -1,7 +1,8 @@
 import DeviceModel
 
-/// The network card (VIRTIO 1.2, section 5.1) on a wire that takes plain frames: checksums
-/// and segments that the driver leaves to the card are made here.
+/// The network card (VIRTIO 1.2, section 5.1). Checksums and segments that the driver leaves
+/// to the card are made here, unless what its cable leads to takes frames without, and has
+/// such frames for drivers that take them, too.
 package final class VirtioNet: VirtioDevice, StatefulDevice {
   package struct State: Codable, Sendable {
     package var version = 1
@@ -13,15 +14,23 @@ package final class VirtioNet: VirtioDevice, StatefulDevice {
     var isPlugged = true
     /// The driver is asked to make itself known to the network.
     var mustAnnounce = false
+    /// Which of the receive offloads that were agreed upon the driver wants, by their feature
+    /// bits; `nil` for all, as at first.
+    var wantedOffloads: UInt64?
   }
 
   enum Feature {
     static let checksum: UInt64 = 1 << 0
     static let guestChecksum: UInt64 = 1 << 1
+    static let controlOffloads: UInt64 = 1 << 2
     static let address: UInt64 = 1 << 5
+    static let guestTCP4: UInt64 = 1 << 7
+    static let guestTCP6: UInt64 = 1 << 8
+    static let guestECN: UInt64 = 1 << 9
     static let tcp4: UInt64 = 1 << 11
     static let tcp6: UInt64 = 1 << 12
     static let ecn: UInt64 = 1 << 13
+    static let mergeableBuffers: UInt64 = 1 << 15
     static let status: UInt64 = 1 << 16
     static let control: UInt64 = 1 << 17
     static let receiveModes: UInt64 = 1 << 18
@@ -32,8 +41,12 @@ package final class VirtioNet: VirtioDevice, StatefulDevice {
     static let setAddress: UInt64 = 1 << 23
 
     static let all =
-      checksum | guestChecksum | address | tcp4 | tcp6 | ecn | status | control | receiveModes
-      | vlan | moreReceiveModes | announce | setAddress
+      checksum | guestChecksum | address | tcp4 | tcp6 | ecn | mergeableBuffers | status | control
+      | receiveModes | vlan | moreReceiveModes | announce | setAddress
+    /// What the driver may turn off and on again (section 5.1.6.5.7).
+    static let receiveOffloads = guestChecksum | guestTCP4 | guestTCP6 | guestECN
+    /// Of a card whose cable brings unfinished frames.
+    static let unfinished = controlOffloads | guestTCP4 | guestTCP6 | guestECN
   }
 
   private enum Status {
@@ -41,49 +54,76 @@ package final class VirtioNet: VirtioDevice, StatefulDevice {
     static let announce: UInt8 = 2
   }
 
-  package static let maximumPairs = 8
-  private static let queueSize: UInt16 = 256
-  private static let controlQueueSize: UInt16 = 64
-  /// The largest frame on the wire, with a VLAN's tag. Drivers without GUEST_TSO offer
-  /// buffers that hold it (section 5.1.6.3).
-  package static let largestFrame = 1518
-  /// A TCP segment as large as it can be, its headers, and a tag.
-  private static let largestFromDriver = 65535 + 18
-  private static let flows = 256
+  /// Classes of commands.
+  private enum Command {
+    static let queues: UInt8 = 4
+    static let offloads: UInt8 = 5
+  }
 
+  package static let maximumPairs = 8
+  static let queueSize: UInt16 = 256
+  private static let controlQueueSize: UInt16 = 64
   package let type: UInt16 = 1
   package let name = "virtio-net"
   package let classCode: UInt32 = 0x020000
-  package let features: UInt64
+  package var features: UInt64 {
+    Feature.all | (maximumPairs > 1 ? Feature.multiqueue : 0)
+      | (backend?.takesUnfinished == true ? Feature.unfinished : 0)
+  }
   package let queueSizes: [UInt16]
   package weak var transport: (any VirtioTransport)?
-  private var backend: (any NetworkBackend)?
+  private(set) var backend: (any NetworkBackend)?
   private let maximumPairs: Int
   private var ownAddress: [UInt8]
-  private var state: State
-  /// The queue pair that a flow was last sent on (section 5.1.6.5.6), by its hash.
-  private var steering = [UInt8](repeating: 0, count: flows)
-  private var hasRefused = false
+  private(set) var state: State
+  /// The queue pair that a flow was last sent on (section 5.1.6.5.6), by its hash, where the
+  /// backend does not know.
+  var steering = FlowTable()
+  var hasRefused = false
 
   /// - Parameters:
   ///   - address: six bytes.
   ///   - pairs: queue pairs, 1 … `maximumPairs`.
-  ///   - backend: `nil` for a card without a cable: its link is down.
+  ///   - backend: `nil` for a card without a cable: its link is down. A card that goes on
+  ///     may have had another kind before: its driver gets what this one has, within what
+  ///     was agreed upon.
   package init(address: [UInt8], pairs: Int, backend: (any NetworkBackend)?, state: State?) {
     maximumPairs = min(max(pairs, 1), Self.maximumPairs)
     ownAddress = address
-    features = Feature.all | (maximumPairs > 1 ? Feature.multiqueue : 0)
     queueSizes =
       Array(repeating: Self.queueSize, count: 2 * maximumPairs) + [Self.controlQueueSize]
     self.state = state ?? State(filter: VirtioNetFilter(address: address))
+    self.state.pairs = min(max(self.state.pairs, 1), maximumPairs)
     connect(backend)
   }
 
-  /// Gives a card without a cable one.
+  /// Gives a card without a cable one; what it offers to drivers depends on that.
   package func connect(_ backend: (any NetworkBackend)?) {
     self.backend = backend
     backend?.onReceive = { [unowned self] in receive($0) }
     backend?.onConnectionChange = { [unowned self] in linkChanged() }
+    _ = tellBackend()
+  }
+
+  /// Has the backend do as was agreed upon with the driver.
+  ///
+  /// - Returns: whether it uses as many queues as the driver does, if it has them.
+  private func tellBackend() -> Bool {
+    guard let backend else { return true }
+    backend.accept(receiveOffloads)
+    return backend.use(queues: min(state.pairs, backend.queues))
+  }
+
+  /// What may be left undone in frames for the driver now.
+  var receiveOffloads: NetworkOffloads {
+    let wanted = state.features & (state.wantedOffloads ?? .max)
+    guard wanted & Feature.guestChecksum != 0 else { return [] }
+    var offloads: NetworkOffloads = .checksum
+    if wanted & Feature.guestTCP4 != 0 { offloads.insert(.tcp4) }
+    if wanted & Feature.guestTCP6 != 0 { offloads.insert(.tcp6) }
+    let hasSegments = !offloads.isDisjoint(with: [.tcp4, .tcp6])
+    if hasSegments, wanted & Feature.guestECN != 0 { offloads.insert(.congestion) }
+    return offloads
   }
 
   package func saveState() -> State { state }
@@ -91,12 +131,14 @@ package final class VirtioNet: VirtioDevice, StatefulDevice {
   package func reset() {
     // The cable stays as it is.
     state = State(filter: VirtioNetFilter(address: ownAddress), isPlugged: state.isPlugged)
-    steering = Array(repeating: 0, count: Self.flows)
+    steering = FlowTable()
+    _ = tellBackend()
     roomAgain()
   }
 
   package func start(features: UInt64) {
     state.features = features
+    _ = tellBackend()
     roomAgain()
   }
 
@@ -168,82 +210,6 @@ package final class VirtioNet: VirtioDevice, StatefulDevice {
     transport.notifyAgain(queue)
   }
 
-  /// `false` when the device is broken now.
-  private func transmit(
-    _ chain: VirtqueueChain, _ transport: any VirtioTransport, _ queue: Int
-  ) -> Bool {
-    let count = chain.readableCount - VirtioNetHeader.size
-    guard count >= 0 else {
-      transport.fail("a frame without its header")
-      return false
-    }
-    guard (EthernetFrame.headerSize...Self.largestFromDriver).contains(count), isLinkUp else {
-      return true
-    }
-    guard let header = transport.read(chain, from: 0, count: VirtioNetHeader.size),
-      let frame = transport.read(chain, from: VirtioNetHeader.size, count: count)
-    else { return false }
-    if state.pairs > 1 { steering[Self.flow(of: frame)] = UInt8(queue / 2) }
-    for part in VirtioNetHeader(header).frames(of: frame) ?? []
-    where part.count <= Self.largestFrame {
-      backend?.send(part)
-    }
-    return true
-  }
-
-  /// `false` to be offered the frame again later.
-  private func receive(_ frame: [UInt8]) -> Bool {
-    guard let transport, transport.isRunning, state.isPlugged,
-      (EthernetFrame.headerSize...Self.largestFrame).contains(frame.count),
-      state.filter.accepts(frame, filtersVLANs: state.features & Feature.vlan != 0)
-    else { return true }
-    let pair = state.pairs > 1 ? Int(steering[Self.flow(of: frame)]) % state.pairs : 0
-    guard let chain = transport.nextChain(2 * pair) else {
-      // A device that broke just now takes no frames any more.
-      hasRefused = transport.isRunning
-      return !hasRefused
-    }
-    let bytes = VirtioNetHeader.complete + frame
-    if transport.write(bytes, to: chain, at: 0) {
-      transport.complete(chain, written: bytes.count, on: 2 * pair)
-    }
-    return true
-  }
-
-  private func roomAgain() {
-    guard hasRefused else { return }
-    hasRefused = false
-    backend?.hasRoom()
-  }
-
-  /// The same for both directions of a flow.
-  private static func flow(of frame: [UInt8]) -> Int {
-    guard let (type, network) = EthernetFrame.payload(of: frame) else { return 0 }
-    let addresses: Range<Int>
-    var ports = network
-    switch type {
-    case 0x0800 where network < frame.count:
-      addresses = network + 12..<network + 20
-      ports += Int(frame[network] & 15) * 4
-    case 0x86DD:
-      addresses = network + 8..<network + 40
-      ports += 40
-    default: return 0
-    }
-    guard ports + 4 <= frame.count, addresses.upperBound <= frame.count else { return 0 }
-    let half = addresses.count / 2
-    var hash: UInt32 = 0
-    for index in 0..<half {
-      let (source, target) = (
-        frame[addresses.lowerBound + index], frame[addresses.lowerBound + half + index]
-      )
-      hash = hash &* 31 &+ UInt32(source ^ target)
-    }
-    let both = (frame.big(at: ports) ?? 0) ^ (frame.big(at: ports + 2) ?? 0)
-    hash = hash &* 31 &+ UInt32(both)
-    return Int((hash ^ hash >> 16 ^ hash >> 8) & UInt32(flows - 1))
-  }
-
   // MARK: Control
 
   private func takeCommands(_ transport: any VirtioTransport, _ queue: Int) {
@@ -260,6 +226,8 @@ package final class VirtioNet: VirtioDevice, StatefulDevice {
       let answer: UInt8 = carryOut(bytes) ? 0 : 1
       guard transport.write([answer], to: chain, at: 0) else { return }
       transport.complete(chain, written: 1, on: queue)
+      // What the host does for these takes a while: others have a turn in between.
+      if bytes.first == Command.queues || bytes.first == Command.offloads { break }
     }
     transport.notifyAgain(queue)
   }
@@ -279,14 +247,34 @@ package final class VirtioNet: VirtioDevice, StatefulDevice {
     case (3, 0):
       state.mustAnnounce = false
       return true
-    case (4, 0):
+    case (Command.queues, 0):
       guard data.count == 2, state.features & Feature.multiqueue != 0 else { return false }
       let pairs = Int(data[0]) | Int(data[1]) << 8
       guard (1...maximumPairs).contains(pairs) else { return false }
-      state.pairs = pairs
-      steering = Array(repeating: 0, count: Self.flows)
-      return true
+      return use(pairs)
+    case (Command.offloads, 0):
+      guard data.count == 8, state.features & Feature.controlOffloads != 0 else { return false }
+      return want(data.reversed().reduce(0) { $0 << 8 | UInt64($1) })
     default: return false
     }
+  }
+
+  private func use(_ pairs: Int) -> Bool {
+    let former = state.pairs
+    state.pairs = pairs
+    guard tellBackend() else {
+      state.pairs = former
+      _ = tellBackend()
+      return false
+    }
+    steering = FlowTable()
+    return true
+  }
+
+  private func want(_ offloads: UInt64) -> Bool {
+    guard offloads & ~(state.features & Feature.receiveOffloads) == 0 else { return false }
+    state.wantedOffloads = offloads
+    _ = tellBackend()
+    return true
   }
 }

@@ -1,53 +1,49 @@
 import DeviceModel
 
-/// What a driver leaves to the network card: struct virtio_net_hdr (VIRTIO 1.2,
-/// section 5.1.6), and the checksums and segments that come of it.
-package struct VirtioNetHeader: Equatable {
-  package static let size = 12
-  private static let needsChecksum: UInt8 = 1
-
-  /// `gso_type`, without the ECN bit.
-  enum Segmentation: UInt8 {
-    case none = 0
-    case tcp4 = 1
-    case tcp6 = 4
-  }
-
-  var flags: UInt8 = 0
-  var segmentation: UInt8 = 0
-  var segmentSize = 0
-  var checksumStart = 0
-  var checksumOffset = 0
-
-  /// `bytes`: the `size` bytes of the header; `hdr_len` is a hint, and not used.
-  package init(_ bytes: [UInt8]) {
-    func half(_ offset: Int) -> Int {
-      offset + 1 < bytes.count ? Int(bytes[offset]) | Int(bytes[offset + 1]) << 8 : 0
-    }
-    flags = bytes.first ?? 0
-    segmentation = (bytes.count > 1 ? bytes[1] : 0) & 0x7F
-    segmentSize = half(4)
-    checksumStart = half(6)
-    checksumOffset = half(8)
-  }
-
-  /// Before a frame that came complete: no flags, one buffer.
-  static let complete = [UInt8](repeating: 0, count: size - 2) + [1, 0]
-
+/// What comes of it when what a header says is done.
+extension VirtioNetHeader {
   /// The frames that go on the wire; `nil` when the header does not fit the frame.
   package func frames(of frame: [UInt8]) -> [[UInt8]]? {
-    guard let kind = Segmentation(rawValue: segmentation) else { return nil }
-    guard flags & Self.needsChecksum != 0 else { return kind == .none ? [frame] : nil }
-    let place = checksumStart + checksumOffset
-    guard checksumStart >= EthernetFrame.headerSize, place + 2 <= frame.count else { return nil }
-    guard kind == .none else {
-      return TCPSegmentation(frame, kind, tcp: checksumStart, size: segmentSize)?.segments()
+    guard let segmentation else { return nil }
+    guard needsChecksum else { return segmentation == .whole ? [frame] : nil }
+    guard let place = checksumPlace(in: frame) else { return nil }
+    guard segmentation == .whole else {
+      return TCPSegmentation(frame, segmentation, tcp: checksumStart, size: segmentSize)?
+        .segments()
     }
     var finished = frame
     // The field holds the pseudo-header's sum, which thus is counted with the rest.
     let sum = InternetChecksum.finish(InternetChecksum.sum(frame[checksumStart...]))
     finished.putBig(sum == 0 ? 0xFFFF : sum, at: place)
     return [finished]
+  }
+
+  /// The same to be done by whoever gets the frame, said in terms that are checked to fit it,
+  /// as they come from a guest; `nil` when they do not.
+  ///
+  /// - Parameter largest: of the frames that come of it.
+  func request(for frame: [UInt8], largest: Int) -> VirtioNetHeader? {
+    guard let segmentation else { return nil }
+    guard needsChecksum else {
+      return segmentation == .whole && frame.count <= largest ? VirtioNetHeader() : nil
+    }
+    guard checksumPlace(in: frame) != nil else { return nil }
+    var request = VirtioNetHeader()
+    (request.needsChecksum, request.segmentation) = (true, segmentation)
+    (request.checksumStart, request.checksumOffset) = (checksumStart, checksumOffset)
+    guard segmentation != .whole else { return frame.count <= largest ? request : nil }
+    guard checksumOffset == TCPSegmentation.checksumOffset,
+      let tcp = TCPSegmentation(frame, segmentation, tcp: checksumStart, size: segmentSize),
+      min(tcp.headers + segmentSize, frame.count) <= largest
+    else { return nil }
+    (request.headerSize, request.segmentSize) = (tcp.headers, segmentSize)
+    request.hasCongestion = hasCongestion
+    return request
+  }
+
+  private func checksumPlace(in frame: [UInt8]) -> Int? {
+    let place = checksumStart + checksumOffset
+    return checksumStart >= EthernetFrame.headerSize && place + 2 <= frame.count ? place : nil
   }
 }
 
@@ -96,6 +92,9 @@ enum InternetChecksum {
 struct TCPSegmentation {
   /// A driver that asks for more, smaller ones is not obeyed: it would be a lot of work.
   private static let mostSegments = 512
+  /// Of the field in TCP's header.
+  static let checksumOffset = 16
+  private static let tcpProtocol: UInt8 = 6
   private static let finAndPush: UInt8 = 0x09
   private static let reducedWindow: UInt8 = 0x80
 
@@ -106,6 +105,8 @@ struct TCPSegmentation {
   private let tcp: Int
   private let data: Int
   private let size: Int
+  /// Bytes of all headers, which each segment has.
+  var headers: Int { data }
 
   init?(_ frame: [UInt8], _ kind: VirtioNetHeader.Segmentation, tcp: Int, size: Int) {
     guard let (type, network) = EthernetFrame.payload(of: frame), size > 0 else { return nil }
@@ -115,6 +116,7 @@ struct TCPSegmentation {
       isIPv6
         ? tcp >= network + 40
         : tcp == network + Int(frame[network] & 15) * 4 && tcp >= network + 20
+          && frame[network + 9] == Self.tcpProtocol
     else { return nil }
     let data = tcp + Int(frame[tcp + 12] >> 4) * 4
     guard data >= tcp + 20, data <= frame.count,
@@ -149,10 +151,10 @@ struct TCPSegmentation {
     bytes.putBig(sequence &+ UInt32(truncatingIfNeeded: part.lowerBound - data), at: tcp + 4)
     if !isLast { bytes[tcp + 13] &= ~Self.finAndPush }
     if !isFirst { bytes[tcp + 13] &= ~Self.reducedWindow }
-    bytes.putBig(0 as UInt16, at: tcp + 16)
+    bytes.putBig(0 as UInt16, at: tcp + Self.checksumOffset)
     bytes.putBig(
       InternetChecksum.finish(InternetChecksum.sum(bytes[tcp...], pseudoHeader(of: bytes))),
-      at: tcp + 16)
+      at: tcp + Self.checksumOffset)
     return bytes
   }
 

@@ -17,28 +17,38 @@ extension NetworkLink {
       case .socket(let path):
         return try NetworkLink(
           .stream(try UnixSocket.connect(to: path, kind: .stream)), name: path)
-      case .tap(let interface):
-        return try NetworkLink(.tap(try FileDescriptor.tap(interface)), name: interface)
+      case .tap(let name): return try attach(name, queues: network.queues)
       }
     } catch {
       throw MachineError(
         .host, "the network card's other end could not be opened",
-        remedy: remedy(network.backend, error.kind), cause: error)
+        remedy: remedy(network, error.kind), cause: error)
     }
   }
 
   private static func remedy(
-    _ backend: MachineConfiguration.Network.Backend, _ kind: SystemError.Kind
+    _ network: MachineConfiguration.Network, _ kind: SystemError.Kind
   ) -> String {
-    switch (backend, kind) {
+    switch (network.backend, kind) {
     case (.user, _): "install the package passt"
     case (.tap(let interface), .permissionDenied):
-      "make it for this user: ip tuntap add \(interface) mode tap user $USER"
+      "make it for this user: ip tuntap add \(interface) mode tap"
+        + (network.queues > 1 ? " multi_queue" : "") + " user $USER"
     case (.tap, .busy): "end what is attached to it, or give each card an interface of its own"
     case (.tap, .notFound): "load the kernel's module tun"
     case (.tap, _): "give a TAP interface's name, of at most 15 characters"
     case (.socket, _), (.none, _): "start what listens there first"
     }
+  }
+
+  private static func attach(_ name: String, queues: Int) throws(SystemError) -> NetworkLink {
+    let interface = try TAPInterface(name, queues: queues)
+    if interface.queues.count < queues {
+      StandardError.report(
+        "\(name) was made with one queue, which the network card's \(queues) pairs share; for"
+          + " more, make it with: ip tuntap add \(name) mode tap multi_queue user $USER")
+    }
+    return try NetworkLink(.tap(interface), name: name)
   }
 
   /// A network of the machine's own behind this host's addresses. It ends with the socket,

@@ -8,13 +8,13 @@ package final class NetworkLink: NetworkBackend {
     /// A stream of frames, each after its length in four bytes, big endian: the protocol
     /// of passt and of QEMU's `-netdev stream`.
     case stream(UnixSocket)
-    /// One frame to a read or write.
-    case tap(FileDescriptor)
+    case tap(TAPInterface)
 
-    var descriptor: FileDescriptor {
+    /// To be read, one for each queue.
+    var descriptors: [FileDescriptor] {
       switch self {
-      case .stream(let socket): socket.descriptor
-      case .tap(let descriptor): descriptor
+      case .stream(let socket): [socket.descriptor]
+      case .tap(let interface): interface.queues
       }
     }
   }
@@ -24,7 +24,7 @@ package final class NetworkLink: NetworkBackend {
 
   // SAFETY (thread): the reader's thread uses what is thread-safe, and the rest with the
   // device lock held.
-  package var onReceive: (([UInt8]) -> Bool)?
+  package var onReceive: ((NetworkFrame) -> Bool)?
   package var onConnectionChange: (() -> Void)?
   package var isConnected = true
   let medium: Medium
@@ -70,15 +70,15 @@ package final class NetworkLink: NetworkBackend {
     thread = try Thread(name: "network") { reader.value.run() }
   }
 
-  package func send(_ frame: [UInt8]) {
-    guard isConnected, filter.withLock({ $0?.admits(frame) ?? true }) else { return }
+  package func send(_ frame: NetworkFrame) {
+    guard isConnected, filter.withLock({ $0?.admits(frame.bytes) ?? true }) else { return }
     switch medium {
-    case .tap(let descriptor):
-      // A full queue loses frames, as a wire would.
-      _ = try? descriptor.write(frame)
+    case .tap(let interface):
+      interface.write(frame.queue % interface.queues.count, frame.header.bytes(), frame.bytes)
     case .stream(let socket):
-      let length = UInt32(truncatingIfNeeded: frame.count)
-      let bytes = (0..<4).map { UInt8(truncatingIfNeeded: length >> (24 - 8 * $0)) } + frame
+      let length = UInt32(truncatingIfNeeded: frame.bytes.count)
+      let bytes =
+        (0..<4).map { UInt8(truncatingIfNeeded: length >> (24 - 8 * $0)) } + frame.bytes
       let isLate = unsent.change { unsent in
         guard unsent.count + bytes.count <= Self.mostUnsent else { return false }
         return unsent.add(bytes, for: socket)
@@ -98,163 +98,40 @@ package final class NetworkLink: NetworkBackend {
 
   package func hasRoom() { roomEvent.signal() }
 
+  // MARK: What only a TAP interface has
+
+  package var takesUnfinished: Bool {
+    if case .tap = medium { true } else { false }
+  }
+
+  package var queues: Int { medium.descriptors.count }
+
+  /// One that goes away takes no wishes; the card finds out what comes nevertheless.
+  package func accept(_ offloads: NetworkOffloads) {
+    guard case .tap(let interface) = medium else { return }
+    var wanted: TAPInterface.Offloads = []
+    if offloads.contains(.checksum) { wanted.insert(.checksum) }
+    if offloads.contains(.tcp4) { wanted.insert(.tcp4) }
+    if offloads.contains(.tcp6) { wanted.insert(.tcp6) }
+    if offloads.contains(.congestion) { wanted.insert(.congestion) }
+    try? interface.setOffloads(wanted)
+  }
+
+  package func use(queues: Int) -> Bool {
+    guard case .tap(let interface) = medium else { return true }
+    do {
+      try interface.attach(queues)
+      return true
+    } catch {
+      return false
+    }
+  }
+
   /// The host's addresses are others now. One too many keeps the guest from nothing but
   /// this host.
   func addressesChanged() {
     addresses?.drain()
     guard let current = try? HostAddresses.current() else { return }
     filter.withLock { $0?.own = current }
-  }
-}
-
-/// Reads frames for the guest, as far as its card takes them. Lives on the network thread.
-private final class NetworkReader {
-  private enum Token {
-    static let ending: UInt64 = 0
-    static let room: UInt64 = 1
-    static let unsent: UInt64 = 2
-    static let complaint: UInt64 = 3
-    static let source: UInt64 = 4
-    static let addresses: UInt64 = 5
-  }
-
-  /// A whole frame of the protocol; what is longer is not Ethernet, and ends the link.
-  private static let longest = 65535 + 18
-  private static let mostComplaint = 1024
-
-  private weak var link: NetworkLink?
-  private let lock: Lock
-  private let poller: Poller
-  private var buffer = FrameBuffer(longest: longest)
-  /// Frames that the card has no buffer for.
-  private var refused: [[UInt8]] = []
-  private var isSending = false
-  private var complaint: [UInt8] = []
-
-  init(of link: NetworkLink, lock: Lock) throws(SystemError) {
-    self.link = link
-    self.lock = lock
-    poller = try Poller()
-    try poller.add(link.ending.descriptor, token: Token.ending)
-    try poller.add(link.roomEvent.descriptor, token: Token.room)
-    try poller.add(link.unsentEvent.descriptor, token: Token.unsent)
-    if let complaints = link.complaints {
-      try poller.add(complaints.descriptor, token: Token.complaint)
-    }
-    if let addresses = link.addresses {
-      try poller.add(addresses.descriptor, token: Token.addresses)
-    }
-    try poller.add(link.medium.descriptor, token: Token.source)
-  }
-
-  func run() {
-    while let events = try? poller.wait(),
-      !events.contains(where: { $0.token == Token.ending }), let link
-    {
-      for event in events {
-        switch event.token {
-        case Token.room:
-          link.roomEvent.drain()
-          offer([], link)
-        case Token.unsent:
-          link.unsentEvent.drain()
-          watch(link, isSending: true)
-        case Token.complaint: listen(link)
-        case Token.addresses: link.addressesChanged()
-        default:
-          if isSending, link.flush() { watch(link, isSending: false) }
-          if refused.isEmpty { read(link) }
-        }
-      }
-    }
-  }
-
-  /// Waits for room in the socket, and for frames unless the card has no buffers.
-  private func watch(_ link: NetworkLink, isSending: Bool) {
-    self.isSending = isSending
-    guard link.isConnected else { return }
-    poller.remove(link.medium.descriptor)
-    var interest: Poller.Interest = []
-    if refused.isEmpty { interest.insert(.readable) }
-    if isSending { interest.insert(.writable) }
-    guard !interest.isEmpty else { return }
-    try? poller.add(link.medium.descriptor, interest, token: Token.source)
-  }
-
-  private func read(_ link: NetworkLink) {
-    do {
-      switch link.medium {
-      case .tap(let descriptor):
-        offer([try descriptor.read(upTo: Self.longest)], link)
-      case .stream(let socket):
-        let message = try socket.receive(blocking: false)
-        guard !message.isEnd, let frames = buffer.take(message.bytes) else { return end(link) }
-        offer(frames, link)
-      }
-    } catch  where error.kind == .wouldBlock || error.kind == .interrupted {
-      // Nothing came after all.
-    } catch {
-      end(link)
-    }
-  }
-
-  /// Hands frames to the card, in order, and keeps those that it refuses.
-  private func offer(_ frames: [[UInt8]], _ link: NetworkLink) {
-    let wasRefused = !refused.isEmpty
-    let all = refused + frames
-    refused = lock.withLock {
-      for (index, frame) in all.enumerated() where link.onReceive?(frame) == false {
-        return Array(all[index...])
-      }
-      return []
-    }
-    if wasRefused != !refused.isEmpty { watch(link, isSending: isSending) }
-  }
-
-  /// What the process at the other end writes to its standard error.
-  private func listen(_ link: NetworkLink) {
-    guard let complaints = link.complaints else { return }
-    if let message = try? complaints.receive(capacity: 4096, blocking: false), !message.isEnd {
-      complaint = (complaint + message.bytes).suffix(Self.mostComplaint)
-    } else {
-      poller.remove(complaints.descriptor)
-    }
-  }
-
-  private func end(_ link: NetworkLink) {
-    poller.remove(link.medium.descriptor)
-    listen(link)
-    let lines = String(decoding: complaint, as: UTF8.self).split(separator: "\n")
-    let last = lines.last { !$0.contains("syslog") }.map { ": \($0)" } ?? ""
-    StandardError.report("\(link.name) ended, and with it the network card's link\(last)")
-    refused = []
-    lock.withLock {
-      link.isConnected = false
-      link.onConnectionChange?()
-    }
-  }
-}
-
-/// Takes a stream of frames apart, each after its length in four bytes, big endian.
-package struct FrameBuffer {
-  private let longest: Int
-  private var bytes: [UInt8] = []
-
-  package init(longest: Int) { self.longest = longest }
-
-  /// The frames that are complete now; `nil` when the stream makes no sense.
-  package mutating func take(_ part: [UInt8]) -> [[UInt8]]? {
-    bytes += part
-    var frames: [[UInt8]] = []
-    var start = 0
-    while bytes.count - start >= 4 {
-      let length = bytes[start..<start + 4].reduce(0) { $0 << 8 | Int($1) }
-      guard length <= longest else { return nil }
-      guard bytes.count - start - 4 >= length else { break }
-      frames.append(Array(bytes[start + 4..<start + 4 + length]))
-      start += 4 + length
-    }
-    bytes.removeFirst(start)
-    return frames
   }
 }

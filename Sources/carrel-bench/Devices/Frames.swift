@@ -25,12 +25,12 @@ func measureNetwork(_ settings: Settings) throws -> [Comparison] {
 
 /// What is sent is received. A frame without a buffer waits.
 private final class LoopbackWire: NetworkBackend {
-  var onReceive: (([UInt8]) -> Bool)?
+  var onReceive: ((NetworkFrame) -> Bool)?
   var onConnectionChange: (() -> Void)?
   let isConnected = true
-  private var waiting: [[UInt8]] = []
+  private var waiting: [NetworkFrame] = []
 
-  func send(_ frame: [UInt8]) {
+  func send(_ frame: NetworkFrame) {
     if !waiting.isEmpty || onReceive?(frame) != true { waiting.append(frame) }
   }
 
@@ -42,7 +42,7 @@ private final class LoopbackWire: NetworkBackend {
 }
 
 /// Sends frames and takes them back, so many under way.
-private final class FrameDriver {
+final class FrameDriver {
   private static let underWay = 64
   private static let receiveBuffers = 128
   private static let bufferSize = 2048

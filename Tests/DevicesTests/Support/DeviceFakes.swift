@@ -79,6 +79,8 @@ final class FakeMachine: MachineControl {
 /// Guest RAM from address 0.
 final class FakeMemory: GuestMemory {
   var bytes: [UInt8]
+  /// Called before each write, which goes on, with its address.
+  var onWrite: ((UInt64) -> Void)?
 
   init(size: Int) { bytes = Array(repeating: 0, count: size) }
 
@@ -91,6 +93,7 @@ final class FakeMemory: GuestMemory {
 
   func write(at address: UInt64, from buffer: UnsafeRawBufferPointer) throws(GuestMemoryError) {
     let range = try range(address, buffer.count)
+    onWrite?(address)
     bytes.replaceSubrange(range, with: buffer)
   }
 

@@ -1,4 +1,6 @@
 import Devices
+import LinuxSystem
+import TestSupport
 import Testing
 
 @Suite struct VirtioFuzzingTests {
@@ -23,6 +25,24 @@ import Testing
         UInt8.random(in: 0...255, using: &generator)
       }
       #expect(VirtioCardsFuzzing.run([kind] + program))
+    }
+  }
+
+  @Test(
+    "what fuzzing of network cards begins with, and its neighbours, brings them to no harm",
+    arguments: ["net-command", "net-large", "net-loop", "net-offloads", "net-segment"])
+  func network(program: String) throws {
+    let original = try Files.read(
+      "\(Programs.repository)/Tests/Fuzz/Corpus/virtio-cards/\(program)")
+    #expect(VirtioCardsFuzzing.run(original))
+    var generator = SeededGenerator(seed: UInt64(original.count))
+    for _ in 0..<300 {
+      var changed = original
+      for _ in 0..<3 {
+        changed[Int.random(in: changed.indices.dropFirst(), using: &generator)] = .random(
+          in: 0...255, using: &generator)
+      }
+      #expect(VirtioCardsFuzzing.run(changed), "\(changed)")
     }
   }
 }

@@ -4,57 +4,9 @@ import Testing
 
 @Suite("The virtio network card")
 struct VirtioNetTests {
-  private final class Wire: NetworkBackend {
-    var sent: [[UInt8]] = []
-    var onReceive: (([UInt8]) -> Bool)?
-    var onConnectionChange: (() -> Void)?
-    var isConnected = true { didSet { onConnectionChange?() } }
-    var roomCount = 0
-    func send(_ frame: [UInt8]) { sent.append(frame) }
-    func hasRoom() { roomCount += 1 }
-  }
-
-  private static let address: [UInt8] = [0x52, 0x54, 0, 1, 2, 3]
-  private static let status: UInt64 = 1 << 16
-  private static let control: UInt64 = 1 << 17
+  private typealias Setting = NetworkBench
+  private static let address = NetworkBench.address
   private static let multiqueue: UInt64 = 1 << 22
-
-  private struct Setting {
-    let wire = Wire()
-    let device: VirtioNet
-    let bench: VirtioBench
-    let receive: DriverQueue
-    let transmit: DriverQueue
-    let control: DriverQueue
-
-    init(pairs: Int = 1, features: UInt64 = 0) {
-      device = VirtioNet(
-        address: VirtioNetTests.address, pairs: pairs, backend: wire, state: nil)
-      bench = VirtioBench(device)
-      bench.negotiate(1 << 32 | VirtioNetTests.status | VirtioNetTests.control | features)
-      let last = features & VirtioNetTests.multiqueue != 0 ? 2 * pairs : 2
-      receive = DriverQueue(bench, 0, packed: false, base: 0x1_0000)
-      transmit = DriverQueue(bench, 1, packed: false, base: 0x2_0000)
-      control = DriverQueue(bench, last, packed: false, base: 0x3_0000)
-      bench.status = 0x0F
-    }
-
-    func send(_ bytes: [UInt8]) {
-      bench.memory.bytes.replaceSubrange(0x8_0000..<0x8_0000 + bytes.count, with: bytes)
-      transmit.add([.readable(0x8_0000, bytes.count)])
-      transmit.kick()
-    }
-
-    func command(_ bytes: [UInt8]) -> UInt8 {
-      bench.memory.bytes.replaceSubrange(0x9_0000..<0x9_0000 + bytes.count, with: bytes)
-      bench.memory.bytes[0x9_8000] = 0xEE
-      control.add([.readable(0x9_0000, bytes.count), .writable(0x9_8000, 1)])
-      control.kick()
-      return bench.memory.bytes[0x9_8000]
-    }
-
-    var linkStatus: UInt64 { bench.transport.read(offset: 0x2006, width: 1) & 0xFF }
-  }
 
   private static let plainHeader = [UInt8](repeating: 0, count: 12)
 
@@ -68,11 +20,11 @@ struct VirtioNetTests {
     let setting = Setting()
     let bytes = frame(to: [1, 2, 3, 4, 5, 6])
     setting.send(Self.plainHeader + bytes)
-    #expect(setting.wire.sent == [bytes])
+    #expect(setting.wire.sent.map(\.bytes) == [bytes])
     setting.receive.add([.writable(0xA_0000, 1600)])
     setting.receive.kick()
     let reply = frame(to: Self.address, count: 1514)
-    #expect(setting.wire.onReceive?(reply) == true)
+    #expect(setting.wire.bring(reply) == true)
     #expect(setting.receive.takeUsed()?.written == 1526)
     #expect(
       Array(setting.bench.memory.bytes[0xA_0000..<0xA_000C]) == Self.plainHeader[2...] + [1, 0])
@@ -83,12 +35,12 @@ struct VirtioNetTests {
   func room() {
     let setting = Setting()
     let bytes = frame(to: Self.address)
-    #expect(setting.wire.onReceive?(bytes) == false)
+    #expect(setting.wire.bring(bytes) == false)
     #expect(setting.wire.roomCount == 0)
     setting.receive.add([.writable(0xA_0000, 1600)])
     setting.receive.kick()
     #expect(setting.wire.roomCount == 1)
-    #expect(setting.wire.onReceive?(bytes) == true)
+    #expect(setting.wire.bring(bytes) == true)
     #expect(setting.receive.takeUsed()?.written == 72)
   }
 
@@ -128,7 +80,7 @@ struct VirtioNetTests {
     let bytes = [1, 2, 3, 4, 5, 6] + Self.address + [8, 0] + ip + tcp + data
     // NEEDS_CSUM, TCPv4, 54 bytes of headers, 1400 to a segment, checksum at 34 + 16.
     setting.send([1, 1, 54, 0, 0x78, 0x05, 34, 0, 16, 0, 0, 0] + bytes)
-    let sent = setting.wire.sent
+    let sent = setting.wire.sent.map(\.bytes)
     #expect(sent.map(\.count) == [1454, 1454, 254])
     #expect(sent.flatMap { $0[54...] } == data)
     var sequence: UInt32 = 0xFFFF_FF00
@@ -153,7 +105,7 @@ struct VirtioNetTests {
       [0, 53, 0, 53, 0, 12, UInt8(pseudo >> 8), UInt8(pseudo & 0xFF), 1, 2, 3, 4]
     setting.send(
       [1, 0, 0, 0, 0, 0, 34, 0, 6, 0, 0, 0] + [1, 2, 3, 4, 5, 6] + Self.address + [8, 0] + ip + udp)
-    let sent = setting.wire.sent.first ?? []
+    let sent = setting.wire.sent.first?.bytes ?? []
     #expect(sent.count == 46)
     #expect(sum(sent.dropFirst(34), UInt32(sum([10, 0, 0, 1, 10, 0, 0, 2], 17 + 12))) == 0xFFFF)
   }
@@ -164,7 +116,7 @@ struct VirtioNetTests {
     for index in 0..<4 { setting.receive.add([.writable(0xA_0000 + UInt64(index) * 2048, 1600)]) }
     setting.receive.kick()
     func isTaken(_ target: [UInt8]) -> Bool {
-      _ = setting.wire.onReceive?(frame(to: target))
+      _ = setting.wire.bring(frame(to: target))
       return setting.receive.takeUsed() != nil
     }
     let group: [UInt8] = [1, 0, 0x5E, 0, 0, 7]
