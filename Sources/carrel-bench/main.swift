@@ -3,7 +3,7 @@ import Foundation
 
 let usage = """
   usage: carrel-bench [--quick] [--json] [--check] [latency] [frames] [idle] [start] [memory]
-    [disk] [qcow2] [network] [graphics] [exits] [linux] [linux-memory]
+    [disk] [qcow2] [network] [tap] [graphics] [exits] [linux] [linux-memory]
     [snapshots] [clones]
   Measures carrel-vmm, and a desktop of a pool behind carreld ("site"), beside
   qemu-system-x86_64 with the same guest and viewer; virtio devices beside
@@ -16,7 +16,7 @@ let groups: [(name: String, run: (Settings) throws -> [Comparison])] = [
   ("latency", measureLatency), ("frames", measureFrames), ("idle", measureIdle),
   ("start", measureStart), ("memory", measureMemory),
   ("disk", measureDisks), ("qcow2", measureQcow2), ("network", measureNetwork),
-  ("graphics", measureGraphics),
+  ("tap", measureSegments), ("graphics", measureGraphics),
   ("exits", measurePortExits), ("linux", measureLinuxBoot),
   ("linux-memory", measureLinuxMemory), ("snapshots", measureSnapshots),
   ("clones", measureClones),
