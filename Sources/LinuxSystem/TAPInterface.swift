@@ -5,7 +5,7 @@ import Glibc
 /// each behind a struct virtio_net_hdr of `headerSize` bytes (linux/virtio_net.h).
 ///
 /// Queues are read and written by any threads; all else is for one at a time.
-// SAFETY: `attached` is the only thing that changes, and not used by reads and writes.
+// SAFETY: `attached` and `offloads` alone change, and are not used by reads and writes.
 public final class TAPInterface: @unchecked Sendable {
   /// What may be left undone in frames that come (TUN_F_* of linux/if_tun.h).
   public struct Offloads: OptionSet, Sendable {
@@ -25,6 +25,7 @@ public final class TAPInterface: @unchecked Sendable {
   public let queues: [FileDescriptor]
   /// Frames come to the first so many.
   private var attached: Int
+  private var offloads: Offloads = []
 
   /// Attaches to the interface, which is made if there is none and this user may. One that
   /// was made with a single queue gives no more; frames come complete, to all queues.
@@ -67,9 +68,11 @@ public final class TAPInterface: @unchecked Sendable {
 
   /// For frames that come from now on; those that wait already stay as they are.
   public func setOffloads(_ offloads: Offloads) throws(SystemError) {
+    guard offloads != self.offloads else { return }
     try check(
       clinux_tap_set_offloads(queues[0].raw, offloads.rawValue),
       "set what the TAP interface \(name) leaves undone")
+    self.offloads = offloads
   }
 
   /// Has frames come to the first `count` queues, at least one. What waits in others is lost.
@@ -84,14 +87,14 @@ public final class TAPInterface: @unchecked Sendable {
     }
   }
 
-  /// The next frame of a queue, at most as long as `buffer`; what is longer is cut.
-  ///
-  /// - Throws: kind `wouldBlock` when there is none.
+  /// The next frame of a queue, at most as long as `buffer`, which it goes through; what is
+  /// longer is cut. `nil` when there is none.
   public func read(
     _ queue: Int, into buffer: inout [UInt8]
-  ) throws(SystemError) -> (header: [UInt8], frame: [UInt8]) {
+  ) throws(SystemError) -> (header: [UInt8], frame: [UInt8])? {
     var header = [UInt8](repeating: 0, count: Self.headerSize)
     let count = clinux_tap_read(queues[queue].raw, &header, &buffer, buffer.count)
+    if count == -EAGAIN { return nil }
     try check(count, "read from the TAP interface \(name)")
     let length = min(max(count - Self.headerSize, 0), buffer.count)
     return (header, Array(buffer[..<length]))

@@ -88,7 +88,7 @@ public struct MachineConfiguration: Sendable {
     public var backend: Backend
     /// `nil` for one that follows from the machine's UUID.
     public var address: MACAddress?
-    /// Pairs of queues.
+    /// Pairs of queues; a TAP interface that can have several has as many of its own.
     public var queues: Int
     /// Whether a guest of `user` reaches this host's own services, also those that listen
     /// on its loopback, and whatever else is at its addresses.

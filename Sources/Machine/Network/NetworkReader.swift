@@ -118,16 +118,15 @@ final class NetworkReader {
   private func readFrames(_ index: Int, _ interface: TAPInterface, _ link: NetworkLink) {
     var frames: [NetworkFrame] = []
     var count = 0
-    while frames.count < Self.mostFrames, count < Self.mostBytes {
-      do {
+    do {
+      while frames.count < Self.mostFrames, count < Self.mostBytes,
         let (header, frame) = try interface.read(index, into: &space)
+      {
         count += frame.count
         frames.append(NetworkFrame(frame, header: VirtioNetHeader(header), queue: index))
-      } catch  where error.kind == .wouldBlock || error.kind == .interrupted {
-        break
-      } catch {
-        return end(link)
       }
+    } catch {
+      return end(link)
     }
     if !frames.isEmpty { offer(frames, of: index, link) }
   }
