@@ -74,7 +74,8 @@ struct BackupSite {
   ///   - state: where the state directory is.
   init(
     image: [UInt8]? = nil, after earlier: BackupSite? = nil, kernel: String? = nil,
-    memoryMiB: Int = 16, hasPool: Bool = true, state: String? = nil,
+    memoryMiB: Int = 16, hardware: Hardware = Hardware(), hasPool: Bool = true,
+    state: String? = nil,
     failpoints: Failpoints = .none
   ) throws {
     running = try RunningSupervisor(after: earlier?.running, failpoints: failpoints) {
@@ -95,7 +96,8 @@ struct BackupSite {
     desk = TestDesk(
       pool: Pool(
         name: PoolName(rawValue: "office"), kind: .dedicated, image: kind, memoryMiB: memoryMiB,
-        size: 5, spares: 0, policies: PoolPolicies(), created: Timestamp(milliseconds: 0)),
+        hardware: hardware, size: 5, spares: 0, policies: PoolPolicies(),
+        created: Timestamp(milliseconds: 0)),
       hasPool: hasPool)
     store = BackupStore(
       supervisor: running.supervisor,
@@ -119,7 +121,8 @@ struct BackupSite {
     try await supervisor.start(
       LaunchRequest(
         desktop: DesktopID(rawValue: desktop), generation: generation, image: desk.pool.image,
-        memoryMiB: desk.pool.memoryMiB, cpus: 1, disk: generation == 1 ? .fresh : .keep,
+        memoryMiB: desk.pool.memoryMiB, cpus: 1, hardware: desk.pool.hardware,
+        disk: generation == 1 ? .fresh : .keep,
         resumes: resumes,
         user: UserName(rawValue: "alice"), keyboardLayout: "en-us"))
   }

@@ -87,7 +87,8 @@ struct TemplateArchiveTests {
   @Test("bring their image to the library, and are based on it there")
   func image() async throws {
     let image = [UInt8](repeating: 0, count: 1 << 20)
-    let site = try BackupSite(image: image)
+    let hardware = Hardware(audio: .none, diskBus: .virtio)
+    let site = try BackupSite(image: image, hardware: hardware)
     #expect(try await make(site).state == .ready)
     let file = site.running.directory.path("office.carrel")
     try await site.succeed(.exportTemplate(pool, generation: 1, file: file))
@@ -97,7 +98,9 @@ struct TemplateArchiveTests {
     let job = try await fresh.succeed(.importFile(file, RestoreWish()))
     try #require(job.notes.count == 2)
     #expect(job.notes[0].contains("image 'debian' is in the library"))
-    #expect(job.notes[1].contains("'carrel pool create office --image debian --memory 16M"))
+    #expect(
+      job.notes[1].contains("'carrel pool create office --image debian --memory 16M --cpus 1 "))
+    #expect(job.notes[1].contains("--audio none --disk-bus virtio'"))
     let path = fresh.state + "/images/debian/image.raw"
     #expect(try Files.read(path) == image)
     let template = try #require(try await fresh.supervisor.templates().first)
@@ -105,7 +108,7 @@ struct TemplateArchiveTests {
     try await fresh.supervisor.start(
       LaunchRequest(
         desktop: fresh.office, generation: 1, image: Image(kind: .disk, path: path), memoryMiB: 16,
-        cpus: 1, disk: .fresh, user: nil, keyboardLayout: "en-us"))
+        cpus: 1, hardware: hardware, disk: .fresh, user: nil, keyboardLayout: "en-us"))
     #expect(try isClone("office-1", fresh))
     let (_, chain) = try fresh.running.directory.run(
       "qemu-img info -U --backing-chain \(fresh.state)/desktops/office-1/disk-1.qcow2")
@@ -115,7 +118,7 @@ struct TemplateArchiveTests {
     await fresh.supervisor.endTemplates()
 
     // The library has it already.
-    let same = try BackupSite(image: image)
+    let same = try BackupSite(image: image, hardware: hardware)
     let inode =
       try FileManager.default.attributesOfItem(
         atPath: same.state + "/images/debian/image.raw")[.systemFileNumber] as? Int
@@ -124,7 +127,7 @@ struct TemplateArchiveTests {
       try FileManager.default.attributesOfItem(atPath: same.state + "/images/debian/image.raw")[
         .systemFileNumber] as? Int == inode)
     // Or another one under its name.
-    let different = try BackupSite(image: [UInt8](repeating: 1, count: 1 << 20))
+    let different = try BackupSite(image: [UInt8](repeating: 1, count: 1 << 20), hardware: hardware)
     let before = try names(different)
     let problem = try await different.problem(.importFile(file, RestoreWish()))
     #expect(problem.contains("the library has another image 'debian'"), "\(problem)")

@@ -64,12 +64,34 @@ extension BackupWorker {
       task.note("image '\(name)' is in the library now")
     }
     guard !hasPool else { return }
-    let machine = manifest.machine
-    let image = manifest.imageName?.rawValue ?? machine.image.path
     task.note(
-      "there is no pool '\(pool)' yet: its desktops are clones once 'carrel pool create \(pool) "
-        + "--image \(image) --memory \(machine.memoryMiB)M --cpus \(machine.cpus)' makes it with "
-        + "the hardware of the template's")
+      "there is no pool '\(pool)' yet: its desktops are clones once it is made with 'carrel pool "
+        + "create \(pool) \(manifest.poolOptions.joined(separator: " "))'"
+        + (manifest.machine.image.arguments.isEmpty ? "" : " and the kernel's command line"))
+  }
+}
+
+extension TemplateManifest {
+  /// What a pool of such machines is made with.
+  fileprivate var poolOptions: [String] {
+    let hardware = machine.hardware
+    let plain = Hardware()
+    var options = [
+      "--image \(imageName?.rawValue ?? machine.image.path)", "--memory \(machine.memoryMiB)M",
+      "--cpus \(machine.cpus)",
+    ]
+    if let size = machine.diskMiB { options.append("--disk-size \(size)M") }
+    if hardware.firmware != plain.firmware {
+      options.append("--firmware \(hardware.firmware.rawValue)")
+    }
+    if hardware.video != plain.video { options.append("--video \(hardware.video)") }
+    if hardware.network != plain.network { options.append("--network \(hardware.network)") }
+    if hardware.audio != plain.audio { options.append("--audio \(hardware.audio.rawValue)") }
+    if hardware.usb != plain.usb { options.append("--usb \(hardware.usb ? "on" : "off")") }
+    if hardware.diskBus != plain.diskBus {
+      options.append("--disk-bus \(hardware.diskBus.rawValue)")
+    }
+    return options
   }
 }
 
