@@ -18,6 +18,8 @@ package enum GuestAgentCommand: Hashable, Sendable {
 
   case ping, info, networkInterfaces, freeze, thaw, freezeStatus
   case shutdown(ShutdownMode)
+  /// Since 1970, in UTC.
+  case setTime(nanoseconds: Int64)
   case setPassword(user: String, password: [UInt8])
   /// Its output is kept by the agent until `executionStatus` finds that it has ended.
   case execute(Program)
@@ -32,6 +34,7 @@ package enum GuestAgentCommand: Hashable, Sendable {
     case .thaw: "guest-fsfreeze-thaw"
     case .freezeStatus: "guest-fsfreeze-status"
     case .shutdown: "guest-shutdown"
+    case .setTime: "guest-set-time"
     case .setPassword: "guest-set-user-password"
     case .execute: "guest-exec"
     case .executionStatus: "guest-exec-status"
@@ -42,6 +45,7 @@ package enum GuestAgentCommand: Hashable, Sendable {
     switch self {
     case .ping, .info, .networkInterfaces, .freeze, .thaw, .freezeStatus: return nil
     case .shutdown(let mode): return ["mode": .string(mode.rawValue)]
+    case .setTime(let nanoseconds): return ["time": .integer(nanoseconds)]
     case .setPassword(let user, let password):
       return [
         "username": .string(user), "password": .string(Base64.encode(password)), "crypted": false,

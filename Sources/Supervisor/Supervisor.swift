@@ -225,7 +225,11 @@ extension Supervisor {
       if machine.process != nil, await accepts(directory) {
         failpoints.hit("supervisor.ready")
         machines[desktop]?.isReady = true
-        if machine.isClone { introduce(desktop) }
+        if machine.isClone {
+          introduce(desktop)
+        } else if machine.resumes {
+          setClock(of: desktop)
+        }
         continue
       }
       guard ContinuousClock.now < deadline else {

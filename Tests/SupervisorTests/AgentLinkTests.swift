@@ -50,6 +50,25 @@ struct AgentLinkTests {
     #expect(agent.asked == ["guest-exec"])
   }
 
+  @Test("sets the clock of a guest to what it is when the agent is there")
+  func clock() throws {
+    let told = Guarded<Int64?>(nil)
+    let agent = try FakeAgent(at: path, connections: 2) { peer in
+      try peer.synchronise()
+      let command = try peer.command()
+      if case .integer(let time) = command?["arguments"]?["time"] { told.change { $0 = time } }
+      try peer.say("{\"return\": {}}\n")
+      _ = try peer.command()
+    }
+    let before = WallClock.now.seconds
+    try GuestClock.set(through: path)
+    #expect(agent.asked == ["guest-ping", "guest-set-time"])
+    let time = try #require(told.withLock { $0 }) / 1_000_000_000
+    #expect((before...WallClock.now.seconds).contains(time))
+    try Files.remove(path)
+    #expect(throws: AgentLink.Problem.self) { try GuestClock.set(through: path) }
+  }
+
   @Test("has no answer where there is no channel, or nobody behind it")
   func nobody() async throws {
     guard case .noChannel = try await problem() else {

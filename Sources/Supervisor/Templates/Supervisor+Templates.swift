@@ -273,6 +273,7 @@ extension Supervisor: TemplateLibrary {
           "a clone's network cable is not plugged in: \(error)",
           metadata: ["desktop": "\(desktop)"])
       }
+      setClock(of: desktop)
     }
   }
 

@@ -34,6 +34,12 @@ struct GuestAgentTests {
     #expect(execution?.output == Array("through the channel".utf8))
     #expect(execution?.status == 3)
 
+    // A guest that went on from a saved state is told what time it is. What has no hardware
+    // clock's program complains, and has the time.
+    _ = try? ask(.setTime(nanoseconds: 1_900_000_000_000_000_000), linux)
+    let shown = try #require(Int(try linux.run("date +%s").filter(\.isNumber)))
+    #expect((1_900_000_000...1_900_000_600).contains(shown))
+
     // What somebody left half asked disturbs nobody.
     do {
       let rude = try linux.channel()
