@@ -6,7 +6,9 @@ extension [UnsafeMutableRawBufferPointer] {
 
   /// `count` bytes from `start` on, both within.
   func part(_ start: Int, _ count: Int) -> Self {
-    Pieces.ranges(map(\.count), start, count).map { .init(rebasing: self[$0][$1]) }
+    // What is one piece as a whole, as most are, costs nothing.
+    if let first, self.count == 1, start == 0, count == first.count { return self }
+    return Pieces.ranges(map(\.count), start, count).map { .init(rebasing: self[$0][$1]) }
   }
 
   func clear() {
@@ -30,7 +32,9 @@ extension [UnsafeRawBufferPointer] {
 
   /// `count` bytes from `start` on, both within.
   func part(_ start: Int, _ count: Int) -> Self {
-    Pieces.ranges(map(\.count), start, count).map { .init(rebasing: self[$0][$1]) }
+    // What is one piece as a whole, as most are, costs nothing.
+    if let first, self.count == 1, start == 0, count == first.count { return self }
+    return Pieces.ranges(map(\.count), start, count).map { .init(rebasing: self[$0][$1]) }
   }
 }
 
