@@ -50,21 +50,32 @@ struct AgentLinkTests {
     #expect(agent.asked == ["guest-exec"])
   }
 
-  @Test("sets the clock of a guest to what it is when the agent is there")
-  func clock() throws {
-    let told = Guarded<Int64?>(nil)
-    let agent = try FakeAgent(at: path, connections: 2) { peer in
+  @Test(
+    "sets the clock of a guest to what it is when the agent is there", arguments: [true, false])
+  func clock(hasHardwareClock: Bool) throws {
+    let told = Guarded<[Int64]>([])
+    let agent = try FakeAgent(at: path, connections: 3) { peer in
       try peer.synchronise()
       let command = try peer.command()
-      if case .integer(let time) = command?["arguments"]?["time"] { told.change { $0 = time } }
+      let arguments = command?["arguments"]
+      if case .integer(let time) = arguments?["time"] {
+        told.change { $0.append(time / 1_000_000_000) }
+        if !hasHardwareClock {
+          try peer.say("{\"error\": {\"class\": \"GenericError\", \"desc\": \"unsupported\"}}\n")
+        }
+      } else if let time = arguments?["arg"]?.elements?.last?.text {
+        told.change { $0.append(Int64(time.dropFirst()) ?? 0) }
+      }
       try peer.say("{\"return\": {}}\n")
       _ = try peer.command()
     }
     let before = WallClock.now.seconds
     try GuestClock.set(through: path)
-    #expect(agent.asked == ["guest-ping", "guest-set-time"])
-    let time = try #require(told.withLock { $0 }) / 1_000_000_000
-    #expect((before...WallClock.now.seconds).contains(time))
+    let asked = ["guest-ping", "guest-set-time"] + (hasHardwareClock ? [] : ["guest-exec"])
+    #expect(agent.asked == asked)
+    let times = told.withLock { $0 }
+    #expect(times.count == asked.count - 1)
+    #expect(times.allSatisfy { (before...WallClock.now.seconds).contains($0) })
     try Files.remove(path)
     #expect(throws: AgentLink.Problem.self) { try GuestClock.set(through: path) }
   }

