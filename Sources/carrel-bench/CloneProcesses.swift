@@ -141,6 +141,8 @@ final class TemplateProcess {
     }
     owed = Array(repeating: [], count: Self.connections)
     try settle()
+    // All copies at once take longer than one.
+    poll(nil, 0, 200)
   }
 
   func stop() {

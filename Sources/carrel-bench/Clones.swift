@@ -163,7 +163,7 @@ private struct HostUse {
   /// KiB that are the process's own.
   let memory: Double
   let handles: Double
-  /// MiB of the host that are not available.
+  /// MiB that the host's kernel accounts for, but for caches.
   let used: Double
   let tasks: Double
 
@@ -177,7 +177,7 @@ private struct HostUse {
     handles = Double(
       try FileManager.default.contentsOfDirectory(atPath: "\(process)/fd").count
         + FileManager.default.contentsOfDirectory(atPath: "\(process)/task").count)
-    used = -Self.available / 1024
+    used = Self.accounted / 1024
     tasks = Double(
       try FileManager.default.contentsOfDirectory(atPath: "/proc").count { Int($0) != nil })
   }
@@ -193,10 +193,19 @@ private struct HostUse {
     return slopes.median
   }
 
-  /// KiB.
-  static var available: Double {
+  /// KiB. What a host that gives free memory away takes back late comes and goes in it.
+  static var available: Double { kibibytes("MemAvailable") }
+
+  private static var accounted: Double {
+    [
+      "AnonPages", "Shmem", "SUnreclaim", "KernelStack", "PageTables", "SecPageTables",
+      "VmallocUsed", "Percpu",
+    ].map(kibibytes).reduce(0, +)
+  }
+
+  private static func kibibytes(_ name: String) -> Double {
     let text = kernelText("/proc/meminfo")
-    let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
+    let line = text.split(separator: "\n").first { $0.hasPrefix("\(name):") }
     return line?.split(separator: " ").dropFirst().first.flatMap { Double($0) } ?? 0
   }
 }
