@@ -245,6 +245,11 @@ struct TemplateArchiveTests {
     ("sed -i 's|office@1[\\\\]*/image|office@1/../../../etc/passwd|g' $M", "its image"),
     ("sed -i 's|\"memoryMiB\":16|\"memoryMiB\":-1|' $M", "its machine"),
     ("sed -i 's|screen and|\\\\u001b[2Jscreen|' $M; grep -q u001b $M", "its text"),
+    (
+      "O=$(stat -c %s $S); head -c 64M /dev/zero >> $S;"
+        + " sed -i \"s|\\\"size\\\":$O|\\\"size\\\":$(stat -c %s $S)|\" $M",
+      "more is in it than it says"
+    ),
     // Those that only a machine can tell.
     ("printf X | dd of=$S bs=1 seek=20 conv=notrunc 2>/dev/null", "can be cloned"),
     ("head -c $(stat -c %s $S) /dev/zero > $D/y; cat $D/y > $S", "can be cloned"),

@@ -178,6 +178,8 @@ extension BackupManifest.File {
   /// - Parameter place: where it is now.
   init(_ path: String, of place: String) throws(SystemError) {
     let file = try FileDescriptor.open(place)
-    self.init(path: path, size: try file.size(), stored: file.storedBytes)
+    self.init(
+      path: path, size: try file.size(),
+      stored: try file.storedRanges().reduce(0) { $0 + UInt64($1.count) })
   }
 }

@@ -140,7 +140,7 @@ struct ExportArchive: Sendable {
       [
         "--extract", "--no-same-owner", "--no-same-permissions", "--keep-old-files",
         "--file=\(path)",
-      ], of: manifest, ["--"] + manifest.files.map(\.path), in: root)
+      ], of: manifest, ["--"] + manifest.files.map(\.path), in: root, holdsToIt: true)
   }
 
   /// Only plain files with plain names are taken.
@@ -184,43 +184,51 @@ struct ExportArchive: Sendable {
   private static let recordsPerDot: UInt64 = 100
 
   /// The same for what takes long; tells how much of the files is done.
+  ///
+  /// - Parameter holdsToIt: no more is taken than the files are said to need, with what tar
+  ///   says about each of their pieces. Room was looked for by that.
   private func tar(
-    _ options: [String], of manifest: some ArchiveManifest, _ rest: [String], in directory: String
+    _ options: [String], of manifest: some ArchiveManifest, _ rest: [String],
+    in directory: String, holdsToIt: Bool = false
   ) throws -> [UInt8] {
     let total = max(1, manifest.roomNeeded / (Self.record * Self.recordsPerDot))
+    let most = holdsToIt ? total + total / 8 + 16 : .max
     var dots: UInt64 = 0
     task.tell(percent: 0)
-    return try tar(
+    let output = try tar(
       options + ["--checkpoint=\(Self.recordsPerDot)", "--checkpoint-action=dot"] + rest,
       in: directory,
       hear: { bytes in
         dots += UInt64(bytes.count)
         task.tell(percent: Int(min(100, dots * 100 / total)))
+        return dots <= most
       })
+    guard dots <= most else { throw refusal("more is in it than it says") }
+    return output
   }
 
   /// - Parameters:
-  ///   - hear: given what it says as it comes.
-  ///   - follow: given each line; with `false` it ends.
+  ///   - hear: given what it says as it comes; with `false` it ends.
+  ///   - follow: given each line; the same.
   private func tar(
-    _ arguments: [String], in directory: String, hear: ([UInt8]) -> Void = { _ in },
+    _ arguments: [String], in directory: String, hear: ([UInt8]) -> Bool = { _ in true },
     follow: ([UInt8]) -> Bool = { _ in true }
   ) throws -> [UInt8] {
     try task.checkWanted()
     var process: ProcessHandle?
     var isEnough = false
+    func end() {
+      isEnough = true
+      try? process?.send(.kill)
+    }
     defer { task.setProcess(nil) }
     let said = try ToolOutput(
       of: Self.program, arguments, .init(directory: directory),
       started: {
         process = $0
         task.setProcess($0)
-      }, hear: hear,
-      follow: { line in
-        guard !isEnough, !follow(line) else { return }
-        isEnough = true
-        try? process?.send(.kill)
-      })
+      }, hear: { if !isEnough, !hear($0) { end() } },
+      follow: { if !isEnough, !follow($0) { end() } })
     if said.exit == .exited(0) || isEnough { return said.output }
     try task.checkWanted()
     let text = String(decoding: said.errors, as: UTF8.self)

@@ -89,21 +89,26 @@ struct TemplateAssembly: Sendable {
     for (from, to) in moves(to: template.path) {
       try Files.makeDirectories(
         of: String(to.dropFirst(trial.count + 1)), under: trial)
-      try Files.move("\(root)/\(from)", to: to, durably: false)
-      guard chmod(to, 0o600) == 0 else {
-        throw SystemError(code: errno, "change the mode of \(to)")
-      }
+      try take(from, to: to)
     }
     var machine = machine
     if let library = manifest.libraryImage {
       let image = "\(trial)/\(library)"
       try Files.makeDirectories(of: library, under: trial)
-      try Files.move("\(root)/\(manifest.image)", to: image, durably: false)
+      try take(manifest.image, to: image)
       machine.image.path = image
     }
     try base(template, on: machine.image.path)?
       .checkChain(bases: ImageDirectory.root(trial))
     return record(machine, stamp: "")
+  }
+
+  /// Whatever the archive says of its mode, it is its owner's.
+  private func take(_ file: String, to place: String) throws {
+    try Files.move("\(root)/\(file)", to: place, durably: false)
+    guard chmod(place, 0o600) == 0 else {
+      throw SystemError(code: errno, "change the mode of \(place)")
+    }
   }
 
   /// Paths in the archive, and in a directory of a template.
@@ -171,7 +176,7 @@ struct TemplateAssembly: Sendable {
     let tried = trialTemplate
     try base(tried, on: machine.image.path)
     try template.create()
-    var image: ImageDirectory?
+    var isNew = false
     do {
       for (_, from) in moves(to: tried.path) {
         let name = from.split(separator: "/").last ?? ""
@@ -185,19 +190,20 @@ struct TemplateAssembly: Sendable {
           .init(
             kind: machine.image.kind, origin: "imported with template \(template.name)",
             created: .wallClock))
-        image = directory
+        isNew = true
         failpoints.hit("template.import.image")
       }
-      try Records.store(
-        record(machine, stamp: TemplateRecord.stamp(of: machine.image.path)),
-        at: "\(template.draft)/template.json")
+      let stamp = TemplateRecord.stamp(of: machine.image.path)
+      guard stamp != TemplateRecord.noImage else {
+        throw BrokerError(.conflict, "its image was deleted here meanwhile: try again")
+      }
+      try Records.store(record(machine, stamp: stamp), at: "\(template.draft)/template.json")
       try template.finish()
       failpoints.hit("template.import.placed")
-      return image != nil
+      return isNew
     } catch {
-      // The error that is told is the first one.
+      // The error that is told is the first one. A new image stays: somebody may use it already.
       try? template.abandon()
-      try? image?.delete()
       throw error
     }
   }

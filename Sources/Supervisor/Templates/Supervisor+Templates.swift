@@ -44,6 +44,10 @@ extension Supervisor: TemplateLibrary {
         .conflict,
         "a template of pool '\(pool)' is being made: see 'carrel template show \(pool)'")
     }
+    try checkNotImporting(pool)
+  }
+
+  private func checkNotImporting(_ pool: PoolName) throws(BrokerError) {
     guard !templateImports.contains(pool) else {
       throw BrokerError(
         .conflict, "a template of pool '\(pool)' is being imported: see 'carrel backup jobs'")
@@ -65,6 +69,7 @@ extension Supervisor: TemplateLibrary {
   }
 
   public func deleteTemplate(of pool: PoolName) async throws(BrokerError) {
+    try checkNotImporting(pool)
     let isMaking = templateMakings[pool] != nil
     if let making = templateMakings[pool] {
       making.cancel()

@@ -114,11 +114,14 @@ struct TemplateRecord: Codable, Hashable, Sendable {
   let disk: String?
   let hasVariables: Bool
 
+  /// The stamp of an image that is not there.
+  static let noImage = "gone"
+
   /// Size and time of the last change of a file.
   static func stamp(of path: String) -> String {
     // SAFETY: stat is a plain C structure that the call fills or leaves.
     var status = stat()
-    guard stat(path, &status) == 0 else { return "gone" }
+    guard stat(path, &status) == 0 else { return noImage }
     return "\(status.st_size) \(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)"
   }
 
@@ -136,7 +139,9 @@ struct TemplateRecord: Codable, Hashable, Sendable {
   func staleness(for machine: TemplateMachine) -> String? {
     if machine.image != self.machine.image { return "the pool has another image" }
     if machine != self.machine { return "the pool has other hardware" }
-    if Self.stamp(of: machine.image.path) != imageStamp { return "the image was changed" }
+    if imageStamp == Self.noImage || Self.stamp(of: machine.image.path) != imageStamp {
+      return "the image was changed"
+    }
     if Self.hostProcessor != processor { return "the host has another processor" }
     return nil
   }
