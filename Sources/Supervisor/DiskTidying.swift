@@ -31,8 +31,8 @@ struct DiskTidying {
     let named = Set(try shelf.records().compactMap(\.layer))
     disks = try DiskLayers(in: directory.state)
     var chain = try disks.chain(from: top)
-    let total = min(
-      try disks.unneeded(in: chain, named).count, max(0, chain.count - Self.mostLayers))
+    let total = min(try disks.unneeded(in: chain, named).count, chain.count - Self.mostLayers)
+    guard total > 0 else { return }
     var told = -1
     for number in 0..<total {
       try interruption.check()
@@ -81,10 +81,10 @@ extension DiskLayers {
   /// Those that no snapshot names and that one other image is based on, newest first.
   func unneeded(in chain: [Layer], _ named: Set<UInt64>) throws(SystemError) -> [Unneeded] {
     var found: [Unneeded] = []
+    let bases = try layers.map { layer throws(SystemError) in try base(of: layer) }
     for (child, layer) in zip(chain, chain.dropFirst()) where !named.contains(layer.number) {
-      var children: [Layer] = []
-      for other in layers where try base(of: other) == path(layer) { children.append(other) }
-      guard children == [child], let base = try base(of: layer) else { continue }
+      let children = bases.count { $0 == path(layer) }
+      guard children == 1, let base = try base(of: layer) else { continue }
       let below = layers.first { path($0) == base }
       // What is not the desktop's own says itself what it is.
       let format = below?.format ?? (base.hasSuffix(".qcow2") ? .qcow2 : .raw)

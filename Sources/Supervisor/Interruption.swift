@@ -6,7 +6,6 @@ import LinuxSystem
 final class Interruption: Sendable {
   private struct State {
     var isWanted = false
-    /// What the start waits for.
     var process: ProcessHandle?
   }
 
@@ -31,15 +30,14 @@ final class Interruption: Sendable {
     }
   }
 
-  /// Ends `process` if that is wanted before `body` returns.
-  func ending<Result>(
-    _ process: ProcessHandle, while body: () throws -> Result
-  ) rethrows -> Result {
-    state.withLock {
-      $0.process = process
-      if $0.isWanted { try? process.send(.terminate) }
+  /// What the start waits for now; it is told to end once that is wanted.
+  var process: ProcessHandle? {
+    get { state.withLock { $0.process } }
+    set {
+      state.withLock {
+        $0.process = newValue
+        if $0.isWanted { try? newValue?.send(.terminate) }
+      }
     }
-    defer { state.withLock { $0.process = nil } }
-    return try body()
   }
 }

@@ -17,10 +17,11 @@ struct CloneProcess {
   func run() throws {
     try ProcessFork.enterNewSession()
     Signal.child.unblock()
-    // Before there is any other thread: all of them inherit the mask.
-    let signals = try SignalDescriptor([.terminate, .interrupt, .hangUp])
+    let signals: SignalDescriptor
     let prepared: PreparedMachine
     do {
+      // Before there is any other thread: all of them inherit the mask.
+      signals = try SignalDescriptor([.terminate, .interrupt, .hangUp])
       prepared = try template.prepare()
     } catch {
       // Whoever asks next is told why.

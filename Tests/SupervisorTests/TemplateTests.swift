@@ -243,15 +243,20 @@ struct TemplateTests {
     #expect(try parent(of: "office-1", running) == getpid(), "it boots all the same")
   }
 
+  /// The file with the memory of the first generation.
+  private func memory(_ running: RunningSupervisor) throws -> String {
+    let directory = running.settings.stateDirectory + "/templates/office@1"
+    let name = try FileManager.default.contentsOfDirectory(atPath: directory).first {
+      $0.hasSuffix(".snapshot")
+    }
+    return "\(directory)/\(try #require(name))"
+  }
+
   @Test("what was saved of a desktop that a user had is no template")
   func session() async throws {
     let running = try RunningSupervisor()
     _ = try await make(try request(1, in: running), running)
-    let directory = running.settings.stateDirectory + "/templates/office@1"
-    let memory = try #require(
-      try FileManager.default.contentsOfDirectory(atPath: directory).first {
-        $0.hasSuffix(".snapshot")
-      })
+    let memory = try memory(running)
     let office = DesktopID(rawValue: "office-1")
     /// Has the template be of what a desktop is suspended to, and another cloned from that.
     func isTemplate(_ generation: UInt64, _ use: () async throws -> Void) async throws -> Bool {
@@ -259,7 +264,7 @@ struct TemplateTests {
       try await use()
       try await running.supervisor.suspend(office)
       try Files.replace(
-        "\(directory)/\(memory)",
+        memory,
         with: try Files.read(running.settings.stateDirectory + "/desktops/office-1/suspended"))
       // It has the former one in memory.
       await running.supervisor.endTemplates()
@@ -287,11 +292,7 @@ struct TemplateTests {
     let running = try RunningSupervisor()
     _ = try await make(try request(1, in: running), running)
     let directory = running.settings.stateDirectory + "/templates/office@1"
-    let memory = try #require(
-      try FileManager.default.contentsOfDirectory(atPath: directory).first {
-        $0.hasSuffix(".snapshot")
-      })
-    try Files.replace("\(directory)/\(memory)", with: [1, 2, 3])
+    try Files.replace(try memory(running), with: [1, 2, 3])
     try await running.supervisor.start(try request(1, in: running))
     #expect(try parent(of: "office-1", running) == getpid())
     #expect(try await settled(running).clones.isEmpty)

@@ -153,7 +153,7 @@ final class Board {
     try ports.map(portA, name: "system control A", at: 0x92, size: 1)
 
     // Speaker, on channel 2 of the interval timer.
-    audio = AudioMixer(clock: clock, outputs: [])
+    audio = AudioMixer(clock: clock)
     let speakerTimer = SpeakerChannel(kvm)
     let speaker = PCSpeaker(
       timer: speakerTimer, clock: clock, sink: audio.makeVoice(),

@@ -152,14 +152,7 @@ final class MachineMemory: GuestMemory {
   func space(
     _ ranges: [(address: UInt64, count: Int)]
   ) throws(GuestMemoryError) -> GuestSpace {
-    var pieces: [UnsafeMutableRawBufferPointer] = []
-    for range in ranges {
-      guard let piece = readableBytes(at: range.address, count: range.count) else {
-        throw GuestMemoryError(address: range.address, count: range.count)
-      }
-      pieces.append(piece)
-    }
-    return GuestSpace(pieces: pieces, ranges: ranges, owner: ram)
+    GuestSpace(pieces: try pieces(ranges), ranges: ranges, owner: ram)
   }
 
   func wrote(_ space: GuestSpace) {
@@ -169,14 +162,20 @@ final class MachineMemory: GuestMemory {
   func inPlace(
     _ ranges: [(address: UInt64, count: Int)]
   ) throws(GuestMemoryError) -> GuestBytes {
-    var pieces: [UnsafeRawBufferPointer] = []
+    GuestBytes(pieces: try pieces(ranges).map { UnsafeRawBufferPointer($0) }, owner: ram)
+  }
+
+  private func pieces(
+    _ ranges: [(address: UInt64, count: Int)]
+  ) throws(GuestMemoryError) -> [UnsafeMutableRawBufferPointer] {
+    var pieces: [UnsafeMutableRawBufferPointer] = []
     for range in ranges {
       guard let piece = readableBytes(at: range.address, count: range.count) else {
         throw GuestMemoryError(address: range.address, count: range.count)
       }
-      pieces.append(UnsafeRawBufferPointer(piece))
+      pieces.append(piece)
     }
-    return GuestBytes(pieces: pieces, owner: ram)
+    return pieces
   }
 
   func release(at address: UInt64, count: Int) throws(GuestMemoryError) {

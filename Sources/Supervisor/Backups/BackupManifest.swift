@@ -61,11 +61,7 @@ struct BackupManifest: Codable, Hashable, Sendable, ArchiveManifest {
   }
 
   init(parsing bytes: [UInt8]) throws(BrokerError) {
-    do {
-      self = try JSONDecoder().decode(Self.self, from: Data(bytes))
-    } catch {
-      throw BrokerError(.invalid, "what it says about itself cannot be read", cause: error)
-    }
+    self = try Self.decoded(bytes)
     try check()
   }
 
@@ -126,10 +122,6 @@ struct BackupManifest: Codable, Hashable, Sendable, ArchiveManifest {
   private func check() throws(BrokerError) {
     func refuse(_ reason: String) throws(BrokerError) -> Never {
       throw BrokerError(.invalid, "what it says about itself is wrong: \(reason)")
-    }
-    guard version == Self.version else {
-      throw BrokerError(
-        .invalid, "it is of format \(version), which this Carrel does not know: use a newer one")
     }
     guard (try? DesktopID(checking: desktop.rawValue)) != nil else { try refuse("its desktop") }
     do { try pool.check() } catch { try refuse("its pool: \(error)") }

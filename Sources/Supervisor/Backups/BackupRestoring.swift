@@ -77,13 +77,8 @@ struct BackupRestoring: Sendable {
   }
 
   private func makeOverlay(over image: String) throws {
-    let (isSuccess, errors) = try ImageTool.run(
-      program,
-      [
-        "disk", "create", "--over", "raw:\(image)", "--json", "--bases",
-        ImageDirectory.root(stateRoot), "\(target)/\(DiskLayers.name(1))",
-      ])
-    guard isSuccess else { throw BrokerError(.storage, "its disk cannot be used: \(errors)") }
+    try ForeignLayer(path: "\(target)/\(DiskLayers.name(1))", program: program)
+      .tool(["create", "--over", "raw:\(image)", "--bases", ImageDirectory.root(stateRoot)])
   }
 
   private func setBase(of path: String, to base: String?) throws {
@@ -137,9 +132,7 @@ struct ForeignLayer {
       }
       return
     }
-    let (isSuccess, errors) = try ImageTool.run(
-      program, ["disk", "rebase", "--unsafe", "--onto", base, "--json", path])
-    guard isSuccess else { throw BrokerError(.storage, "its disk cannot be used: \(errors)") }
+    try tool(["rebase", "--unsafe", "--onto", base])
     guard try Qcow2BackingName.read(path).map({ base.hasSuffix(":" + $0) }) == true else {
       throw BrokerError(.storage, "\(path) could not be based on \(base)")
     }
@@ -149,8 +142,11 @@ struct ForeignLayer {
   ///
   /// - Parameter bases: where that may be, besides its own directory.
   func checkChain(bases: String) throws {
-    let (isSuccess, errors) = try ImageTool.run(
-      program, ["disk", "info", "--json", "--bases", bases, path])
+    try tool(["info", "--bases", bases])
+  }
+
+  fileprivate func tool(_ words: [String]) throws {
+    let (isSuccess, errors) = try ImageTool.run(program, ["disk"] + words + ["--json", path])
     guard isSuccess else { throw BrokerError(.storage, "its disk cannot be used: \(errors)") }
   }
 }

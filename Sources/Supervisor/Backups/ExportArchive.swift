@@ -1,16 +1,41 @@
 import Brokering
+import FoundationEssentials
 import Glibc
 import LinuxSystem
 
 /// What an archive says about itself: a file of it, which is the first.
-protocol ArchiveManifest: Encodable, Sendable {
+protocol ArchiveManifest: Codable, Sendable {
+  /// Of its format.
+  static var version: Int { get }
   /// Where that file is.
   var path: String { get }
   /// All others.
   var files: [BackupManifest.File] { get }
 }
 
+private struct ManifestHead: Decodable {
+  let version: Int
+}
+
 extension ArchiveManifest {
+  /// Of this version's format, and not looked at any further.
+  static func decoded(_ bytes: [UInt8]) throws(BrokerError) -> Self {
+    do {
+      // What a newer version writes may look otherwise.
+      let head = try JSONDecoder().decode(ManifestHead.self, from: Data(bytes))
+      guard head.version == version else {
+        throw BrokerError(
+          .invalid,
+          "it is of format \(head.version), which this Carrel does not know: use a newer one")
+      }
+      return try JSONDecoder().decode(Self.self, from: Data(bytes))
+    } catch let error as BrokerError {
+      throw error
+    } catch {
+      throw BrokerError(.invalid, "what it says about itself cannot be read", cause: error)
+    }
+  }
+
   /// That all files are there and are files. Blocks.
   ///
   /// - Parameter excluded: one that was left where it is.

@@ -100,21 +100,7 @@ struct TemplateManifest: Codable, Hashable, Sendable, ArchiveManifest {
   // MARK: Reading
 
   init(parsing bytes: [UInt8]) throws(BrokerError) {
-    struct Head: Decodable { let version: Int }
-    do {
-      // What a newer version writes may look otherwise.
-      let head = try JSONDecoder().decode(Head.self, from: Data(bytes))
-      guard head.version == Self.version else {
-        throw BrokerError(
-          .invalid,
-          "it is of format \(head.version), which this Carrel does not know: use a newer one")
-      }
-      self = try JSONDecoder().decode(Self.self, from: Data(bytes))
-    } catch let error as BrokerError {
-      throw error
-    } catch {
-      throw BrokerError(.invalid, "what it says about itself cannot be read", cause: error)
-    }
+    self = try Self.decoded(bytes)
     try check()
   }
 

@@ -60,57 +60,20 @@ struct ImageTool: Sendable {
     _ program: String, _ arguments: [String], interruption: Interruption = Interruption(),
     tell: (String) -> Void = { _ in }
   ) throws -> (isSuccess: Bool, errors: String) {
-    let (tool, errors) = try start(arguments, program)
-    let (said, reader) = try reading(errors)
-    let exit = Result {
-      try interruption.ending(tool.child.handle) {
-        var rest: [UInt8] = []
-        while let bytes = try? tool.output.read(upTo: 4096), !bytes.isEmpty {
-          rest = Array((rest + bytes).suffix(64 << 10))
-          while let end = rest.firstIndex(of: 10) {
-            tell(String(decoding: rest[..<end], as: UTF8.self))
-            rest.removeFirst(end + 1)
-          }
-        }
-        return try tool.child.wait()
-      }
-    }
-    reader.join()
-    return (try exit.get() == .exited(0), lastLine(of: said.withLock { $0 }))
-  }
-
-  /// The last that comes from a descriptor, read to its end by a thread.
-  private static func reading(
-    _ errors: FileDescriptor
-  ) throws -> (Guarded<[UInt8]>, LinuxSystem.Thread) {
-    let said = Guarded<[UInt8]>([])
-    let reader = try Thread(name: "image errors") {
-      while let bytes = try? errors.read(upTo: 4096), !bytes.isEmpty {
-        said.withLock { $0 = Array(($0 + bytes).suffix(64 << 10)) }
-      }
-    }
-    return (said, reader)
+    defer { interruption.process = nil }
+    let said = try ToolOutput(
+      of: program, arguments, .init(), started: { interruption.process = $0 },
+      follow: { tell(String(decoding: $0, as: UTF8.self)) })
+    return (said.exit == .exited(0), lastLine(of: said.errors))
   }
 
   /// What is said about one image: its header in JSON, or why there is none.
   static func describe(
     _ arguments: [String]
   ) throws -> (isSuccess: Bool, output: [UInt8], errors: [UInt8]) {
-    let (tool, errors) = try start(arguments, converter)
-    let (said, reader) = try reading(errors)
-    var answer: [UInt8] = []
-    while let bytes = try? tool.output.read(upTo: 65_536), !bytes.isEmpty {
-      if answer.count < 4 << 20 { answer += bytes }
-    }
-    reader.join()
-    return (try tool.child.wait() == .exited(0), answer, said.withLock { $0 })
-  }
-
-  private static func start(
-    _ arguments: [String], _ program: String
-  ) throws -> (ImageTool, FileDescriptor) {
-    let errors = try Pipe()
-    return (try ImageTool(program, arguments, errors: errors.input), errors.output)
+    let said = try ToolOutput(
+      of: converter, arguments, .init(), started: { _ in }, follow: { _ in })
+    return (said.exit == .exited(0), said.output, said.errors)
   }
 
   /// The last line with text in it, without the program's own name.

@@ -18,21 +18,29 @@ final class RunningTemplate {
   ///   - machine: options of the machine besides its memory; `@` stands for the directory.
   ///   - options: of the template.
   ///   - descriptors: how many it may have.
-  init(
+  convenience init(
     _ machine: [String] = ["--net", "none"], _ options: [String] = [], descriptors: Int? = nil,
     in directory: TemporaryDirectory? = nil
   ) throws {
     let directory = try directory ?? TemporaryDirectory()
-    self.directory = directory
     let machine =
       ["--vga", "none", "--fw-cfg", "name=opt/carrel/hostname,string=a template's name"] + machine
     try Self.save(machine, in: directory)
+    try self.init(ofSaved: machine + options, in: directory, descriptors: descriptors)
+  }
+
+  /// Of the machine that is saved as `saved`, whose guest is `program`.
+  ///
+  /// - Parameter options: its own besides its memory, and the template's.
+  init(ofSaved options: [String], in directory: TemporaryDirectory, descriptors: Int? = nil) throws
+  {
+    self.directory = directory
     var words =
       [
         "template", "--memory", "16M", "--kernel", directory.path("program"), "--restore",
         directory.path("saved"), "--listen", directory.path("listen"), "--runtime-directory",
         directory.path("template"),
-      ] + machine + options
+      ] + options
     words = words.map { $0.replacing("@", with: directory.path) }
     var request = ChildProcess.Request(Programs.built("carrel-vmm"), words)
     if let descriptors {

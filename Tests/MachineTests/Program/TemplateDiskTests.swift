@@ -6,11 +6,10 @@ import Testing
 @Suite("Disks of clones", .needsKVM, .needs("qemu-img"))
 struct TemplateDiskTests {
   /// A template of a guest that was saved in the midst of counting on its disk.
-  private final class CountingTemplate {
+  private struct CountingTemplate {
     let directory: TemporaryDirectory
     let bus: String
-    private let process: ChildProcess
-    private let socket: UnixSocket
+    private let template: RunningTemplate
 
     init(_ bus: CountingProgram.Bus) throws {
       let guest = try CountingProgram(bus, .qcow2)
@@ -20,31 +19,17 @@ struct TemplateDiskTests {
       try guest.kill()
       directory = guest.directory
       self.bus = bus == .ide ? "ide" : "virtio"
-      var request = ChildProcess.Request(
-        Programs.built("carrel-vmm"),
-        [
-          "template", "--memory", "16M", "--kernel", directory.path("program"), "--vga", "none",
-          "--disk", "\(directory.path("disk")),format=qcow2,bus=\(self.bus)", "--restore",
-          directory.path("saved"), "--listen", directory.path("listen"),
-        ])
-      request.parentDeathSignal = .kill
-      process = try ChildProcess(request)
-      socket = try UnixSocket.connect(
-        to: directory.path("listen"), kind: .packets, offeredBy: process.handle)
-    }
-
-    deinit {
-      try? process.handle.send(.kill)
-      _ = try? process.wait()
+      template = try RunningTemplate(
+        ofSaved: ["--vga", "none", "--disk", "@/disk,format=qcow2,bus=\(self.bus)"],
+        in: directory)
     }
 
     /// Has a clone made with that disk; what it counts is in the file of its name.
-    func clone(_ name: String, _ disk: String) throws -> CloneAnswer? {
+    func clone(_ name: String, _ disk: String) throws -> CloneAnswer {
       var request = CloneRequest(name: name)
       request.serial = directory.path(name)
       request.disks = ["\(directory.path(disk)),bus=\(bus)"]
-      _ = try socket.send(request.encoded)
-      return CloneAnswer(parsing: try socket.receive().bytes)
+      return try template.ask(request)
     }
 
     func counted(_ name: String) -> String {
@@ -65,7 +50,7 @@ struct TemplateDiskTests {
         "qemu-img create -q -f qcow2 -b disk -F qcow2 \(name).qcow2", in: template.directory)
       let answer = try template.clone(name, "\(name).qcow2,format=qcow2\(options)")
       guard case .started(let process, let startTime) = answer else {
-        Issue.record("\(String(describing: answer))")
+        Issue.record("\(answer)")
         return
       }
       clones.append(try ProcessHandle(identifier: process, startTime: startTime))
@@ -93,7 +78,7 @@ struct TemplateDiskTests {
     ] {
       let answer = try template.clone("x", disk)
       guard case .refused(let problem) = answer else {
-        Issue.record("\(String(describing: answer))")
+        Issue.record("\(answer)")
         continue
       }
       #expect(problem.contains(text), "\(problem)")
