@@ -69,7 +69,7 @@ extension Qcow2Metadata {
         return .some(compressedCursor)
       }
     }
-    guard let run = try allocate(upTo: 1) else { return nil }
+    guard let run = try allocate(upTo: 1, .data) else { return nil }
     let host = offset(of: run.first)
     guard host + clusterSize <= limit else {
       pendingFrees.append(run.first)

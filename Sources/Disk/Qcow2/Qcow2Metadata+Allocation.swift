@@ -8,7 +8,43 @@ struct HostRun: Equatable {
   let isVirgin: Bool
 }
 
+/// Where in an image free clusters are looked for.
+enum ClusterArea {
+  /// From its beginning on.
+  case anywhere
+  /// Behind the room that is left for tables.
+  case data
+}
+
 extension Qcow2Metadata {
+  /// Data begins at a multiple of this: the page cache and file systems keep what is aligned
+  /// in larger pieces.
+  static let dataAlignment: UInt64 = 2 << 20
+
+  /// Behind all tables that a disk of this size can need, in a file, where a gap takes no
+  /// storage. Small clusters, for which the gap would be large, gain nothing by it.
+  static func dataStart(_ geometry: Qcow2Geometry, size: UInt64) -> UInt64 {
+    guard geometry.clusterSize >= 64 << 10 else { return 0 }
+    let data = geometry.clusters(for: size)
+    let l2Tables = geometry.l1Count(for: size)
+    let blocks = (data + l2Tables) >> UInt64(geometry.refcountBlockBits) + 1
+    let aligned = max(1, dataAlignment >> UInt64(geometry.clusterBits))
+    // Header, refcount table and L1 table.
+    let others = 2 + geometry.clusters(for: l2Tables * 8)
+    return (others + l2Tables + blocks + aligned - 1) / aligned * aligned
+  }
+
+  private func hint(_ area: ClusterArea) -> UInt64 {
+    area == .data ? max(dataHint, dataStart, freeHint) : freeHint
+  }
+
+  private func setHint(_ area: ClusterArea, _ cluster: UInt64) {
+    switch area {
+    case .anywhere: freeHint = cluster
+    case .data: dataHint = cluster
+    }
+  }
+
   func refcountBlock(_ index: Int) throws(DiskError) -> MetadataTable? {
     let offset = refcountTable[index]
     guard offset != 0 else { return nil }
@@ -32,62 +68,77 @@ extension Qcow2Metadata {
   /// Takes free clusters, the first ones that there are.
   ///
   /// - Returns: `nil`, with nothing taken, when the refcount table has to grow first.
-  func allocate(upTo count: Int) throws(DiskError) -> HostRun? {
+  func allocate(
+    upTo count: Int, _ area: ClusterArea = .anywhere
+  ) throws(DiskError) -> HostRun? {
     while true {
-      let index = freeHint >> UInt64(geometry.refcountBlockBits)
+      let hint = hint(area)
+      let index = hint >> UInt64(geometry.refcountBlockBits)
       guard index < UInt64(refcountTable.count) else { return nil }
-      guard offset(of: freeHint + UInt64(count) + 1) < Qcow2Geometry.hostLimit else {
+      guard offset(of: hint + UInt64(count) + 1) < Qcow2Geometry.hostLimit else {
         throw DiskError(kind: .noSpace, context: "image \(path) cannot become larger")
       }
       guard let block = try refcountBlock(Int(index)) else {
-        try makeBlock(Int(index))
+        try makeBlock(Int(index), area)
         continue
       }
-      if let run = try takeFree(block, upTo: count) { return run }
+      if let run = try takeFree(block, hint, upTo: count, area) { return run }
     }
   }
 
-  /// From `freeHint` on, which is in `block` and moves on.
-  private func takeFree(_ block: MetadataTable, upTo count: Int) throws(DiskError) -> HostRun? {
+  /// From `hint` on, which is in `block`.
+  private func takeFree(
+    _ block: MetadataTable, _ hint: UInt64, upTo count: Int, _ area: ClusterArea
+  ) throws(DiskError) -> HostRun? {
     let order = geometry.refcountOrder
-    let base = freeHint - UInt64(blockIndex(freeHint))
-    var index = blockIndex(freeHint)
+    var index = blockIndex(hint)
+    let base = hint - UInt64(index)
     while index < geometry.refcountBlockEntries, block.refcount(index, order: order) != 0 {
       index += 1
     }
-    freeHint = base + UInt64(index)
+    let first = base + UInt64(index)
+    setHint(area, first)
     guard index < geometry.refcountBlockEntries else { return nil }
     var taken = 0
     while taken < count, index + taken < geometry.refcountBlockEntries,
       block.refcount(index + taken, order: order) == 0
     {
-      guard kinds[freeHint + UInt64(taken)] == nil else {
-        throw corrupt("cluster \(freeHint + UInt64(taken)) is metadata and counts as free")
+      guard kinds[first + UInt64(taken)] == nil else {
+        throw corrupt("cluster \(first + UInt64(taken)) is metadata and counts as free")
       }
       block.setRefcount(index + taken, order: order, to: 1)
       taken += 1
     }
-    return take(taken)
+    return take(first, taken, area)
   }
 
-  /// The clusters from `freeHint` on are in use now.
-  private func take(_ count: Int) -> HostRun {
-    let run = HostRun(first: freeHint, count: count, isVirgin: freeHint >= virginCluster)
-    freeHint += UInt64(count)
-    endCluster = max(endCluster, freeHint)
-    if storage.growsWithZeros { virginCluster = max(virginCluster, freeHint) }
+  /// The clusters from `first` on, where `area` was searched up to, are in use now.
+  private func take(_ first: UInt64, _ count: Int, _ area: ClusterArea) -> HostRun {
+    let run = HostRun(first: first, count: count, isVirgin: first >= virginCluster)
+    let end = first + UInt64(count)
+    setHint(area, end)
+    endCluster = max(endCluster, end)
+    if storage.growsWithZeros { virginCluster = max(virginCluster, end) }
     return run
   }
 
-  /// A block for the counts of clusters that had none, in the first of them that is free. It
-  /// counts itself.
-  private func makeBlock(_ index: Int) throws(DiskError) {
-    guard kinds[freeHint] == nil else {
-      throw corrupt("cluster \(freeHint) is metadata and counts as free")
+  /// A block for the counts of clusters that had none: where the tables are, or in the first
+  /// of those clusters that is free, so that it counts itself.
+  private func makeBlock(_ index: Int, _ area: ClusterArea) throws(DiskError) {
+    let ownArea = hint(.anywhere) >> UInt64(geometry.refcountBlockBits) == UInt64(index)
+    if area == .data, !ownArea, let run = try allocate(upTo: 1) {
+      // Looking for it may have made the block.
+      guard refcountTable[index] == 0 else { return pendingFrees.append(run.first) }
+      _ = addBlock(index, at: run.first)
+    } else {
+      let hint = hint(area)
+      guard kinds[hint] == nil else {
+        throw corrupt("cluster \(hint) is metadata and counts as free")
+      }
+      let run = take(hint, 1, area)
+      let block = addBlock(index, at: run.first)
+      block.setRefcount(blockIndex(run.first), order: geometry.refcountOrder, to: 1)
     }
-    let run = take(1)
-    let block = addBlock(index, at: run.first)
-    block.setRefcount(blockIndex(run.first), order: geometry.refcountOrder, to: 1)
     dirtyRefcountTable.insert(index / 64)
   }
 
@@ -112,7 +163,7 @@ extension Qcow2Metadata {
     guard count > 0 else { throw corrupt("cluster \(cluster), which was in use, counts as free") }
     block.setRefcount(blockIndex(cluster), order: geometry.refcountOrder, to: count - 1)
     guard count == 1 else { return false }
-    freeHint = min(freeHint, cluster)
+    (freeHint, dataHint) = (min(freeHint, cluster), min(dataHint, cluster))
     if compressedCursor != 0, self.cluster(at: compressedCursor) == cluster { compressedCursor = 0 }
     return true
   }

@@ -33,7 +33,8 @@ extension Qcow2Metadata {
       throw error
     }
     let end = place + UInt64(tableClusters)
-    (freeHint, endCluster) = (min(freeHint, first), max(endCluster, end))
+    (freeHint, dataHint) = (min(freeHint, first), min(dataHint, first))
+    endCluster = max(endCluster, end)
     if storage.growsWithZeros { virginCluster = max(virginCluster, end) }
     let start = cluster(at: former.offset)
     pendingFrees += start..<start + UInt64(formerClusters)

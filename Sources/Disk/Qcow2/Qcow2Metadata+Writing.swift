@@ -64,7 +64,7 @@ extension Qcow2Metadata {
     while wanted < most, !busy.contains(first + UInt64(wanted)),
       needsAllocation(table[index + wanted])
     { wanted += 1 }
-    guard let run = try allocate(upTo: wanted) else { return .needsGrowth }
+    guard let run = try allocate(upTo: wanted, .data) else { return .needsGrowth }
     let bytes = run.count << geometry.clusterBits
     return .allocating(
       ClusterAllocation(

@@ -40,6 +40,10 @@ final class Qcow2Metadata {
   var virginCluster: UInt64 = .max
   /// All before are in use.
   var freeHint: UInt64 = 0
+  /// All from `dataStart` up to here are in use.
+  var dataHint: UInt64 = 0
+  /// Guest data gets clusters from here on.
+  let dataStart: UInt64
   /// Up to where the backing file has data.
   var backingByteCount: UInt64 = 0
   /// Where the next compressed cluster may begin in a cluster that others share; 0 is none.
@@ -73,6 +77,7 @@ final class Qcow2Metadata {
     geometry = Qcow2Geometry(header)
     l2Tables = TableCache(tableSize: geometry.clusterSize, bytes: cacheBytes)
     refcountBlocks = TableCache(tableSize: geometry.clusterSize, bytes: cacheBytes / 4)
+    dataStart = storage.growsWithZeros ? Self.dataStart(geometry, size: header.size) : 0
     (l1, refcountTable) = ([], [])
     let size = try reading("find the size") { () throws(SystemError) in try storage.size() }
     endCluster = geometry.clusters(for: size)
