@@ -208,7 +208,7 @@ if wholeProject {
     tests(
       "SiteConfiguration",
       ["SiteConfiguration", "TestSupport", .product(name: "Yams", package: "Yams")]),
-    tests("Supervisor", ["Supervisor", "TestSupport"]),
+    tests("Supervisor", ["Supervisor", "TestSupport", "CNativeCode"]),
     tests(
       "Gateway",
       nio + [

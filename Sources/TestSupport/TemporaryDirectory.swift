@@ -14,7 +14,10 @@ public final class TemporaryDirectory: Sendable {
     path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
+  /// Programs that use it end with it: whoever starts some that outlive him, as a supervisor
+  /// does, is not there to end them.
   deinit {
+    for program in HostProcess.all(mentioning: path) { try? program.handle?.send(.kill) }
     let removal = try? ChildProcess(ChildProcess.Request("/bin/rm", ["-rf", path]))
     _ = try? removal?.wait()
   }

@@ -193,7 +193,7 @@ struct BackupTests {
     let job = try await site.store.begin(.run([site.office], repository), for: site.desk)
     try await offPool {
       while true {
-        guard let process = try Self.restic(in: repository) else { continue }
+        guard let process = Self.restic(in: repository) else { continue }
         #expect(kill(process, SIGKILL) == 0)
         return
       }
@@ -214,15 +214,9 @@ struct BackupTests {
   }
 
   /// The process that backs up to that repository.
-  private static func restic(in repository: BackupRepository) throws -> Int32? {
-    for name in try FileManager.default.contentsOfDirectory(atPath: "/proc") {
-      guard let number = Int32(name), let line = try? Files.read("/proc/\(name)/cmdline") else {
-        continue
-      }
-      let words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
-      if words.contains(repository.path), words.contains("backup") { return number }
-    }
-    return nil
+  private static func restic(in repository: BackupRepository) -> Int32? {
+    HostProcess.all(mentioning: repository.path).first { $0.words.contains("backup") }?
+      .identifier
   }
 
   @Test("that there is no room for say so, and harm nothing", .needsRoot)
