@@ -55,6 +55,12 @@ int clinux_memfd_cannot_shrink(int fd) {
 
 int clinux_ftruncate(int fd, int64_t size) { RESULT(ftruncate(fd, size)); }
 
+ssize_t clinux_advise(const struct iovec *ranges, size_t count, int advice) {
+  const int pidfd_self_thread_group = -10001;
+  ssize_t done = process_madvise(pidfd_self_thread_group, ranges, count, advice, 0);
+  return done < 0 ? -errno : done;
+}
+
 ssize_t clinux_random(void *buffer, size_t count) {
   ssize_t got;
   do {

@@ -22,6 +22,28 @@ struct LinuxSystemTests {
     #expect(try right.receive().isEnd)
   }
 
+  @Test("many ranges of memory are populated at once, to be read or to be written")
+  func populating() throws {
+    let page = 4096
+    let count = 5000
+    let memory = try SharedMemory(name: "test", size: count * page)
+    try memory.map().withBytes { _ = $0.initializeMemory(as: UInt8.self, repeating: 7) }
+    let mapping = try MemoryMapping(
+      memory.descriptor, offset: 0, size: memory.size, access: .privateCopy)
+    // More than one call takes.
+    let ranges = stride(from: 0, to: count, by: 2).map { $0 * page..<($0 + 1) * page }
+    #expect(ranges.count > 2048)
+    try mapping.populate(Array(ranges.dropFirst(32)))
+    #expect(try mapping.copiedPages().allSatisfy { $0 == 0 })
+    let present = try mapping.presentPages()
+    let isPresent = { (page: Int) in present[page / 64] >> UInt64(page % 64) & 1 == 1 }
+    #expect(!isPresent(0) && (64..<count).allSatisfy { $0 % 2 == 1 || isPresent($0) })
+    try mapping.populate(Array(ranges.prefix(2)), writable: true)
+    #expect(try mapping.copiedPages().first == 0b101)
+    #expect(mapping.withBytes { $0[2 * page] } == 7)
+    try mapping.populate([])
+  }
+
   @Test("a packet larger than the receiver's buffer is reported as truncated")
   func truncation() throws {
     let (left, right) = try UnixSocket.pair(kind: .packets)

@@ -1,6 +1,7 @@
 import CNativeCode
 import LinuxSystem
 import Machine
+import Snapshot
 import TestSupport
 import Testing
 
@@ -75,6 +76,50 @@ struct UEFITests {
     try second.resume()
     try eventually("a start") { try directory.read("again").starts(with: Array("o".utf8)) }
     second.quit()
+  }
+
+  @Test("clones have the variables of their template, each in a file of its own")
+  func cloned() throws {
+    let directory = try TemporaryDirectory()
+    try firmware(in: directory)
+    var configuration = MachineConfiguration()
+    configuration.memory = 16 << 20
+    configuration.display = .none
+    configuration.boot = .uefi(variables: directory.path("nvram"))
+    configuration.uefiDirectory = directory.path("")
+    configuration.serial = .file(directory.path("serial"))
+    let first = try Machine(configuration)
+    try first.resume()
+    try eventually("a start") { try directory.read("serial").starts(with: Array("no".utf8)) }
+    try first.saveSnapshot(
+      SnapshotRequest(path: directory.path("saved"), identifier: .random(), created: 0))
+    let expected = try directory.read("nvram")
+    #expect(expected.contains(0x41))
+    // A template needs no file, nor does it touch the one that is there.
+    let template = try MachineTemplate(
+      configuration, from: try SnapshotChain(path: directory.path("saved")) { _ in nil })
+    first.tearDown()
+    try directory.write(Array(repeating: 0, count: expected.count), to: "used")
+    for name in ["new", "used"] {
+      configuration.boot = .uefi(variables: directory.path(name))
+      configuration.serial = .file(directory.path("serial-\(name)"))
+      let clone = try template.prepare().become(configuration)
+      #expect(try directory.read(name) == expected)
+      try clone.resume()
+      try eventually("a start") {
+        try directory.read("serial-\(name)").starts(with: Array("o".utf8))
+      }
+      // The file is locked: no other clone has it.
+      let error = #expect(throws: MachineError.self) {
+        try template.prepare().become(configuration)
+      }
+      #expect(error?.description.contains("that no other machine uses") == true)
+      clone.tearDown()
+    }
+    try directory.write([1], to: "short")
+    configuration.boot = .uefi(variables: directory.path("short"))
+    #expect(throws: MachineError.self) { try template.prepare().become(configuration) }
+    #expect(try directory.read("short") == [1])
   }
 
   @Test(

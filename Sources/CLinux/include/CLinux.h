@@ -17,6 +17,10 @@ int clinux_memfd_seal_contents(int fd);
 /// 1 for a memfd sealed against shrinking; 0 for anything else.
 int clinux_memfd_cannot_shrink(int fd);
 int clinux_ftruncate(int fd, int64_t size);
+struct iovec;
+/// madvise(2) of many ranges of this process at once. Returns how many bytes it was done for,
+/// or -errno where the kernel cannot (before Linux 6.15).
+ssize_t clinux_advise(const struct iovec *ranges, size_t count, int advice);
 /* What of a range is in the page cache, up to the first byte that is not. */
 int64_t clinux_read_now(int fd, void *buffer, size_t count, int64_t offset);
 /// Lets go of, or zeroes, a part of a file, by FALLOC_FL_* of `mode`.

@@ -30,4 +30,13 @@ struct BootMedium {
         path: path, what: "the ROM", remedy: "give an image of at most 16 MiB")
     }
   }
+
+  /// The same for another machine, with UEFI's variables in memory of its own.
+  func forAnother() throws(MachineError) -> BootMedium {
+    var another = self
+    another.variables = try variables.map { store throws(MachineError) in
+      try VariableStore(like: store)
+    }
+    return another
+  }
 }

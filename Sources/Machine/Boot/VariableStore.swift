@@ -5,8 +5,8 @@ import LinuxSystem
 /// and the file that keeps them between runs.
 final class VariableStore: FlashArray {
   private let memory: MappedMemory
-  private let file: FileDescriptor?
-  private let path: String
+  private var file: FileDescriptor?
+  private var path: String
   private var unwritten: Range<Int>?
   private var hasFailed = false
   /// Puts the bytes where processors read, or takes them away.
@@ -24,16 +24,32 @@ final class VariableStore: FlashArray {
       memory.bytes.copyBytes(from: template.bytes)
       return
     }
-    let file = try Self.opened(path, template)
+    let file = try Self.opened(path, template.bytes)
     self.file = file
     try Self.load(file, path, into: memory)
   }
 
+  /// Another chip with the same bytes, which no file keeps.
+  init(like other: VariableStore) throws(MachineError) {
+    memory = try MappedMemory(name: "carrel-nvram", size: other.bytes.count)
+    (file, path) = (nil, "")
+    memory.bytes.copyMemory(from: UnsafeRawBufferPointer(other.bytes))
+  }
+
+  /// From now on a file, which is made when there is none, keeps the variables that are here.
+  func keep(in path: String) throws(MachineError) {
+    let file = try Self.opened(path, memory.bytes)
+    try Self.checkSize(file, path, memory)
+    (self.file, self.path) = (file, path)
+    changed(0..<memory.bytes.count)
+    write()
+  }
+
   private static func opened(
-    _ path: String, _ template: FirmwareImage
+    _ path: String, _ contents: some Collection<UInt8>
   ) throws(MachineError) -> FileDescriptor {
     do {
-      if !Files.exists(path) { try Files.replace(path, with: template.bytes) }
+      if !Files.exists(path) { try Files.replace(path, with: contents) }
       let file = try FileDescriptor.open(path, [.writable, .nonBlocking, .noTerminal])
       try file.lock(exclusive: true)
       return file
@@ -47,10 +63,17 @@ final class VariableStore: FlashArray {
   private static func load(
     _ file: FileDescriptor, _ path: String, into memory: MappedMemory
   ) throws(MachineError) {
+    try checkSize(file, path, memory)
+    guard (try? file.read(into: memory.bytes, offset: 0)) == memory.bytes.count else {
+      throw MachineError(.image, "the UEFI variables in \(path) cannot be read")
+    }
+  }
+
+  private static func checkSize(
+    _ file: FileDescriptor, _ path: String, _ memory: MappedMemory
+  ) throws(MachineError) {
     let size = (try? file.size()) ?? 0
-    guard file.isRegularFile, size == UInt64(memory.bytes.count),
-      (try? file.read(into: memory.bytes, offset: 0)) == memory.bytes.count
-    else {
+    guard file.isRegularFile, size == UInt64(memory.bytes.count) else {
       throw MachineError(
         .image,
         "\(path) has \(size) bytes; the variables of this UEFI have \(memory.bytes.count)",

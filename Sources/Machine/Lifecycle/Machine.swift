@@ -141,6 +141,7 @@ public final class Machine: @unchecked Sendable {
     let images = try board.drives.open(configuration.disks)
     self.configuration = configuration
     try board.lock.withLock {
+      if case .uefi(let path?) = configuration.boot { try board.boot.variables?.keep(in: path) }
       board.drives.connect(images, configuration.disks)
       board.rename(configuration)
       board.connect(links)

@@ -16,8 +16,8 @@ public final class MachineTemplate {
   private let memories: [String: TemplateMemory]
   private let host: HostOffer
   private let firmware: BoardFirmware
-  /// `nil` where it holds something of each machine's own: UEFI's variables.
-  private let boot: BootMedium?
+  /// With UEFI's variables, if there are any, in no file.
+  private let boot: BootMedium
   /// The states of devices, decoded as far as could be.
   private let archive: BoardArchive
   /// Pages of RAM that a machine needs first, and those of them that it writes.
@@ -40,9 +40,8 @@ public final class MachineTemplate {
     }
     self.memories = memories
     saved = try SavedMachine(chain).with(memories)
-    let medium = try BootMedium(configuration)
-    firmware = try BoardFirmware(configuration, medium)
-    boot = medium.variables == nil ? medium : nil
+    boot = try BootMedium(configuration.withoutLinks)
+    firmware = try BoardFirmware(configuration, boot)
 
     // One that is made for trial tells what KVM will tell every time.
     let system = try KVMSystem()
@@ -52,7 +51,7 @@ public final class MachineTemplate {
     let trial = try BoardCore(
       configuration, firmware, saved: recording, stored: saved.storedMemory)
     host = HostOffer(system: system, processor: processor, powerOn: trial.powerOn)
-    if let boot { Self.warmUp(configuration, trial, boot, recording, saved) }
+    Self.warmUp(configuration, trial, try boot.forAnother(), recording, saved)
     archive = recording.with(recorder)
   }
 
@@ -81,11 +80,12 @@ public final class MachineTemplate {
   public func prepare() throws -> PreparedMachine {
     let core = try makeCore()
     if let set = workingSet { core.memory.ram.populate(set.touched, written: set.written) }
-    guard let boot, let sizes = saved.diskSizes else {
+    guard let sizes = saved.diskSizes else {
       return PreparedMachine(template: self, stage: .core(core))
     }
     let machine = try Machine(
-      configuration, boot: boot, core: core, from: saved, archive, as: .same, diskSizes: sizes)
+      configuration, boot: try boot.forAnother(), core: core, from: saved, archive, as: .same,
+      diskSizes: sizes)
     return PreparedMachine(template: self, stage: .machine(machine))
   }
 
@@ -112,9 +112,10 @@ public final class MachineTemplate {
       core = try makeCore()
     case .core(let prepared): core = prepared
     }
+    let medium = try boot.forAnother()
+    if case .uefi(let path?) = configuration.boot { try medium.variables?.keep(in: path) }
     return try Machine(
-      configuration, boot: try boot ?? BootMedium(configuration), core: core, from: saved,
-      archive, as: identity)
+      configuration, boot: medium, core: core, from: saved, archive, as: identity)
   }
 
   /// Does with a machine what will be done with clones, and has its guest run for a moment:
@@ -185,6 +186,7 @@ extension MachineConfiguration {
     plain.channels = []
     plain.vsock = nil
     plain.audio.wave = nil
+    if case .uefi = boot { plain.boot = .uefi(variables: nil) }
     for index in plain.networks.indices { plain.networks[index].backend = .none }
     return plain
   }

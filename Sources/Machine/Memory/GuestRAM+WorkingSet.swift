@@ -55,12 +55,16 @@ extension GuestRAM {
     var pages = pages
     pages.formIntersection(stored)
     // They are found later where the kernel cannot.
-    pages.forEachRun { try? mapping.populate(Self.bytes(of: $0)) }
-    written?.forEachRun { try? mapping.populate(Self.bytes(of: $0), writable: true) }
+    try? mapping.populate(Self.bytes(of: pages))
+    if let written { try? mapping.populate(Self.bytes(of: written), writable: true) }
   }
 
-  private static func bytes(of pages: Range<Int>) -> Range<Int> {
-    pages.lowerBound * DirtyPages.pageSize..<pages.upperBound * DirtyPages.pageSize
+  private static func bytes(of pages: DirtyPages) -> [Range<Int>] {
+    var ranges: [Range<Int>] = []
+    pages.forEachRun { run in
+      ranges.append(run.lowerBound * DirtyPages.pageSize..<run.upperBound * DirtyPages.pageSize)
+    }
+    return ranges
   }
 
   /// Pages that were written since the machine went on from a snapshot.
