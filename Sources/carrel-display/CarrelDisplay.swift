@@ -56,7 +56,12 @@ struct CarrelDisplay: ParsableCommand {
       client: FileDescriptor(owning: clientDescriptor), configuration: configuration
     ) { event in
       control.send(event)
-      if case .closed = event { Glibc.exit(0) }
+      switch event {
+      // What drew the status screen and read the arguments is not needed for a while.
+      case .attached: ProgramText.release()
+      case .closed: Glibc.exit(0)
+      default: break
+      }
     }
     control.serve(session)
   }

@@ -44,6 +44,20 @@ struct LinuxSystemTests {
     try mapping.populate([])
   }
 
+  @Test("a process that lets go of its code finds it again")
+  func programText() throws {
+    func mapped() throws -> Int {
+      let text = String(decoding: try Files.read("/proc/self/smaps_rollup"), as: UTF8.self)
+      let line = text.split(separator: "\n").first { $0.hasPrefix("Pss_File:") }
+      let words = try #require(line).split(separator: " ")
+      return try #require(words.count > 1 ? Int(words[1]) : nil)
+    }
+    let before = try mapped()
+    #expect(ProgramText.release() > 1 << 20)
+    #expect(try mapped() < before)
+    #expect("\([3, 1, 2].sorted())" == "[1, 2, 3]")
+  }
+
   @Test("a packet larger than the receiver's buffer is reported as truncated")
   func truncation() throws {
     let (left, right) = try UnixSocket.pair(kind: .packets)

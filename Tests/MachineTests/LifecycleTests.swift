@@ -43,6 +43,30 @@ struct LifecycleTests {
     #expect(resets.count == 2)
   }
 
+  @Test("a reset has the kernel from the file of the start, and says when that was cut off")
+  func kernelFile() throws {
+    var program = GuestProgram()
+    program.countStarts()
+    program.stop()
+    let guest = try TestGuest(program)
+    let path = guest.directory.path("program")
+    let file = try FileDescriptor.open(path, .writable)
+    try guest.machine.resume()
+    try guest.awaitOutput("1")
+    // As a package's upgrade does.
+    try Files.replace(path, with: [1, 2, 3])
+    try guest.machine.reset()
+    try guest.awaitOutput("12")
+    try file.setSize(100)
+    let error = #expect(throws: MachineError.self) { try guest.machine.reset() }
+    #expect(error?.description.contains("program has become shorter") == true)
+    guard case .internalError(let reason) = guest.machine.waitForEnd() else {
+      Issue.record("\(guest.machine.waitForEnd())")
+      return
+    }
+    #expect(reason.contains("start the machine anew with the whole file"), "\(reason)")
+  }
+
   @Test("a triple fault resets the machine and says so")
   func tripleFault() throws {
     var program = GuestProgram()

@@ -10,7 +10,7 @@ struct ELFImage: KernelImage {
   }
 
   let path: String
-  let bytes: [UInt8]
+  private let file: BootFile
   let is64Bit: Bool
   let entry: UInt64
   let segments: [Segment]
@@ -22,9 +22,10 @@ struct ELFImage: KernelImage {
     static let note: UInt32 = 4
   }
 
-  init(path: String, bytes: [UInt8]) throws(MachineError) {
+  /// - Parameter bytes: all of `file`.
+  init(path: String, _ file: BootFile, _ bytes: [UInt8]) throws(MachineError) {
     self.path = path
-    self.bytes = bytes
+    self.file = file
     guard bytes.starts(with: [0x7F, 0x45, 0x4C, 0x46]) else {
       throw MachineError(
         .image,
@@ -159,7 +160,9 @@ struct ELFImage: KernelImage {
     }
     for (target, segment) in targets {
       target.initializeMemory(as: UInt8.self, repeating: 0)
-      target.copyBytes(from: bytes[segment.file])
+      // SAFETY: a segment has no more bytes in the file than in memory.
+      let part = UnsafeMutableRawBufferPointer(rebasing: target[..<segment.file.count])
+      try file.read(into: part, at: segment.file.lowerBound)
     }
     return end
   }

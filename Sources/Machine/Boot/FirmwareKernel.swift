@@ -53,11 +53,11 @@ struct FirmwareKernel {
     let disk = try files.ramDiskPlace(above: end, below: limit, layout)
     contents.describeKernel(
       setup: FirmwarePart(address: Place.setup, bytes: setup(disk)),
-      kernel: FirmwarePart(address: Place.kernel, bytes: image.kernel),
+      kernel: FirmwarePart(address: Place.kernel, bytes: Array(try image.kernel())),
       commandLine: FirmwarePart(
         address: Place.commandLine, bytes: Array(files.commandLine.utf8) + [0]),
       ramDisk: FirmwarePart(
-        address: UInt32(truncatingIfNeeded: disk.lowerBound), bytes: files.ramDisk))
+        address: UInt32(truncatingIfNeeded: disk.lowerBound), bytes: try files.ramDisk.bytes()))
     contents.addFile(KernelROM.file, KernelROM.bytes)
   }
 

@@ -3,7 +3,7 @@ import LinuxSystem
 /// A kernel with its initial RAM disk and command line, as files and the user give them.
 struct KernelFiles {
   let image: any KernelImage
-  let ramDisk: [UInt8]
+  let ramDisk: BootFile
   let commandLine: String
 
   /// The longest command line there is room for, with its end.
@@ -12,7 +12,9 @@ struct KernelFiles {
   init(kernel: String, ramDisk: String?, commandLine: String) throws(MachineError) {
     image = try Self.image(kernel)
     do {
-      self.ramDisk = try ramDisk.map { path throws(SystemError) in try Files.read(path) } ?? []
+      self.ramDisk =
+        try ramDisk.map { path throws(SystemError) in try BootFile(path: path) }
+        ?? BootFile(holding: [])
     } catch {
       throw MachineError(.image, "the initial RAM disk could not be read", cause: error)
     }
@@ -26,14 +28,15 @@ struct KernelFiles {
   }
 
   private static func image(_ path: String) throws(MachineError) -> any KernelImage {
-    let bytes: [UInt8]
+    let file: BootFile
     do {
-      bytes = try Files.read(path)
+      file = try BootFile(path: path)
     } catch {
       throw MachineError(.image, "the kernel \(path) could not be read", cause: error)
     }
+    let bytes = try file.bytes()
     return LinuxImage.isOne(bytes)
-      ? try LinuxImage(path: path, bytes: bytes) : try ELFImage(path: path, bytes: bytes)
+      ? try LinuxImage(path: path, file, bytes) : try ELFImage(path: path, file, bytes)
   }
 
   /// Where the initial RAM disk goes: as high as it fits below `limit` and what the kernel
@@ -41,7 +44,7 @@ struct KernelFiles {
   func ramDiskPlace(
     above end: UInt64, below limit: UInt64, _ layout: MemoryLayoutMap
   ) throws(MachineError) -> Range<UInt64> {
-    guard !ramDisk.isEmpty else { return 0..<0 }
+    guard ramDisk.count > 0 else { return 0..<0 }
     let limit = min(limit, image.ramDiskLimit &+ 1) & ~4095
     let size = (UInt64(ramDisk.count) + 4095) & ~4095
     let lowest = max(PhysicalMap.shadowEnd, end)

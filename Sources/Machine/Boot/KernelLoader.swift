@@ -40,7 +40,9 @@ struct KernelLoader {
     try keepClear(acpi: acpi.count, structures: structures.count, memory.layout)
     let end = try files.image.load(into: memory)
     let disk = try files.ramDiskPlace(above: end, below: memory.layout.low, memory.layout)
-    try memory.write(files.ramDisk, at: disk.lowerBound)
+    if let target = memory.bytes(at: disk.lowerBound, count: disk.count), !disk.isEmpty {
+      try files.ramDisk.read(into: target)
+    }
     try memory.write(rsdp, at: Place.rsdp)
     try memory.write(acpi, at: Place.acpiTables)
     try memory.write(generation.page, at: Place.generation)

@@ -7,8 +7,9 @@ struct LinuxImage: KernelImage {
   let header: [UInt8]
   /// The code for real mode, the boot sector and so the header included.
   let setup: [UInt8]
-  /// The protected-mode kernel.
-  let kernel: [UInt8]
+  private let file: BootFile
+  /// Where in it the protected-mode kernel begins, which is the rest.
+  private let kernelStart: Int
   /// Where the kernel is put when it is entered without firmware (below 1 MiB when it
   /// cannot be), and the memory that it uses from there on before it knows of any other.
   let loadAddress: UInt64
@@ -45,8 +46,10 @@ struct LinuxImage: KernelImage {
       && bytes[Field.magic..<Field.magic + 4].elementsEqual("HdrS".utf8)
   }
 
-  init(path: String, bytes: [UInt8]) throws(MachineError) {
+  /// - Parameter bytes: all of `file`.
+  init(path: String, _ file: BootFile, _ bytes: [UInt8]) throws(MachineError) {
     self.path = path
+    self.file = file
     func number(_ offset: Int, _ count: Int) -> UInt64 {
       guard offset + count <= bytes.count else { return 0 }
       return (0..<count).reduce(0) { $0 | UInt64(bytes[offset + $1]) << UInt64($1 * 8) }
@@ -74,7 +77,8 @@ struct LinuxImage: KernelImage {
     }
     header = Array(bytes[Field.start..<end])
     setup = Array(bytes[..<start])
-    kernel = Array(bytes[start...])
+    kernelStart = start
+    let kernelSize = bytes.count - start
     let isRelocatable = field(Field.relocatable, 1) == 1
     let preferred = field(Field.preferredAddress, 8) ?? 0
     let fixed = number(Field.code32Start, 4)
@@ -82,8 +86,8 @@ struct LinuxImage: KernelImage {
     guard loadAddress < PhysicalMap.lowLimit else {
       throw problem("it wants to lie at \(hexadecimal(loadAddress)), where there is never RAM")
     }
-    runtimeSize = max(field(Field.initialSize, 4) ?? 0, UInt64(kernel.count))
-    has64BitEntry = (field(Field.longFlags, 2) ?? 0) & 1 != 0 && kernel.count > 0x200
+    runtimeSize = max(field(Field.initialSize, 4) ?? 0, UInt64(kernelSize))
+    has64BitEntry = (field(Field.longFlags, 2) ?? 0) & 1 != 0 && kernelSize > 0x200
     ramDiskLimit = field(Field.ramDiskMaximum, 4) ?? 0x37FF_FFFF
     commandLineLimit = Int(field(Field.commandLineSize, 4) ?? 255)
   }
@@ -106,14 +110,21 @@ extension LinuxImage {
 
   var occupied: [(address: UInt64, size: UInt64)] { [(loadAddress, runtimeSize)] }
 
+  /// The protected-mode kernel.
+  func kernel() throws(MachineError) -> ArraySlice<UInt8> {
+    try file.bytes().dropFirst(kernelStart)
+  }
+
   func load(into memory: MachineMemory) throws -> UInt64 {
-    guard memory.bytes(at: loadAddress, count: Int(clamping: runtimeSize)) != nil else {
+    guard let target = memory.bytes(at: loadAddress, count: Int(clamping: runtimeSize)) else {
       throw MachineError(
         .image,
         "\(path) needs \(runtimeSize >> 20) MiB at \(hexadecimal(loadAddress)), which"
           + " \(memory.layout.total >> 20) MiB of memory do not have; give the machine more")
     }
-    try memory.write(kernel, at: loadAddress)
+    // SAFETY: the kernel uses at least as much memory as there is of it in the file.
+    let part = UnsafeMutableRawBufferPointer(rebasing: target[..<(file.count - kernelStart)])
+    try file.read(into: part, at: kernelStart)
     return loadAddress + runtimeSize
   }
 }
