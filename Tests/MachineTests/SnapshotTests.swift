@@ -161,6 +161,7 @@ struct MachineSnapshotTests {
       configuration.disks = [
         .init(path: try files.write([UInt8](repeating: 0, count: 1 << 20), to: "disk"))
       ]
+      configuration.networks = [.init(.none, queues: 2)]
     }
     let identifier = MachineUUID.random()
     try guest.machine.saveSnapshot(request(guest, identifier))
@@ -174,6 +175,7 @@ struct MachineSnapshotTests {
       ("lacks virtio-balloon", { $0.hasBalloon = false }),
       ("2097152 bytes instead of 1048576", { $0.disks[0].path = larger }),
       ("another number of disks", { $0.disks = [] }),
+      ("virtio-net0 has 3 queues instead of 5", { $0.networks[0].queues = 1 }),
     ]
     for (text, change) in changes {
       var configuration = guest.machine.configuration

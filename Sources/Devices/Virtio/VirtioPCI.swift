@@ -21,6 +21,7 @@ package final class VirtioPCI: StatefulDevice, VirtioTransport, DoorbellTarget {
     package var msix: MSIX.State
     var registers: Registers
     var queues: [Virtqueue]
+    package var queueCount: Int { queues.count }
   }
 
   /// What the driver sees in the common configuration structure, but for queues.

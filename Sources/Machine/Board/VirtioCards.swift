@@ -42,10 +42,18 @@ final class VirtioCards {
   ) throws -> Device {
     let part = "virtio-\(name)"
     let card = try make(try saved.state("\(part)-device"))
+    let state: VirtioPCI.State? = try saved.state(part)
+    // A guest finds the queues that there are once, when its driver starts.
+    if let state, state.queueCount != card.queueSizes.count {
+      throw MachineError(
+        .state,
+        "this machine is not the one that was saved: \(part) has \(card.queueSizes.count) queues "
+          + "instead of \(state.queueCount)",
+        remedy: "configure it as it was")
+    }
     let transport = VirtioPCI(
       card, memory: memory, messages: MessageVectors(kvm, routing),
-      log: StandardError.limited(suffix: " (\(name))"), extend: extend, state: try saved.state(part)
-    )
+      log: StandardError.limited(suffix: " (\(name))"), extend: extend, state: state)
     transport.onNotifyAgain = { [weak transport, unowned doorbells] index in
       if let transport { doorbells.ring(transport, index) }
     }
