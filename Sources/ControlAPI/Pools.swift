@@ -89,6 +89,8 @@ public struct HardwareDocument: Codable, Hashable, Sendable {
   public var video: String?
   /// `none`, `user[,host=on|off]` or `tap:PREFIX`.
   public var network: String?
+  /// Pairs of queues of the network card.
+  public var networkQueues: Int?
   /// `ac97`, `virtio` or `none`.
   public var audio: String?
   /// A USB controller with a tablet and a keyboard.

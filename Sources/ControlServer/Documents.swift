@@ -112,6 +112,7 @@ extension HardwareDocument {
     firmware = hardware.firmware.rawValue
     video = hardware.video.description
     network = hardware.network.description
+    networkQueues = hardware.networkQueues
     audio = hardware.audio.rawValue
     usb = hardware.usb
     diskBus = hardware.diskBus.rawValue
@@ -126,6 +127,7 @@ extension HardwareDocument {
       network, "network",
       "none, user, user,host=on, tap:PREFIX (at most \(Hardware.Network.longestPrefix) letters, "
         + "digits, '-', '_' and '.'; the first a letter, the last no digit)")
+    change.networkQueues = networkQueues
     change.audio = try choice(audio, "audio")
     change.usb = usb
     change.diskBus = try choice(diskBus, "diskBus")

@@ -82,12 +82,14 @@ private struct MachinePart {
     self.disk = disk.map {
       $0.argument(bus: machine.hardware.diskBus) + Self.options(limits)
     }
+    let queues = machine.hardware.networkQueues
+    let several = queues == 1 ? "" : ",queues=\(queues)"
     network =
       switch machine.hardware.network {
       case .none: nil
       // The VMM starts passt, which has a user and namespaces of its own.
-      case .user(let host): "user,host=\(host.rawValue)"
-      case .tap(let prefix): "tap:\(prefix)\(directory.desktop.number)"
+      case .user(let host): "user,host=\(host.rawValue)\(several)"
+      case .tap(let prefix): "tap:\(prefix)\(directory.desktop.number)\(several)"
       }
     channel = "name=org.qemu.guest_agent.0,socket=\(OptionText.escaped(directory.agent))"
     let files = [

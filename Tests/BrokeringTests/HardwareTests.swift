@@ -19,7 +19,7 @@ struct HardwareTests {
     #expect(hardware == Hardware())
     #expect(hardware.firmware == .bios && hardware.diskBus == .ide)
     #expect(hardware.video == .std && hardware.audio == .ac97)
-    #expect(hardware.network == .none && !hardware.usb)
+    #expect(hardware.network == .none && hardware.networkQueues == 1 && !hardware.usb)
   }
 
   @Test(
@@ -95,6 +95,29 @@ struct HardwareTests {
     #expect(world.site.pools[office]?.hardware.diskBus == .ide)
   }
 
+  @Test("queues are for a network card, as many as that can have, and go with it")
+  func queues() throws {
+    var world = World()
+    for (network, queues, reason) in [
+      (.user(.off), 0, "the number of network queues is 0: choose 1 to 8"),
+      (.tap(prefix: "lan"), 9, "the number of network queues is 9: choose 1 to 8"),
+      (.none, 2, "no network card that could have 2 pairs of queues"),
+    ] as [(Hardware.Network, Int, String)] {
+      let pool = disks(Hardware(network: network, networkQueues: queues))
+      let error = #expect(throws: BrokerError.self) { try world.perform(.createPool(pool)) }
+      #expect(error?.kind == .invalid)
+      #expect(error?.description.contains("pool 'office': ") == true)
+      #expect(error?.description.contains(reason) == true, "\(String(describing: error))")
+    }
+    try world.perform(.createPool(disks(Hardware(network: .user(.off), networkQueues: 8))))
+    var change = PoolChange()
+    change.network = Hardware.Network.none
+    try world.perform(.updatePool(office, change))
+    #expect(world.site.pools[office]?.hardware == Hardware())
+    change.networkQueues = 2
+    #expect(throws: BrokerError.self) { try world.perform(.updatePool(office, change)) }
+  }
+
   @Test("a change replaces the spares, keeps what it does not name, and leaves users alone")
   func change() throws {
     var world = try World.with(size: 3, spares: 1)
@@ -106,10 +129,12 @@ struct HardwareTests {
     try world.perform(.updatePool(office, change))
     change = PoolChange()
     change.network = .user(.off)
+    change.networkQueues = 4
     try world.perform(.updatePool(office, change))
     #expect(
       world.site.pools[office]?.hardware
-        == Hardware(video: .virtio(outputs: 2), network: .user(.off), usb: true))
+        == Hardware(
+          video: .virtio(outputs: 2), network: .user(.off), networkQueues: 4, usb: true))
     world.settle()
     #expect(world.desktop("office-1")?.phase == .connected)
     #expect(world.desktop("office-2") == nil)

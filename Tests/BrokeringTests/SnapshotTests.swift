@@ -108,7 +108,7 @@ struct SnapshotTests {
     #expect(shape.difference(from: shape) == nil)
     for (change, reason) in [
       ({ $0.memoryMiB += 1 }, "MiB"), ({ $0.cpus = 2 }, "processors"),
-      ({ $0.hardware.usb = true }, "hardware"),
+      ({ $0.hardware.usb = true }, "hardware"), ({ $0.hardware.networkQueues = 2 }, "hardware"),
       ({ $0.image = Image(kind: .kernel, path: "/other") }, "another image"),
     ] as [((inout Pool) -> Void, String)] {
       var other = pool

@@ -47,16 +47,17 @@ struct CommandLineTests {
     try prepareImages()
     try home.done(
       "pool", "create", "study", "--image", "even.raw", "--firmware", "uefi", "--video",
-      "virtio,outputs=2", "--network", "user", "--audio", "virtio", "--usb", "on", "--disk-bus",
-      "virtio")
+      "virtio,outputs=2", "--network", "user", "--network-queues", "4", "--audio", "virtio",
+      "--usb", "on", "--disk-bus", "virtio")
     var hardware = try home.done("pool", "show", "study", "--json").json(PoolDocument.self).hardware
     #expect(hardware.firmware == "uefi" && hardware.video == "virtio,outputs=2")
-    #expect(hardware.network == "user" && hardware.audio == "virtio")
+    #expect(hardware.network == "user" && hardware.networkQueues == 4)
+    #expect(hardware.audio == "virtio")
     #expect(hardware.usb == true && hardware.diskBus == "virtio")
     let shown = try home.done("pool", "show", "study").output
     for line in [
       "firmware: uefi", "video: virtio,outputs=2", "network: user", "audio: virtio", "usb: on",
-      "disk bus: virtio",
+      "disk bus: virtio", "network queues: 4",
     ] {
       let words = line.split(separator: ":").map { $0.trimmingCharacters(in: .whitespaces) }
       #expect(
@@ -68,10 +69,15 @@ struct CommandLineTests {
       "pool", "set", "study", "--usb", "off", "--network", "user,host=on", "--json"
     ).json(PoolDocument.self).hardware
     #expect(hardware.usb == false && hardware.network == "user,host=on")
+    #expect(hardware.networkQueues == 4)
+    hardware = try home.done("pool", "set", "study", "--network-queues", "1", "--json")
+      .json(PoolDocument.self).hardware
+    #expect(hardware.networkQueues == 1 && hardware.network == "user,host=on")
     #expect(hardware.firmware == "uefi" && hardware.video == "virtio,outputs=2")
     try makeOffice()
     hardware = try home.done("pool", "show", "office", "--json").json(PoolDocument.self).hardware
     #expect(hardware.firmware == "bios" && hardware.network == "none" && hardware.usb == false)
+    #expect(hardware.networkQueues == 1)
   }
 
   @Test("the disks of a pool's desktops are limited, changed and freed again")
@@ -275,6 +281,17 @@ struct CommandLineTests {
     (["pool", "create", "x", "--image", "even.raw", "--video", "virtio,outputs=5"], 4, "video"),
     (["pool", "create", "x", "--image", "even.raw", "--network", "bridge"], 4, "tap:PREFIX"),
     (["pool", "create", "x", "--image", "even.raw", "--network", "tap:lan7"], 4, "last no digit"),
+    (
+      ["pool", "create", "x", "--image", "even.raw", "--network", "user", "--network-queues", "9"],
+      4, "network queues is 9: choose 1 to 8"
+    ),
+    (
+      ["pool", "create", "x", "--image", "even.raw", "--network-queues", "2"], 4,
+      "give --network, or --network-queues 1"
+    ),
+    (
+      ["pool", "create", "x", "--image", "even.raw", "--network-queues", "some"], 64, "--network-q"
+    ),
     (["pool", "create", "x", "--image", "even.raw", "--audio", "sb16"], 4, "ac97, virtio, none"),
     (["pool", "create", "x", "--image", "even.raw", "--disk-bus", "scsi"], 4, "ide, virtio"),
     (["pool", "create", "x", "--image", "even.raw", "--usb", "maybe"], 64, "--usb"),

@@ -46,7 +46,9 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
       $0.kind == "dedicated" && $0.desktops.clean == 1
     },
     JSONVerb("pool list", as: [PoolDocument].self) { $0.map(\.name) == ["office"] },
-    JSONVerb("pool show office", as: PoolDocument.self) { $0.size == 3 },
+    JSONVerb("pool show office", as: PoolDocument.self) {
+      $0.size == 3 && $0.hardware.networkQueues == 1
+    },
     JSONVerb("pool set office --spares 0", as: PoolDocument.self) {
       $0.spares == 0 && $0.policies.diskIops == 0 && $0.policies.diskBandwidthBurst == 0
     },

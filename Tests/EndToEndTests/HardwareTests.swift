@@ -15,8 +15,8 @@ extension EndToEnd {
         try await site.repeatable([
           "pool", "create", "study", "--kind", kind, "--image", image, "--memory", "64M", "--size",
           "2", "--spares", "1", "--stop-grace", "1", "--firmware", "uefi", "--video",
-          "virtio,outputs=2", "--network", "user", "--audio", "virtio", "--usb", "on",
-          "--disk-bus", "virtio",
+          "virtio,outputs=2", "--network", "user", "--network-queues", "2", "--audio", "virtio",
+          "--usb", "on", "--disk-bus", "virtio",
         ])
         try await site.repeatable(["entitle", "alice", "study"])
         let viewer = try await site.logIn("alice")
@@ -26,7 +26,8 @@ extension EndToEnd {
         let line = try Files.read("/proc/\(machine)/cmdline").split(separator: 0)
           .map { String(decoding: $0, as: UTF8.self) }
         for words in [
-          ["--vga", "virtio,outputs=2"], ["--net", "user,host=off"], ["--audio", "virtio"],
+          ["--vga", "virtio,outputs=2"], ["--net", "user,host=off,queues=2"],
+          ["--audio", "virtio"],
         ] {
           #expect(line.contains(words[0]) && line.contains(words[1]), "\(line)")
         }

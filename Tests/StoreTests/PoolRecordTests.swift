@@ -37,11 +37,33 @@ struct PoolRecordTests {
     pool.draining = true
     pool.nextNumber = 9
     pool.hardware = Hardware(
-      firmware: .uefi, video: .virtio(outputs: 3), network: .tap(prefix: "lan"), audio: .virtio,
-      usb: true, diskBus: .virtio)
+      firmware: .uefi, video: .virtio(outputs: 3), network: .tap(prefix: "lan"),
+      networkQueues: 4, audio: .virtio, usb: true, diskBus: .virtio)
     pool.policies.diskLimits = DiskLimits(
       operations: 500, operationsBurst: 2000, bandwidth: 1 << 20, bandwidthBurst: 1 << 30)
     #expect(try coding.decode(Pool.self, from: coding.encode(pool)) == pool)
+  }
+
+  /// As a version whose network cards had one pair of queues each wrote it.
+  private static let hardware = """
+    {"audio":"ac97","diskBus":"virtio","firmware":"uefi","network":"user,host=on","usb":false,\
+    "video":"std"}
+    """
+
+  @Test("and what templates and snapshots are of, have one pair of queues where none is told")
+  func queues() throws {
+    let hardware = Hardware(firmware: .uefi, network: .user(.on), diskBus: .virtio)
+    #expect(hardware.networkQueues == 1)
+    let record = Self.old.dropLast() + #","hardware":\#(Self.hardware)}"#
+    let pool = try coding.decode(Pool.self, from: [UInt8](record.utf8))
+    #expect(pool.hardware == hardware)
+    let machine = #""memoryMiB":2048,"cpus":2,"hardware":\#(Self.hardware)}"#
+    let image = #"{"image":{"arguments":"","kind":"disk","path":"/srv/debian.raw"},"#
+    let template = [UInt8]((image + machine).utf8)
+    #expect(
+      try coding.decode(TemplateMachine.self, from: template) == TemplateMachine(of: pool))
+    let shape = [UInt8](#"{"kind":"disk",\#(machine)"#.utf8)
+    #expect(try coding.decode(DesktopShape.self, from: shape) == DesktopShape(of: pool))
   }
 
   @Test("with a part that came later than this version are refused, not changed")

@@ -84,10 +84,11 @@ struct TemplateArchiveTests {
     await other.supervisor.endTemplates()
   }
 
-  @Test("bring their image to the library, and are based on it there")
+  @Test("bring their image to the library, and are based on it there", .needs("passt"))
   func image() async throws {
     let image = [UInt8](repeating: 0, count: 1 << 20)
-    let hardware = Hardware(audio: .none, diskBus: .virtio)
+    let hardware = Hardware(
+      network: .user(.off), networkQueues: 2, audio: .none, diskBus: .virtio)
     let site = try BackupSite(image: image, hardware: hardware)
     #expect(try await make(site).state == .ready)
     let file = site.running.directory.path("office.carrel")
@@ -100,7 +101,9 @@ struct TemplateArchiveTests {
     #expect(job.notes[0].contains("image 'debian' is in the library"))
     #expect(
       job.notes[1].contains("'carrel pool create office --image debian --memory 16M --cpus 1 "))
-    #expect(job.notes[1].contains("--audio none --disk-bus virtio'"))
+    #expect(
+      job.notes[1].contains(
+        "--network user --network-queues 2 --audio none --disk-bus virtio'"), "\(job.notes)")
     let path = fresh.state + "/images/debian/image.raw"
     #expect(try Files.read(path) == image)
     let template = try #require(try await fresh.supervisor.templates().first)

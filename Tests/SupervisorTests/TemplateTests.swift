@@ -147,6 +147,32 @@ struct TemplateTests {
     #expect(try await settled(running).generation == 3)
   }
 
+  @Test("clones have the queues of the template's network card, or another one", .needs("passt"))
+  func queues() async throws {
+    let running = try RunningSupervisor()
+    func request(_ number: UInt64, _ queues: Int) throws -> LaunchRequest {
+      try self.request(
+        number, in: running, hardware: Hardware(network: .user(.off), networkQueues: queues))
+    }
+    let template = try await make(
+      try request(1, Hardware.Network.mostQueues), running, limitSeconds: 300)
+    #expect(template.state == .ready, "\(template)")
+    for number in 1...2 {
+      try await running.supervisor.start(
+        try request(UInt64(number), Hardware.Network.mostQueues))
+    }
+    #expect(try await settled(running).clones.map(\.rawValue) == ["office-1", "office-2"])
+    #expect(try parent(of: "office-1", running) != getpid())
+    try await running.supervisor.start(try request(3, 2))
+    #expect(try parent(of: "office-3", running) == getpid(), "it boots")
+    #expect(try await settled(running).generation == 2)
+    try await running.supervisor.start(try request(4, 2))
+    #expect(try await settled(running).clones.map(\.rawValue) == ["office-4"])
+    for number in 1...4 {
+      try await running.supervisor.discard(DesktopID(pool: pool, number: UInt64(number)))
+    }
+  }
+
   @Test("clones have the template's disk under their own, and keep it", .needs("qemu-img"))
   func disks() async throws {
     let running = try RunningSupervisor()

@@ -41,14 +41,14 @@ struct VMMCommandTests {
   @Test("has what the pool says, and the desktop's own UEFI variables")
   func everything() {
     let hardware = Hardware(
-      firmware: .uefi, video: .virtio(outputs: 2), network: .user(.off), audio: .virtio,
-      usb: true, diskBus: .virtio)
+      firmware: .uefi, video: .virtio(outputs: 2), network: .user(.off), networkQueues: 2,
+      audio: .virtio, usb: true, diskBus: .virtio)
     for line in [arguments(.disk, hardware), arguments(.iso, diskMiB: 10, hardware)] {
       #expect(values("--firmware", line) == ["uefi"])
       #expect(values("--nvram", line) == ["/state/desktops/my-office-12/variables.fd"])
       #expect(values("--disk", line) == ["\(Self.disk),format=raw,bus=virtio"])
       #expect(values("--vga", line) == ["virtio,outputs=2"])
-      #expect(values("--net", line) == ["user,host=off"])
+      #expect(values("--net", line) == ["user,host=off,queues=2"])
       #expect(values("--audio", line) == ["virtio"])
       #expect(line.contains("--usb"))
     }
@@ -107,5 +107,7 @@ struct VMMCommandTests {
   func interface() {
     let line = arguments(.disk, Hardware(network: .tap(prefix: "lan")))
     #expect(values("--net", line) == ["tap:lan12"])
+    let several = arguments(.disk, Hardware(network: .tap(prefix: "lan"), networkQueues: 8))
+    #expect(values("--net", several) == ["tap:lan12,queues=8"])
   }
 }

@@ -38,6 +38,7 @@ public struct PoolChange: Hashable, Sendable {
   public var firmware: Hardware.Firmware?
   public var video: Hardware.Video?
   public var network: Hardware.Network?
+  public var networkQueues: Int?
   public var audio: Hardware.Audio?
   public var usb: Bool?
   public var diskBus: Hardware.DiskBus?
@@ -51,7 +52,8 @@ public struct PoolChange: Hashable, Sendable {
   public func applied(to hardware: Hardware) -> Hardware {
     Hardware(
       firmware: firmware ?? hardware.firmware, video: video ?? hardware.video,
-      network: network ?? hardware.network, audio: audio ?? hardware.audio,
+      network: network ?? hardware.network,
+      networkQueues: networkQueues ?? hardware.networkQueues, audio: audio ?? hardware.audio,
       usb: usb ?? hardware.usb, diskBus: diskBus ?? hardware.diskBus)
   }
 }
@@ -121,8 +123,11 @@ extension Site {
       updated.diskMiB = nil
     }
     updated.hardware = change.applied(to: pool.hardware)
-    // The bus goes with the disk.
+    // The bus goes with the disk, and queues with the card.
     if !updated.hasDisks, change.diskBus == nil { updated.hardware.diskBus = .ide }
+    if updated.hardware.network == .none, change.networkQueues == nil {
+      updated.hardware.networkQueues = 1
+    }
     updated.size = change.size ?? pool.size
     updated.spares = change.spares ?? pool.spares
     updated.policies = change.policies ?? pool.policies

@@ -21,6 +21,9 @@ public struct Hardware: Hashable, Sendable {
     /// A card on a TAP interface of the host's: the prefix and the desktop's number.
     case tap(prefix: String)
 
+    /// The most pairs of queues of a card, which are `carrel-vmm`'s.
+    public static let mostQueues = 8
+
     /// Whether a guest reaches the services of the host itself.
     public enum Host: String, Hashable, Sendable {
       case off, on
@@ -38,6 +41,8 @@ public struct Hardware: Hashable, Sendable {
   public var firmware: Firmware
   public var video: Video
   public var network: Network
+  /// Pairs of queues of the network card; one where there is none.
+  public var networkQueues: Int
   public var audio: Audio
   /// Whether there is a USB controller with a tablet and a keyboard.
   public var usb: Bool
@@ -45,11 +50,12 @@ public struct Hardware: Hashable, Sendable {
 
   public init(
     firmware: Firmware = .bios, video: Video = .std, network: Network = .none,
-    audio: Audio = .ac97, usb: Bool = false, diskBus: DiskBus = .ide
+    networkQueues: Int = 1, audio: Audio = .ac97, usb: Bool = false, diskBus: DiskBus = .ide
   ) {
     self.firmware = firmware
     self.video = video
     self.network = network
+    self.networkQueues = networkQueues
     self.audio = audio
     self.usb = usb
     self.diskBus = diskBus
@@ -127,7 +133,7 @@ extension Hardware.Network: LosslessStringConvertible {
 /// Records of earlier versions lack what they did not know: that is as it was then.
 extension Hardware: Codable {
   private enum CodingKeys: String, CodingKey {
-    case firmware, video, network, audio, usb, diskBus
+    case firmware, video, network, networkQueues, audio, usb, diskBus
   }
 
   public init(from decoder: any Decoder) throws {
@@ -136,6 +142,7 @@ extension Hardware: Codable {
     firmware = try record.decodeIfPresent(Firmware.self, forKey: .firmware) ?? firmware
     video = try record.decodeTextIfPresent(Video.self, forKey: .video) ?? video
     network = try record.decodeTextIfPresent(Network.self, forKey: .network) ?? network
+    networkQueues = try record.decodeIfPresent(Int.self, forKey: .networkQueues) ?? networkQueues
     audio = try record.decodeIfPresent(Audio.self, forKey: .audio) ?? audio
     usb = try record.decodeIfPresent(Bool.self, forKey: .usb) ?? usb
     diskBus = try record.decodeIfPresent(DiskBus.self, forKey: .diskBus) ?? diskBus
@@ -146,6 +153,7 @@ extension Hardware: Codable {
     try record.encode(firmware, forKey: .firmware)
     try record.encode(video.description, forKey: .video)
     try record.encode(network.description, forKey: .network)
+    try record.encode(networkQueues, forKey: .networkQueues)
     try record.encode(audio, forKey: .audio)
     try record.encode(usb, forKey: .usb)
     try record.encode(diskBus, forKey: .diskBus)

@@ -75,6 +75,14 @@ public struct Pool: Hashable, Sendable {
         "pool '\(name)': image '\(image.path)' is a kernel, which is started without firmware: "
           + "give --firmware bios, or a disk or an ISO")
     }
+    try require(
+      1...Hardware.Network.mostQueues, hardware.networkQueues, "the number of network queues")
+    if hardware.networkQueues != 1, hardware.network == .none {
+      throw BrokerError(
+        .invalid,
+        "pool '\(name)': its desktops have no network card that could have "
+          + "\(hardware.networkQueues) pairs of queues: give --network, or --network-queues 1")
+    }
     if hardware.diskBus != .ide, !hasDisks {
       throw BrokerError(
         .invalid,

@@ -86,6 +86,9 @@ extension TemplateManifest {
     }
     if hardware.video != plain.video { options.append("--video \(hardware.video)") }
     if hardware.network != plain.network { options.append("--network \(hardware.network)") }
+    if hardware.networkQueues != plain.networkQueues {
+      options.append("--network-queues \(hardware.networkQueues)")
+    }
     if hardware.audio != plain.audio { options.append("--audio \(hardware.audio.rawValue)") }
     if hardware.usb != plain.usb { options.append("--usb \(hardware.usb ? "on" : "off")") }
     if hardware.diskBus != plain.diskBus {

@@ -39,6 +39,12 @@ struct PoolOptions: ParsableArguments {
   var network: String?
 
   @Option(
+    help: ArgumentHelp(
+      "Pairs of queues of the network card: 1 to 8; more than processors are of no use.",
+      valueName: "number"))
+  var networkQueues: Int?
+
+  @Option(
     help: "Sound card: ac97, virtio or none.", completion: .list(["ac97", "virtio", "none"]))
   var audio: String?
 
@@ -108,6 +114,7 @@ struct PoolOptions: ParsableArguments {
     hardware.firmware = firmware
     hardware.video = video
     hardware.network = network
+    hardware.networkQueues = networkQueues
     hardware.audio = audio
     hardware.usb = usb.map { $0 == .on }
     hardware.diskBus = diskBus
@@ -180,6 +187,10 @@ func render(_ pool: PoolDocument) -> String {
     ("disk limits", pool.hasDisks ? pool.policies.diskLimits : nil),
     ("firmware", pool.image.kind == "kernel" ? nil : pool.hardware.firmware),
     ("video", pool.hardware.video), ("network", pool.hardware.network),
+    (
+      "network queues",
+      pool.hardware.network == "none" ? nil : pool.hardware.networkQueues.map { "\($0)" }
+    ),
     ("audio", pool.hardware.audio), ("usb", pool.hardware.usb.map { $0 ? "on" : "off" }),
     ("size", "\(pool.size)"), ("spares", "\(pool.spares)"),
     (
