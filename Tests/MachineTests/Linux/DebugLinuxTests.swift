@@ -19,7 +19,7 @@ struct DebugLinuxTests {
     try linux.run(
       "desktop aplay -D hw:0 -q -t raw -f S16_LE -c 2 -r 48000 /tmp/file 2>&1", seconds: 600)
     // Drivers let go of everything, and take it again.
-    let devices = try linux.run("cd /sys/bus/virtio/drivers; ls -d */virtio*").split(
+    let devices = try linux.run("cd /sys/bus/virtio/drivers; ls -1d */virtio*").split(
       separator: "\n")
     #expect(devices.count > 5)
     for device in devices where !device.contains("blk") {
