@@ -14,6 +14,8 @@ public final class AttachedDisk: DiskImage, @unchecked Sendable {
   let deviceLock: RawImage.DeviceLock
   private var isHeld = false
   private var waiting: [(any DiskImage) -> Void] = []
+  /// Held by whoever writes to the image without being asked by a device.
+  private let copying = Lock()
 
   public init(_ image: any DiskImage, deviceLock: @escaping RawImage.DeviceLock) {
     self.image = image
@@ -37,8 +39,21 @@ public final class AttachedDisk: DiskImage, @unchecked Sendable {
   public var path: String { image.path }
   public var layers: [LayerDescription] { image.layers }
 
-  /// What is asked for from now on waits. Not under the device lock.
-  func hold() { deviceLock { isHeld = true } }
+  /// What is asked for from now on waits, and nobody copies. Not under the device lock.
+  func hold() { copying.withLock { deviceLock { isHeld = true } } }
+
+  /// Writes to `image` as no device asked for; not under the device lock.
+  ///
+  /// - Returns: `nil` when the disk is held, or has another image.
+  func whileNotHeld<Result>(
+    with image: any DiskImage, _ body: () throws(DiskError) -> Result
+  ) throws(DiskError) -> Result? {
+    try copying.withLock { () throws(DiskError) in
+      var isFree = false
+      deviceLock { isFree = !isHeld && self.image === image }
+      return isFree ? try body() : nil
+    }
+  }
 
   /// What waits goes to the image. Device lock held.
   func letGo() {

@@ -52,6 +52,7 @@ enum QMPCommands {
     "query-cpus-fast": { processors(of: $0) },
     "query-block": { drives(of: $0) },
     "query-carrel-save": { $0.saveState.json },
+    "query-block-jobs": { blockJobs(of: $0) },
     "query-balloon": { machine throws(QMPError) in try balloonState(of: machine) },
     "quit": {
       $0.quit()
@@ -70,6 +71,9 @@ enum QMPCommands {
     "balloon": balloon,
     "blockdev-change-medium": changeMedium,
     "blockdev-snapshot-sync": snapshotDisk,
+    "block-stream": stream,
+    "block-job-cancel": cancelJob,
+    "block-job-set-speed": setJobSpeed,
     "carrel-save": save,
     "carrel-save-continue": continueSave,
   ]

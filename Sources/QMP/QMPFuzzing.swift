@@ -58,6 +58,10 @@ package enum QMPFuzzing {
     func continueSave() throws(QMPError) {}
     let saveState = QMPSaveState()
     func switchDisk(_ overlay: QMPOverlay) throws(QMPError) {}
+    func stream(_ request: QMPStreamRequest) throws(QMPError) {}
+    let blockJobs: [QMPBlockJob] = []
+    func cancelBlockJob(_ identifier: String) throws(QMPError) {}
+    func setBlockJobSpeed(_ identifier: String, _ speed: UInt64) throws(QMPError) {}
     func changeMedium(of drive: String, to path: String, force: Bool) throws(QMPError) {}
   }
 }

@@ -137,6 +137,7 @@ package enum QMPEvent: Hashable, Sendable {
   case balloonChanged(actual: UInt64)
   /// What became of a `carrel-save`.
   case saved(QMPSaveState)
+  case blockJobEnded(QMPBlockJob, QMPBlockJob.End)
   /// The guest cannot go on. `action` is "pause", and STOP follows, or "poweroff": the
   /// process ends, and SHUTDOWN follows.
   case guestPanicked(detail: String, action: String)
@@ -151,6 +152,8 @@ package enum QMPEvent: Hashable, Sendable {
     case .trayMoved: "DEVICE_TRAY_MOVED"
     case .balloonChanged: "BALLOON_CHANGE"
     case .saved: "CARREL_SAVE_STATUS"
+    case .blockJobEnded(_, .cancelled): "BLOCK_JOB_CANCELLED"
+    case .blockJobEnded: "BLOCK_JOB_COMPLETED"
     case .guestPanicked: "GUEST_PANICKED"
     }
   }
@@ -164,6 +167,7 @@ package enum QMPEvent: Hashable, Sendable {
       ["device": .string(drive), "id": .string(drive), "tray-open": .bool(isOpen)]
     case .balloonChanged(let actual): ["actual": .integer(Int64(clamping: actual))]
     case .saved(let state): state.json
+    case .blockJobEnded(let job, let end): job.json(end)
     case .guestPanicked(let detail, let action):
       ["action": .string(action), "info": ["type": "carrel", "detail": .string(detail)]]
     }
@@ -225,6 +229,14 @@ package protocol QMPMachine: AnyObject {
   var saveState: QMPSaveState { get }
   /// Has a disk go over to a new overlay.
   func switchDisk(_ overlay: QMPOverlay) throws(QMPError)
+  /// Has a disk begin to take in what it is based on.
+  func stream(_ request: QMPStreamRequest) throws(QMPError)
+  /// Those that are under way.
+  var blockJobs: [QMPBlockJob] { get }
+  /// Has one of them end, with nothing lost.
+  func cancelBlockJob(_ identifier: String) throws(QMPError)
+  /// Bytes a second; 0 for no limit.
+  func setBlockJobSpeed(_ identifier: String, _ speed: UInt64) throws(QMPError)
   /// Limits the requests of the disk of that name from now on.
   func limit(_ drive: String, to limits: QMPLimits) throws(QMPError)
   /// Puts an image into it, in place of what is there.

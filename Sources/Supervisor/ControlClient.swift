@@ -27,6 +27,9 @@ struct ControlClient: Sendable {
     case continueSave
     /// How far that is.
     case saveStatus
+    /// Has a disk take in what it reads from the images between it and `base`.
+    case stream(drive: String, base: String?)
+    case cancelStream(drive: String)
 
     var name: String {
       switch self {
@@ -41,6 +44,8 @@ struct ControlClient: Sendable {
       case .suspend, .save: "carrel-save"
       case .continueSave: "carrel-save-continue"
       case .saveStatus: "query-carrel-save"
+      case .stream: "block-stream"
+      case .cancelStream: "block-job-cancel"
       }
     }
 
@@ -54,6 +59,9 @@ struct ControlClient: Sendable {
       case .save(let request): request.arguments
       case .wake: .object(["keys": .array([.object(["type": "qcode", "data": "wake"])])])
       case .limit(let drive, let limits): Self.arguments(limits, of: drive)
+      case .stream(let drive, let base?):
+        .object(["device": .string(drive), "base": .string(base)])
+      case .stream(let drive, nil), .cancelStream(let drive): .object(["device": .string(drive)])
       case .powerdown, .quit, .reset, .drives, .continueSave, .saveStatus: nil
       }
     }
@@ -155,6 +163,26 @@ struct ControlClient: Sendable {
       if data["status"]?.text == "completed" { return true }
       try step(data)
       return false
+    }
+  }
+
+  /// Has a disk take in what it reads from the images between it and `base`, and waits until it
+  /// does without them.
+  ///
+  /// - Throws: `SaveFailure` with what the VMM said; nothing has changed then.
+  func stream(_ drive: String, onto base: String?, within limit: Duration) throws {
+    do {
+      try perform(.stream(drive: drive, base: base), within: limit) { event, data in
+        guard event.hasPrefix("BLOCK_JOB_"), data?["device"]?.text == drive else { return false }
+        if let problem = data?["error"]?.text { throw SaveFailure(problem: problem) }
+        guard event == "BLOCK_JOB_COMPLETED" else {
+          throw SaveFailure(problem: "somebody cancelled it")
+        }
+        return true
+      }
+    } catch let failure as SystemError {
+      _ = try? perform(.cancelStream(drive: drive), within: .seconds(5))
+      throw failure
     }
   }
 

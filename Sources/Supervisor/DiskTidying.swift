@@ -4,9 +4,9 @@ import LinuxSystem
 /// Keeps the chain of images under a desktop's disk short. Snapshots that were deleted leave
 /// images that nobody goes back to; what they have is given to the one above them.
 ///
-/// Only of a desktop that is off: its VMM would have to look elsewhere at the same time. Each
-/// step leaves every image reading as it did, and can be done again after a crash or when it
-/// was interrupted; what was copied by then is there.
+/// Of a desktop that is off; of one that runs, see `SnapshotMaking.shorten`. Each step leaves
+/// every image reading as it did, and can be done again after a crash or when it was
+/// interrupted; what was copied by then is there.
 struct DiskTidying {
   let directory: DesktopDirectory
   /// Of `carrel-vmm`, which changes images.
@@ -66,6 +66,40 @@ struct DiskTidying {
         .storage, "\(layer) cannot be merged with \(unneeded.child.name): \(errors)")
     }
     try Files.remove(layer, durably: true)
+  }
+}
+
+extension SnapshotMaking {
+  /// So many images under a desktop that runs are enough.
+  private static let mostLayers = 16
+  /// Of a disk, whatever its size.
+  private static let longest = Duration.seconds(24 * 3600)
+
+  /// Has the VMM take the images that nobody goes back to into the disk that it has open, where
+  /// they are many, and removes them. Without it, the chain is longer, and that is all, until
+  /// there are too many. Blocks.
+  func shorten() {
+    do {
+      var disks = try DiskLayers(in: shelf.directory.state)
+      guard let top = disks.top, try disks.chain(from: top).count >= Self.mostLayers else { return }
+      try shelf.sweep()
+      let records = try shelf.records()
+      // A backup reads them.
+      guard !records.contains(where: { $0.isBackup == true }) else { return }
+      disks = try DiskLayers(in: shelf.directory.state)
+      let chain = try disks.chain(from: top)
+      let unneeded = try disks.unneeded(in: chain, Set(records.compactMap(\.layer)))
+      // Those directly under the disk alone: others are based on what nobody may write.
+      let taken = zip(unneeded, chain.dropFirst()).prefix { $0.layer == $1 }.map(\.0.layer)
+      guard let last = taken.last else { return }
+      try ControlClient(path: shelf.directory.control).stream(
+        request.shape.hardware.diskBus.firstDisk, onto: try disks.base(of: last),
+        within: Self.longest)
+      for layer in taken { try Files.remove(disks.path(layer), durably: true) }
+    } catch {
+      quiescing.logger.warning(
+        "disk not shortened: \(error)", metadata: ["desktop": "\(shelf.directory.desktop)"])
+    }
   }
 }
 

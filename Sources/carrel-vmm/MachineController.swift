@@ -9,11 +9,13 @@ final class MachineController: QMPMachine, Sendable {
   private let machine: Machine
   private let display: DisplayOutput?
   let saving: MachineSaving
+  let jobs: DiskJobs
 
   init(_ machine: Machine, display: DisplayOutput?) {
     self.machine = machine
     self.display = display
     saving = MachineSaving(machine)
+    jobs = DiskJobs(machine)
   }
 
   var name: String { machine.configuration.name }
@@ -155,6 +157,16 @@ final class MachineController: QMPMachine, Sendable {
     } catch {
       throw QMPError(.generic, "\(error)")
     }
+  }
+
+  func stream(_ request: QMPStreamRequest) throws(QMPError) { try jobs.start(request) }
+
+  var blockJobs: [QMPBlockJob] { jobs.all }
+
+  func cancelBlockJob(_ identifier: String) throws(QMPError) { try jobs.cancel(identifier) }
+
+  func setBlockJobSpeed(_ identifier: String, _ speed: UInt64) throws(QMPError) {
+    try jobs.setSpeed(identifier, speed)
   }
 
   /// There is one drive that is removable: the CD-ROM.

@@ -50,6 +50,7 @@ final class Session {
     self.control = control
     if let control {
       adapter.saving.onEnd { state in control.announce(.saved(state)) }
+      adapter.jobs.onEnd { job, end in control.announce(.blockJobEnded(job, end)) }
     }
     let machineEnds = machine.configuration.endsWhenStuck
     machine.onEvent { event in
@@ -106,6 +107,7 @@ final class Session {
 
   private func close() {
     viewers?.close()
+    controller.jobs.finish()
     controller.saving.finish()
     control?.finish()
     restoring?.finish()

@@ -76,6 +76,19 @@ final class FakeQMPMachine: QMPMachine {
 
   func continueSave() throws(QMPError) { try note("continue save") }
 
+  func stream(_ request: QMPStreamRequest) throws(QMPError) {
+    try note(
+      "stream \(request.identifier) \(request.device) \(request.base ?? "-") \(request.speed)")
+  }
+
+  var blockJobs: [QMPBlockJob] { [QMPBlockJob(identifier: "one", device: "virtio0", speed: 5)] }
+
+  func cancelBlockJob(_ identifier: String) throws(QMPError) { try note("cancel \(identifier)") }
+
+  func setBlockJobSpeed(_ identifier: String, _ speed: UInt64) throws(QMPError) {
+    try note("speed \(identifier) \(speed)")
+  }
+
   func switchDisk(_ overlay: QMPOverlay) throws(QMPError) {
     try note("switch \(overlay.device) \(overlay.file)")
   }

@@ -83,6 +83,46 @@ struct QMPSaveTests {
     #expect(machine.calls.isEmpty)
   }
 
+  @Test("disks that take in what they are based on are jobs, as QEMU has them")
+  func jobs() throws {
+    _ = try reply("block-stream", #"{"device":"virtio0"}"#)
+    _ = try reply(
+      "block-stream", #"{"device":"ide0-hd0","job-id":"a","base":"/b","speed":1000}"#)
+    _ = try reply("block-job-cancel", #"{"device":"a","force":true}"#)
+    _ = try reply("block-job-set-speed", #"{"device":"a","speed":7}"#)
+    #expect(
+      machine.calls == [
+        "stream virtio0 virtio0 - 0", "stream a ide0-hd0 /b 1000", "cancel a", "speed a 7",
+      ])
+    let list = try reply("query-block-jobs", "{}")["return"]?.elements
+    let job = try #require(list?.first)
+    #expect(job["type"] == "stream" && job["device"] == "one" && job["speed"] == 5)
+    #expect(job["len"] == 0 && job["offset"] == 0 && job["status"] == "running")
+    for (command, arguments, text) in [
+      ("block-stream", "{}", "'device' is missing"),
+      ("block-stream", #"{"device":"a","base":"b"}"#, "absolute path"),
+      ("block-stream", #"{"device":"a","speed":-1}"#, "'speed'"),
+      ("block-stream", #"{"device":"a","job-id":""}"#, "Invalid job ID"),
+      ("block-stream", #"{"device":"a","on-error":"stop"}"#, "'on-error' is unexpected"),
+      ("block-job-cancel", "{}", "'device' is missing"),
+      ("block-job-set-speed", #"{"device":"a"}"#, "'speed' is missing"),
+    ] {
+      let problem = try problem(command, arguments)
+      #expect(problem.contains(text), "\(problem)")
+    }
+    #expect(machine.calls.count == 4)
+    var ended = QMPBlockJob(identifier: "a", device: "virtio0", speed: 0)
+    (ended.length, ended.offset) = (100, 50)
+    for (end, name, error) in [
+      (QMPBlockJob.End.completed, "BLOCK_JOB_COMPLETED", nil as JSON?),
+      (.failed("why"), "BLOCK_JOB_COMPLETED", "why"), (.cancelled, "BLOCK_JOB_CANCELLED", nil),
+    ] {
+      let message = QMPEvent.blockJobEnded(ended, end).message(seconds: 1, microseconds: 2)
+      #expect(message["event"]?.text == name && message["data"]?["error"] == error)
+      #expect(message["data"]?["device"] == "a" && message["data"]?["offset"] == 50)
+    }
+  }
+
   @Test("whether disks were switched is told where overlays were asked for")
   func state() throws {
     func state() throws -> JSON? { try reply("query-carrel-save", "{}")["return"] }

@@ -38,6 +38,28 @@ private final class SiteSoaking {
     return action
   }
 
+  /// As many snapshots and backups as a desktop comes to that is never stopped, none of which
+  /// anybody keeps.
+  ///
+  /// - Returns: how many images there were under the disk.
+  func runOn(_ count: Int) async throws -> [Int] {
+    var counts: [Int] = []
+    for number in 1...count {
+      if number % 6 == 0 {
+        try await backUp()
+      } else {
+        try await takeSnapshot()
+        try await site.supervisor.deleteSnapshot(snapshots.removeLast(), of: site.office)
+      }
+      try await awaitTurn()
+      counts.append(try layers().count)
+    }
+    try await site.supervisor.suspend(site.office)
+    try await goOn()
+    try await awaitTurn()
+    return counts
+  }
+
   private func act() async throws -> String {
     switch Int.random(in: 0..<8, using: &random) {
     case 0, 1:
@@ -165,5 +187,11 @@ struct SiteSoakTests {
       if number % 50 == 0 { print("site soak: \(number) cycles, \(done)") }
     }
     #expect(done.values.reduce(0, +) == Self.cycles)
+  }
+
+  @Test("leave one that is never stopped no long chain of images")
+  func chain() async throws {
+    let counts = try await SiteSoaking(seed: 4).runOn(40)
+    #expect(counts.max() == 16 && counts.filter { $0 < 4 }.count > 3, "\(counts)")
   }
 }

@@ -29,6 +29,7 @@ extension Supervisor {
     let taking = Task {
       try await offPool {
         try making.shelf.removeBackups()
+        if making.isRunning { making.shorten() }
         try Self.checkChain(in: directory)
         let record = try making.run()
         let manifest = try BackupManifest(

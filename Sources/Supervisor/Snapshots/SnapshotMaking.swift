@@ -85,6 +85,7 @@ struct SnapshotMaking: Sendable {
   }
 
   private func takeRunning() throws -> SnapshotRecord {
+    if !isBackup { shorten() }
     let disks = try DiskLayers(in: directory.state)
     let base =
       isBackup

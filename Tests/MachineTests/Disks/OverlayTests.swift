@@ -17,12 +17,12 @@ final class CountingProgram {
 
   /// - Parameter options: besides the disk.
   init(
-    _ bus: Bus, _ format: ImageFormat, _ options: [String] = [],
+    _ bus: Bus, _ format: ImageFormat, _ options: [String] = [], size: String = "1M",
     in directory: TemporaryDirectory? = nil
   ) throws {
     let directory = try directory ?? TemporaryDirectory()
     (self.directory, self.bus, self.format) = (directory, bus, format)
-    try Self.shell("qemu-img create -q -f \(format) disk 1M", in: directory)
+    try Self.shell("qemu-img create -q -f \(format) disk \(size)", in: directory)
     running = try Self.start("disk", format, bus, options, "serial0", directory)
   }
 
@@ -243,6 +243,85 @@ struct OverlayTests {
     let disk = "@/layer\(BackingPolicy.mostLayers),format=qcow2"
     let again = try RunningProgram(nil, ["--vga", "none", "--disk", disk], in: guest.directory)
     #expect(try again.control().execute("query-status")["running"] == true)
+  }
+
+  @Test("a disk takes in the images under it while the guest counts on", arguments: kinds)
+  func streamed(bus: CountingProgram.Bus, format: ImageFormat) throws {
+    let guest = try CountingProgram(bus, format, size: "16M")
+    let control = try guest.running.control()
+    func overlay(_ name: String) throws {
+      try control.execute(
+        "blockdev-snapshot-sync",
+        [
+          "device": .string(guest.drive), "snapshot-file": .string(guest.directory.path(name)),
+        ])
+      try guest.awaitTurns(1)
+    }
+    func end() throws -> (String, JSON?) {
+      while true {
+        let event = try control.nextEvent()
+        if event.name.hasPrefix("BLOCK_JOB") { return (event.name, event.data) }
+      }
+    }
+    func layers() throws -> [String] {
+      let image = try control.execute("query-block").elements?
+        .first { $0["device"]?.text == guest.drive }?["inserted"]?["image"]
+      var names: [String] = []
+      var next = image
+      while let current = next {
+        names.append(
+          (current["filename"]?.text ?? "").replacing(guest.directory.path(""), with: ""))
+        next = current["backing-image"]
+      }
+      return names
+    }
+    for name in ["one", "two", "three"] { try overlay(name) }
+    #expect(try layers() == ["three", "two", "one", "disk"])
+    // So slow that it can be stopped: a raw image says all of what is read.
+    let slowly: JSON = ["device": .string(guest.drive), "job-id": "slow", "speed": 1]
+    if format == .raw {
+      try control.execute("block-stream", slowly)
+      let refusal = #expect(throws: QMPError.self) { try control.execute("block-stream", slowly) }
+      #expect(refusal?.context.contains("already in use") == true)
+      #expect(try control.execute("query-block-jobs").elements?.first?["device"] == "slow")
+      try control.execute("block-job-cancel", ["device": "slow"])
+      #expect(try end().0 == "BLOCK_JOB_CANCELLED")
+    }
+    #expect(try control.execute("query-block-jobs").elements == [])
+    #expect(try layers() == ["three", "two", "one", "disk"])
+    let base = guest.directory.path("disk")
+    try control.execute("block-stream", ["device": .string(guest.drive), "base": .string(base)])
+    let completed = try end()
+    #expect(completed.0 == "BLOCK_JOB_COMPLETED" && completed.1?["error"] == nil, "\(completed)")
+    #expect(completed.1?["offset"] == completed.1?["len"])
+    #expect(try layers() == ["three", "disk"])
+    try guest.shell("rm one two")
+    try guest.awaitTurns(1)
+    // One that goes over to an overlay has nothing to take in any more.
+    if format == .raw {
+      try control.execute("block-stream", slowly)
+      try eventually("the job to wait") {
+        let job = try control.execute("query-block-jobs").elements?.first
+        return job?["offset"]?.whole ?? 0 >= 1 << 20
+      }
+    }
+    try overlay("four")
+    if format == .raw {
+      try control.execute("block-job-set-speed", ["device": "slow", "speed": 0])
+      #expect(try end().1?["error"]?.text?.contains("another image") == true)
+    }
+    try control.execute("block-stream", ["device": .string(guest.drive)])
+    let last = try end()
+    #expect(last.0 == "BLOCK_JOB_COMPLETED" && last.1?["error"] == nil, "\(last)")
+    #expect(try layers() == ["four"])
+    try guest.shell("rm disk three")
+    try guest.awaitTurns(2)
+    #expect(guest.serial.allSatisfy { $0 == "." }, "\(guest.serial)")
+    let known = guest.serial.count * CountingGuest.sectors
+    try guest.kill()
+    try guest.shell("qemu-img check -q -f qcow2 four || test $? = 3")
+    let number = CountingGuest.lastNumber(on: try contents(of: "four", .qcow2, guest))
+    #expect(try #require(number) >= (bus == .virtio ? known : 1))
   }
 
   @Test("what cannot be is refused, and the machine goes on with its disks")

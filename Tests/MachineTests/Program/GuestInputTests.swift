@@ -73,12 +73,14 @@ struct GuestInputTests {
     let names = try control.execute("query-commands").elements?.compactMap { $0["name"]?.text }
     #expect(
       names == [
-        "balloon", "block_set_io_throttle", "blockdev-change-medium", "blockdev-snapshot-sync",
+        "balloon", "block-job-cancel", "block-job-set-speed", "block-stream",
+        "block_set_io_throttle", "blockdev-change-medium", "blockdev-snapshot-sync",
         "carrel-save", "carrel-save-continue", "cont",
         "eject",
         "human-monitor-command",
         "inject-nmi", "input-send-event", "qmp_capabilities", "query-balloon", "query-block",
-        "query-carrel-save", "query-commands", "query-cpus-fast", "query-name", "query-status",
+        "query-block-jobs", "query-carrel-save", "query-commands", "query-cpus-fast", "query-name",
+        "query-status",
         "query-version", "quit",
         "screendump", "send-key", "set_link", "stop", "system_powerdown", "system_reset",
       ])
