@@ -181,6 +181,43 @@ struct SessionTests {
     #expect(world.desktop("office-1")?.saved == false)
   }
 
+  @Test("what a desktop was suspended to is kept when it cannot go on", arguments: [false, true])
+  func cannotWake(exits: Bool) throws {
+    var world = try World.left(
+      with: PoolPolicies(onDisconnect: .suspend, disconnectSeconds: 60, startAttempts: 3))
+    world.pass(seconds: 60)
+    world.settle()
+    for _ in 0..<3 {
+      let viewer = world.arrive("alice")
+      for _ in 0..<3 {
+        #expect(world.open[viewer] != nil)
+        #expect(world.startRequests.last?.resumes == true)
+        if exits {
+          let generation = try #require(world.desktop("office-1")?.generation)
+          let reason = ExitReason.crashed("it had other hardware")
+          world.send(
+            .exited(DesktopExit(desktop: office1, generation: generation, reason: reason)))
+        }
+        world.finish(0, well: false)
+        world.pass(seconds: 10)
+      }
+      #expect(world.open[viewer] == nil)
+      #expect(world.told[viewer]?.contains("cannot be woken, and is kept") == true)
+      let desktop = try #require(world.desktop("office-1"))
+      #expect(desktop.phase == .suspended && desktop.saved && desktop.owner?.rawValue == "alice")
+      #expect(desktop.problem != nil && desktop.failures == 0)
+      #expect(!world.reasons().contains(.desktopGivenUp))
+      world.pass(seconds: 3600)
+      #expect(world.desktop("office-1")?.power == .off && world.calls.isEmpty)
+    }
+    #expect(world.reasons().contains(.desktopSleepsOn))
+    let again = world.arrive("alice")
+    world.settle()
+    #expect(world.shown[again] == office1)
+    #expect(world.desktop("office-1")?.saved == false)
+    #expect(world.desktop("office-1")?.problem == nil)
+  }
+
   @Test("a viewer that comes while a desktop is being suspended sees it wake")
   func suspendOvertaken() throws {
     var world = try World.left(

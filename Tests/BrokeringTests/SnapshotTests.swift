@@ -40,7 +40,7 @@ struct SnapshotTests {
     #expect(desktop.failures == 0 && desktop.problem == nil)
   }
 
-  @Test("works for a desktop that is suspended, that is off, and that was given up")
+  @Test("works for a desktop that is suspended, that is off, and that cannot go on")
   func resting() throws {
     var world = try World.with(.dedicated, size: 1, policies: PoolPolicies(startAttempts: 1))
     let alice = world.arrive("alice")
@@ -57,7 +57,7 @@ struct SnapshotTests {
     try world.perform(revert)
     world.finish(0, well: true)
     world.finish(0, well: false)
-    #expect(world.desktop("office-1")?.phase == .failed)
+    #expect(world.desktop("office-1")?.phase == .suspended)
     try world.perform(revert)
     world.settle()
     #expect(world.desktop("office-1")?.power == .running)

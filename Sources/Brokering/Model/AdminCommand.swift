@@ -98,6 +98,7 @@ extension Site {
             + "with 'carrel pool set \(pool.name)'")
       }
       try checkInterfaces(of: pool)
+      try checkMemory(of: pool)
       pools[pool.name] = pool
     case .updatePool(let name, let change): try update(find(name), change, now: now)
     case .deletePool(let name, let force):
@@ -137,6 +138,7 @@ extension Site {
     }
     try updated.check()
     try checkInterfaces(of: updated)
+    if change.memoryMiB != nil { try checkMemory(of: updated) }
     pools[pool.name] = updated
     let remake =
       updated.image != pool.image || updated.memoryMiB != pool.memoryMiB

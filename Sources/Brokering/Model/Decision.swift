@@ -57,6 +57,7 @@ public enum Reason: String, Hashable, Codable, Sendable, CaseIterable {
   case desktopStopped = "desktop-stopped"
   case desktopStartFailed = "desktop-start-failed"
   case desktopGivenUp = "desktop-given-up"
+  case desktopSleepsOn = "desktop-sleeps-on"
   case desktopCrashedRestarting = "desktop-crashed-restarting"
   case desktopCrashedRecycling = "desktop-crashed-recycling"
   case desktopRecycling = "desktop-recycling"

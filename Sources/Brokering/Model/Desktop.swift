@@ -140,6 +140,8 @@ public enum DesktopEffect: Hashable, Sendable {
   case retrying(String)
   /// Too many failures: it waits in `failed`.
   case gaveUp(String)
+  /// Too many failures to go on from what it was saved to, which is kept.
+  case sleepsOn(String)
 }
 
 extension Desktop {
@@ -313,6 +315,10 @@ extension Desktop {
         wanted = false
         return [.guestShutDown]
       }
+      // One that did not come so far as to go on from its file did not crash.
+      if saved {
+        return fail(reason.description, attempts: attempts, now: now, from: Set(Phase.allCases))
+      }
       if phase == .suspended { phase = .disconnected }
       let effects = fail(
         reason.description, attempts: attempts, now: now, from: Set(Phase.allCases))
@@ -360,10 +366,20 @@ extension Desktop {
       retryAt = now.adding(seconds: 1 << min(failures - 1, 6))
       return [.retrying(text)]
     }
+    if saved, owner != nil, Self.sessionPhases.contains(phase) {
+      // What its user did is in that file alone: whoever can mend it finds it there.
+      forgive()
+      phase = .suspended
+      return [.sleepsOn(text)]
+    }
     retryAt = now.adding(seconds: Self.failedRetrySeconds)
     if phase != .draining { phase = .failed }
     return [.gaveUp(text)]
   }
+
+  private static let sessionPhases: Set<Phase> = [
+    .assigned, .connected, .disconnected, .suspended,
+  ]
 
   private mutating func retry() {
     forgive()

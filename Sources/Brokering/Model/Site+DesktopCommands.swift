@@ -57,7 +57,7 @@ extension Site {
       desktop: record.id, now: now)
   }
 
-  private mutating func closeViewer(of record: Desktop, _ text: String, now: Timestamp) {
+  mutating func closeViewer(of record: Desktop, _ text: String, now: Timestamp) {
     guard let session = session(on: record.id), let viewer = viewer(of: session.id) else { return }
     viewers[viewer.id] = nil
     actions.append(.close(viewer.id, text))
@@ -91,8 +91,10 @@ extension Site {
       guard record.power != .running else { return }
       throw BrokerError(
         .conflict,
-        "desktop '\(record.id)' is not suspended: start it with "
-          + "'carrel desktop start \(record.id)'")
+        record.saved
+          ? "desktop '\(record.id)' is being woken already"
+          : "desktop '\(record.id)' is not suspended: start it with "
+            + "'carrel desktop start \(record.id)'")
     }
     desktop(record.id, .resumeWanted, now: now)
     note(

@@ -35,6 +35,13 @@ extension Site {
         user: desktop.owner, desktop: id, now: now)
       endSession(
         on: id, telling: "Your desktop cannot be started. Please tell the administrator.", now: now)
+    case .sleepsOn(let text):
+      note(
+        .desktopSleepsOn, "\(id): \(text); it stays suspended", user: desktop.owner, desktop: id,
+        now: now)
+      closeViewer(
+        of: desktop, "Your desktop cannot be woken, and is kept. Please tell the administrator.",
+        now: now)
     }
   }
 

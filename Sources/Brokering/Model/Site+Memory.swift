@@ -25,6 +25,15 @@ extension Site {
 
   private func costMiB(in pool: Pool) -> Int { pool.memoryMiB + MemoryBudget.overheadMiB }
 
+  /// No desktop of more than the host may ever promise would start.
+  func checkMemory(of pool: Pool) throws(BrokerError) {
+    guard memory.reading != nil, costMiB(in: pool) > memory.limitMiB else { return }
+    throw BrokerError(
+      .invalid,
+      "pool '\(pool.name)': a desktop of \(pool.memoryMiB) MiB takes \(costMiB(in: pool)) MiB, and "
+        + "all that this host may promise are \(memory.limitMiB) MiB: give --memory less")
+  }
+
   /// What its start will take.
   private func startCostMiB(of record: Desktop) -> Int {
     (pools[record.pool]?.memoryMiB ?? 0) + MemoryBudget.overheadMiB

@@ -101,18 +101,29 @@ struct BackupRestoring: Sendable {
     let file = try FileDescriptor.open(path, .writable)
     let size = try file.size()
     var block = [UInt8](repeating: 0, count: 1 << 20)
-    var offset: UInt64 = 0
+    var (offset, zeros): (UInt64, Range<UInt64>) = (0, 0..<0)
+    // One after another they go at once: each takes a moment of its own.
+    func dig(_ next: Range<UInt64>?) throws -> Bool {
+      if let next, next.lowerBound == zeros.upperBound {
+        zeros = zeros.lowerBound..<next.upperBound
+        return true
+      }
+      defer { zeros = next ?? 0..<0 }
+      return try zeros.isEmpty
+        || file.clear(.punchHole, offset: zeros.lowerBound, count: UInt64(zeros.count))
+    }
     while offset < size {
       let count = try FileComparison.read(file, into: &block, at: offset)
       guard count > 0 else { break }
       for start in stride(from: 0, to: count, by: Self.hole) {
         let part = start..<min(count, start + Self.hole)
-        guard block[part].allSatisfy({ $0 == 0 }) else { continue }
+        guard FileComparison.isZero(block, part) else { continue }
         let place = offset + UInt64(start)
-        guard try file.clear(.punchHole, offset: place, count: UInt64(part.count)) else { return }
+        guard try dig(place..<place + UInt64(part.count)) else { return }
       }
       offset += UInt64(count)
     }
+    _ = try dig(nil)
   }
 }
 
@@ -178,6 +189,16 @@ enum FileComparison {
     }
     if let failure { throw failure }
     return count
+  }
+
+  static func isZero(_ block: [UInt8], _ part: Range<Int>) -> Bool {
+    // SAFETY: both ranges that are compared are within the part; equal ones that lie a byte
+    // apart have one and the same byte throughout.
+    block.withUnsafeBytes { bytes in
+      guard let start = bytes.baseAddress, !part.isEmpty else { return true }
+      let first = start + part.lowerBound
+      return bytes[part.lowerBound] == 0 && memcmp(first, first + 1, part.count - 1) == 0
+    }
   }
 
   /// Blocks.

@@ -260,6 +260,13 @@ struct ExportArchive: Sendable {
     guard !text.contains("No space left on device") else {
       throw BrokerError(.storage, "there is no room in \(directory) or for \(path)")
     }
-    throw BrokerError(.invalid, "tar failed: \(ImageTool.lastLine(of: said.errors))")
+    let problem = ImageTool.firstLine(of: said.errors)
+    guard !arguments.contains("--create") else {
+      throw BrokerError(.invalid, "\(path) cannot be written: \(problem)")
+    }
+    throw BrokerError(
+      .invalid,
+      "\(path) is not a whole archive of 'carrel export' (\(problem)): copy it again, or export "
+        + "it anew")
   }
 }

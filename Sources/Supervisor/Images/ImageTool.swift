@@ -77,12 +77,19 @@ struct ImageTool: Sendable {
   }
 
   /// The last line with text in it, without the program's own name.
-  static func lastLine(of bytes: [UInt8]) -> String {
-    let lines = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline)
-    let line = lines.last { !$0.allSatisfy(\.isWhitespace) } ?? "it does not say why"
-    for name in ["qemu-img: ", "carrel-vmm: "] where line.hasPrefix(name) {
-      return String(line.dropFirst(name.count))
-    }
-    return String(line)
+  static func lastLine(of bytes: [UInt8]) -> String { lines(of: bytes).last ?? silence }
+
+  /// For programs that tell the reason first.
+  static func firstLine(of bytes: [UInt8]) -> String { lines(of: bytes).first ?? silence }
+
+  private static let silence = "it does not say why"
+
+  private static func lines(of bytes: [UInt8]) -> [String] {
+    String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline)
+      .filter { !$0.allSatisfy(\.isWhitespace) }
+      .map { line in
+        let names = ["qemu-img: ", "carrel-vmm: ", "/usr/bin/tar: "]
+        return String(line.dropFirst(names.first { line.hasPrefix($0) }?.count ?? 0))
+      }
   }
 }

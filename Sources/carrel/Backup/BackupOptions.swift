@@ -36,9 +36,14 @@ struct RepositoryOptions: ParsableArguments {
       }
       request.key = line
     } else if let keyFile {
-      guard let text = try? String(contentsOfFile: keyFile, encoding: .utf8),
-        let line = text.split(whereSeparator: \.isNewline).first
-      else {
+      let text: String
+      do {
+        text = try String(contentsOfFile: keyFile, encoding: .utf8)
+      } catch {
+        throw CommandFailure(
+          "the key file \(keyFile) cannot be read: \(error.localizedDescription)", .invalid)
+      }
+      guard let line = text.split(whereSeparator: \.isNewline).first else {
         throw CommandFailure("\(keyFile) holds no key: its first line is the key", .invalid)
       }
       request.key = String(line)
