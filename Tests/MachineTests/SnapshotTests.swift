@@ -175,7 +175,7 @@ struct MachineSnapshotTests {
       ("lacks virtio-balloon", { $0.hasBalloon = false }),
       ("2097152 bytes instead of 1048576", { $0.disks[0].path = larger }),
       ("another number of disks", { $0.disks = [] }),
-      ("virtio-net0 has 3 queues instead of 5", { $0.networks[0].queues = 1 }),
+      ("virtio-net0 has queues=1 instead of queues=2", { $0.networks[0].queues = 1 }),
     ]
     for (text, change) in changes {
       var configuration = guest.machine.configuration

@@ -30,6 +30,11 @@ final class VirtioCards {
     doorbells = try Doorbells(kvm, lock: lock)
   }
 
+  /// As they are configured: a network card has two for each pair, and one.
+  private static func queues(_ count: Int, of name: String) -> String {
+    name.hasPrefix("net") ? "queues=\(count / 2)" : "\(count) queues"
+  }
+
   /// Makes a card for a PCI slot, with a device from its saved state.
   ///
   /// - Parameters:
@@ -47,8 +52,9 @@ final class VirtioCards {
     if let state, state.queueCount != card.queueSizes.count {
       throw MachineError(
         .state,
-        "this machine is not the one that was saved: \(part) has \(card.queueSizes.count) queues "
-          + "instead of \(state.queueCount)",
+        "this machine is not the one that was saved: \(part) has "
+          + "\(Self.queues(card.queueSizes.count, of: name)) instead of "
+          + Self.queues(state.queueCount, of: name),
         remedy: "configure it as it was")
     }
     let transport = VirtioPCI(
