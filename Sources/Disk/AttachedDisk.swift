@@ -42,6 +42,13 @@ public final class AttachedDisk: DiskImage, @unchecked Sendable {
   /// What is asked for from now on waits, and nobody copies. Not under the device lock.
   func hold() { copying.withLock { deviceLock { isHeld = true } } }
 
+  /// For who cannot keep others from changing it. Not under the device lock.
+  var presentImage: any DiskImage {
+    var present: (any DiskImage)?
+    deviceLock { present = image }
+    return present ?? AbsentImage(byteCount: byteCount, isReadOnly: isReadOnly)
+  }
+
   /// Writes to `image` as no device asked for; not under the device lock.
   ///
   /// - Returns: `nil` when the disk is held, or has another image.

@@ -24,10 +24,11 @@ public final class DiskStream {
   /// - Throws: kind `notFound` when it is not based on that, `unsupported` when its image is not
   ///   qcow2.
   public init(of disk: AttachedDisk, onto base: String?) throws(DiskError) {
-    guard let former = disk.image as? Qcow2Disk, !disk.isReadOnly else {
+    guard let former = disk.presentImage as? Qcow2Disk, !disk.isReadOnly else {
       throw DiskError(
         kind: .unsupported,
-        context: "image \(disk.path) is not a qcow2 image that may be written: it takes nothing"
+        context:
+          "image \(disk.presentImage.path) is not a qcow2 image that may be written: it takes nothing"
           + " in from others")
     }
     let wanted = base.map { BackingChain.canonical($0) ?? $0 }
@@ -40,13 +41,13 @@ public final class DiskStream {
     if let base, layer == nil {
       throw DiskError(
         kind: .notFound,
-        context: "image \(disk.path) is not based on \(base); query-block lists"
+        context: "image \(former.path) is not based on \(base); query-block lists"
           + " what it is based on")
     }
     guard let last = between.last else {
       throw DiskError(
         kind: .unsupported,
-        context: "there is nothing between image \(disk.path) and \(base ?? "its own data")")
+        context: "there is nothing between image \(former.path) and \(base ?? "its own data")")
     }
     name = try Self.name(of: layer, under: last, for: former.path)
     (self.disk, self.former, self.base) = (disk, former, layer)
@@ -83,7 +84,7 @@ public final class DiskStream {
   ///
   /// - Throws: kind `inUse` when the disk has gone over to another image.
   public func copy() throws(DiskError) -> Step {
-    guard disk.image === former else { throw Self.changed(disk) }
+    guard disk.presentImage === former else { throw Self.changed(former) }
     guard offset < byteCount else { return .done }
     let portion = max(ChainOperation.portion, UInt64(former.image.geometry.clusterSize))
     let most = Int(min(portion - offset % portion, byteCount - offset))
@@ -102,7 +103,7 @@ public final class DiskStream {
   /// says that it is based on less. Once `copy` is done; not under the device lock.
   public func hold() throws(DiskError) {
     precondition(offset == byteCount, "not all of it was copied")
-    guard disk.image === former else { throw Self.changed(disk) }
+    guard disk.image === former else { throw Self.changed(former) }
     disk.hold()
     try former.synchronize()
     try former.image.setBacking(name)
@@ -130,8 +131,8 @@ public final class DiskStream {
     disk.deviceLock { disk.letGo() }
   }
 
-  private static func changed(_ disk: AttachedDisk) -> DiskError {
-    DiskError(kind: .inUse, context: "disk \(disk.path) has gone over to another image meanwhile")
+  private static func changed(_ image: Qcow2Disk) -> DiskError {
+    DiskError(kind: .inUse, context: "disk \(image.path) has gone over to another image meanwhile")
   }
 }
 

@@ -48,6 +48,7 @@ final class DiskJobs: Sendable {
           .generic, "Node '\(request.device)' is busy: block device is in use by block job: stream")
       }
       do {
+        try machine.checkStream(request.device, onto: request.base)
         var job = Job(
           state: QMPBlockJob(
             identifier: request.identifier, device: request.device, speed: request.speed),

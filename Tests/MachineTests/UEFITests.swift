@@ -20,14 +20,21 @@ struct UEFITests {
     try directory.write([UInt8](repeating: 0xFF, count: 0x4000), to: Self.variables)
   }
 
-  private func run(in directory: TemporaryDirectory, variables: String?) throws -> String {
+  private func configuration(
+    in directory: TemporaryDirectory, variables: String?
+  ) -> MachineConfiguration {
     var configuration = MachineConfiguration()
     configuration.memory = 16 << 20
     configuration.display = .none
-    configuration.endsOnReset = true
     configuration.boot = .uefi(variables: variables)
     configuration.uefiDirectory = directory.path("")
     configuration.serial = .file(directory.path("serial"))
+    return configuration
+  }
+
+  private func run(in directory: TemporaryDirectory, variables: String?) throws -> String {
+    var configuration = configuration(in: directory, variables: variables)
+    configuration.endsOnReset = true
     let machine = try Machine(configuration)
     // Its last thread may outlive this, and with it the lock on the variables.
     defer { machine.tearDown() }
@@ -57,12 +64,7 @@ struct UEFITests {
   func restored() throws {
     let directory = try TemporaryDirectory()
     try firmware(in: directory)
-    var configuration = MachineConfiguration()
-    configuration.memory = 16 << 20
-    configuration.display = .none
-    configuration.boot = .uefi(variables: directory.path("nvram"))
-    configuration.uefiDirectory = directory.path("")
-    configuration.serial = .file(directory.path("serial"))
+    var configuration = configuration(in: directory, variables: directory.path("nvram"))
     let first = try Machine(configuration)
     try first.resume()
     try eventually("two starts") {
@@ -82,12 +84,7 @@ struct UEFITests {
   func cloned() throws {
     let directory = try TemporaryDirectory()
     try firmware(in: directory)
-    var configuration = MachineConfiguration()
-    configuration.memory = 16 << 20
-    configuration.display = .none
-    configuration.boot = .uefi(variables: directory.path("nvram"))
-    configuration.uefiDirectory = directory.path("")
-    configuration.serial = .file(directory.path("serial"))
+    var configuration = configuration(in: directory, variables: directory.path("nvram"))
     let first = try Machine(configuration)
     try first.resume()
     try eventually("a start") { try directory.read("serial").starts(with: Array("no".utf8)) }

@@ -9,6 +9,13 @@ public struct StreamProgress: Hashable, Sendable {
 }
 
 extension Machine {
+  /// That `streamDisk` has something to do.
+  ///
+  /// - Throws: `MachineError`, `DiskError`.
+  public func checkStream(_ device: String, onto base: String?) throws {
+    _ = try DiskStream(of: try board.drives.disk(named: device), onto: base)
+  }
+
   /// Has a disk take in what it reads from the images between it and `base`, while the guest
   /// runs, so that it is based on that one, or on none when it is `nil`. Blocks for as long as
   /// it takes.

@@ -117,7 +117,9 @@ struct BackupRestoring: Sendable {
       guard count > 0 else { break }
       for start in stride(from: 0, to: count, by: Self.hole) {
         let part = start..<min(count, start + Self.hole)
-        guard FileComparison.isZero(block, part) else { continue }
+        // SAFETY: the part is used only within the call.
+        let isZero = block.withUnsafeBytes { UnsafeRawBufferPointer(rebasing: $0[part]).isZero }
+        guard isZero else { continue }
         let place = offset + UInt64(start)
         guard try dig(place..<place + UInt64(part.count)) else { return }
       }
@@ -189,16 +191,6 @@ enum FileComparison {
     }
     if let failure { throw failure }
     return count
-  }
-
-  static func isZero(_ block: [UInt8], _ part: Range<Int>) -> Bool {
-    // SAFETY: both ranges that are compared are within the part; equal ones that lie a byte
-    // apart have one and the same byte throughout.
-    block.withUnsafeBytes { bytes in
-      guard let start = bytes.baseAddress, !part.isEmpty else { return true }
-      let first = start + part.lowerBound
-      return bytes[part.lowerBound] == 0 && memcmp(first, first + 1, part.count - 1) == 0
-    }
   }
 
   /// Blocks.

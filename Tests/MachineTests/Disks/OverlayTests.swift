@@ -287,6 +287,17 @@ struct OverlayTests {
       try control.execute("block-job-cancel", ["device": "slow"])
       #expect(try end().0 == "BLOCK_JOB_CANCELLED")
     }
+    for (device, base, text) in [
+      ("virtio7", "disk", "virtio7"), (guest.drive, "none", "not based on"),
+      (guest.drive, "two", "nothing between"),
+    ] {
+      let error = #expect(throws: QMPError.self) {
+        try control.execute(
+          "block-stream",
+          ["device": .string(device), "base": .string(guest.directory.path(base))])
+      }
+      #expect(error?.context.contains(text) == true, "\(String(describing: error))")
+    }
     #expect(try control.execute("query-block-jobs").elements == [])
     #expect(try layers() == ["three", "two", "one", "disk"])
     let base = guest.directory.path("disk")
