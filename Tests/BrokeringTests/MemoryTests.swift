@@ -43,6 +43,26 @@ struct MemoryTests {
     #expect(world.site.memory.state == .ok)
   }
 
+  @Test("a pool whose desktops could never be promised their memory is refused")
+  func tooLarge() throws {
+    var world = try world()
+    let most = 6000 - MemoryBudget.overheadMiB
+    var change = PoolChange()
+    change.memoryMiB = most + 1
+    let office = PoolName(rawValue: "office")
+    let error = #expect(throws: BrokerError.self) {
+      try world.perform(.updatePool(office, change))
+    }
+    #expect(error?.context.contains("6000 MiB: give --memory less") == true)
+    var pool = Pool.sample("large", .floating, 2, 0)
+    pool.memoryMiB = most + 1
+    #expect(throws: BrokerError.self) { try world.perform(.createPool(pool)) }
+    #expect(world.site.pools[pool.name] == nil && world.site.pools[office]?.memoryMiB == 512)
+    change.memoryMiB = most
+    try world.perform(.updatePool(office, change))
+    #expect(world.site.pools[office]?.memoryMiB == most)
+  }
+
   @Test("without a reading there is no limit")
   func unknown() throws {
     let world = try World.with(size: 100, spares: 100)
