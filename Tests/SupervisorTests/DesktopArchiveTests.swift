@@ -18,6 +18,19 @@ struct DesktopArchiveTests {
     return (site, file)
   }
 
+  @Test("that are cut off, or none at all, are called so, with what to do")
+  func cutOff() async throws {
+    let (site, file) = try await exported()
+    let bytes = try Files.read(file)
+    for contents in [Array(bytes.prefix(bytes.count / 2)), Array("host\n".utf8)] {
+      let path = try site.running.directory.write(contents, to: "cut.carrel")
+      let problem = try await site.problem(.importFile(path, RestoreWish()))
+      #expect(problem.contains("\(path) is not a whole archive"), "\(problem)")
+      #expect(problem.contains("copy it again, or export it anew"), "\(problem)")
+    }
+    #expect(site.remains().isEmpty)
+  }
+
   @Test("are desktops again on another site, and only once under a name")
   func roundTrip() async throws {
     let (site, file) = try await exported()
