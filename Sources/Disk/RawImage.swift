@@ -109,7 +109,8 @@ public final class RawImage: BlockBackend {
     completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
     guard mayWrite(offset, count, completion) else { return }
-    worker.add(.writeInPlace(offset: offset, source, completion))
+    worker.add(
+      .writeInPlace(WriteInPlace(offset: offset, source: source, completion: completion)))
   }
 
   public func settle() { worker.settle() }
@@ -173,12 +174,18 @@ private enum Request {
   case readInPlace(
     offset: UInt64, count: Int, () -> GuestSpace?, (Result<Void, BlockError>) -> Void)
   case write(offset: UInt64, bytes: [UInt8], (Result<Void, BlockError>) -> Void)
-  case writeInPlace(
-    offset: UInt64, () -> GuestBytes?, (Result<Void, BlockError>) -> Void)
+  case writeInPlace(WriteInPlace)
   case flush((Result<Void, BlockError>) -> Void)
   case clear(
     offset: UInt64, count: UInt64, RangeClearing, (Result<Void, BlockError>) -> Void)
   case refuse(BlockError, (BlockError) -> Void)
+}
+
+private struct WriteInPlace {
+  let offset: UInt64
+  /// `nil` for one that was taken back.
+  let source: () -> GuestBytes?
+  let completion: (Result<Void, BlockError>) -> Void
 }
 
 // SAFETY: the queue and its flags are touched under `lock` only; `buffer` and `finished` by the
@@ -192,7 +199,7 @@ private final class Worker: @unchecked Sendable {
   /// A request is reading or writing guest memory.
   private var isUsingGuest = false
   /// Completions that the I/O thread has not run yet: they wait for its next use of the
-  /// device lock, or the end of the batch, but never for storage.
+  /// device lock, or the end of the batch, and of storage for small writes beside them alone.
   private var finished: [() -> Void] = []
   /// The I/O thread's, for the bytes of one request after the other: fresh memory for each
   /// would cost more than the copy.
@@ -201,6 +208,9 @@ private final class Worker: @unchecked Sendable {
   /// So much is copied from the page cache in less time than it takes to let go of the device
   /// lock and have it again.
   private static let mostUnderDeviceLock = 16 << 10
+  /// Writes, and bytes, after which the guest is told of those that are done.
+  private static let longestRun = 16
+  private static let mostInRun = 128 << 10
 
   init(file: ImageFile, deviceLock: @escaping RawImage.DeviceLock) {
     self.file = file
@@ -230,14 +240,19 @@ private final class Worker: @unchecked Sendable {
   /// The thread's life: until stopped and out of work.
   func run() {
     while true {
-      let batch = lock.withLock { () -> [Request] in
-        while queue.isEmpty && !isStopping { lock.wait() }
-        defer { queue = [] }
-        return queue
-      }
+      lock.withLock { while queue.isEmpty && !isStopping { lock.wait() } }
+      let batch = takeQueue()
       guard !batch.isEmpty else { return }
-      for request in batch { carryOut(request) }
+      var requests = batch[...]
+      while let request = requests.popFirst() { carryOut(request, &requests) }
       finish()
+    }
+  }
+
+  private func takeQueue() -> [Request] {
+    lock.withLock {
+      defer { queue = [] }
+      return queue
     }
   }
 
@@ -258,7 +273,8 @@ private final class Worker: @unchecked Sendable {
     if !finished.isEmpty { underDeviceLock {} }
   }
 
-  private func carryOut(_ request: Request) {
+  /// - Parameter others: those after it, of which some may be carried out, too.
+  private func carryOut(_ request: Request, _ others: inout ArraySlice<Request>) {
     switch request {
     case .readInPlace(let offset, let count, let target, let completion):
       readInPlace(offset, count, target, completion)
@@ -271,8 +287,8 @@ private final class Worker: @unchecked Sendable {
       finish()
       let result = result("write") { () throws(SystemError) in try write(offset, bytes) }
       finished.append { completion(result) }
-    case .writeInPlace(let offset, let source, let completion):
-      writeInPlace(offset, source, completion)
+    case .writeInPlace(let first):
+      writeRun(first, &others)
     case .flush(let completion):
       finish()
       let result = result("flush") { () throws(SystemError) in try file.descriptor.synchronize() }
@@ -347,22 +363,36 @@ private final class Worker: @unchecked Sendable {
     }
   }
 
-  /// The device asks `settle` before the guest may use the memory for something else.
-  private func writeInPlace(
-    _ offset: UInt64, _ source: () -> GuestBytes?,
-    _ completion: @escaping (Result<Void, BlockError>) -> Void
-  ) {
-    var bytes: GuestBytes?
+  /// Carries out a write and small ones that follow it between two uses of the device lock:
+  /// to have it again costs more than they do. The device asks `settle` before the guest may
+  /// use the memory for something else.
+  private func writeRun(_ first: WriteInPlace, _ others: inout ArraySlice<Request>) {
+    var run: [(write: WriteInPlace, bytes: GuestBytes)] = []
     underDeviceLock {
-      bytes = source()
-      if bytes != nil { lock.withLock { isUsingGuest = true } }
+      // More came while others had the lock.
+      others += takeQueue()
+      var (next, count): (WriteInPlace?, Int) = (first, 0)
+      while let write = next {
+        if let bytes = write.source() {
+          run.append((write, bytes))
+          count += bytes.pieces.reduce(0) { $0 + $1.count }
+        }
+        guard run.count < Self.longestRun, count < Self.mostInRun,
+          case .writeInPlace(let another)? = others.first
+        else { break }
+        others.removeFirst()
+        next = another
+      }
+      if !run.isEmpty { lock.withLock { isUsingGuest = true } }
     }
-    guard let bytes else { return }
-    let result = result("write") { () throws(SystemError) in
-      try file.descriptor.write(bytes.pieces, offset: offset)
+    guard !run.isEmpty else { return }
+    for (write, bytes) in run {
+      let result = result("write") { () throws(SystemError) in
+        try file.descriptor.write(bytes.pieces, offset: write.offset)
+      }
+      finished.append { write.completion(result) }
     }
     endUseOfGuest()
-    finished.append { completion(result) }
   }
 
   private func resizeBuffer(to count: Int) {

@@ -248,6 +248,101 @@ extension Result where Failure == BlockError {
     image.close()
   }
 
+  @Test("writes in place, few or many at once, keep their order among other requests")
+  func manyInPlace() throws {
+    let bench = try Bench()
+    let image = try bench.open(try bench.file([UInt8](repeating: 0, count: 1 << 20)))
+    let memory = PieceMemory(300 << 10)
+    var (completed, seen): ([Int], [UInt8?]) = ([], [])
+    bench.deviceLock.withLock {
+      for index in 0..<250 {
+        if index % 40 == 39 {
+          image.read(offset: 0, count: 512) { result in
+            seen.append(try? result.get().first)
+            completed.append(index)
+          }
+        } else {
+          // One is more than a run has together.
+          let size = index == 100 ? 300 << 10 : 512
+          image.write(
+            offset: 0, count: size,
+            source: {
+              let place = index % 500 * 512
+              memory.bytes[place] = UInt8(index)
+              return size == 512
+                ? memory.part(place, 512) : memory.reversed(piece: 4096)
+            }, completion: { _ in completed.append(index) })
+        }
+      }
+      while completed.count < 250 { bench.deviceLock.wait() }
+    }
+    image.close()
+    #expect(completed == Array(0..<250))
+    #expect(seen == [38, 78, 118, 158, 198, 238])
+  }
+
+  @Test("once a run of writes has settled, memory may be used for something else")
+  func runsSettle() throws {
+    let bench = try Bench()
+    let path = try bench.file([UInt8](repeating: 0, count: 32 << 12))
+    let image = try bench.open(path)
+    let memory = PieceMemory(1 << 12)
+    for turn in 1...50 as ClosedRange<UInt8> {
+      var (looked, completed) = (0, 0)
+      bench.deviceLock.withLock {
+        memory.fill(turn)
+        for index in 0..<32 {
+          image.write(
+            offset: UInt64(index) << 12, count: 1 << 12,
+            source: {
+              looked += 1
+              return memory.reversed(piece: 1 << 12)
+            }, completion: { _ in completed += 1 })
+        }
+        while looked == 0 { bench.deviceLock.wait() }
+        image.settle()
+        let taken = looked
+        memory.fill(0xFF)
+        while completed < 32 { bench.deviceLock.wait() }
+        let written = (try? Files.read(path)) ?? []
+        let blocks = (0..<32).map { block in
+          Set(written[(block << 12)..<((block + 1) << 12)])
+        }
+        #expect(blocks == (0..<32).map { $0 < taken ? [turn] : [0xFF] })
+      }
+    }
+    image.close()
+  }
+
+  @Test("of writes in place each has its own answer", .needsRoot)
+  func fullInPlace() throws {
+    let bench = try Bench()
+    let directory = "\(bench.directory)/small"
+    try Files.makeDirectory(directory)
+    try #require(mount("tmpfs", directory, "tmpfs", 0, "size=64k") == 0)
+    defer {
+      umount2(directory, Int32(MNT_DETACH))
+      rmdir(directory)
+    }
+    let path = "\(directory)/disk"
+    try FileDescriptor.open(path, [.writable, .create]).setSize(1 << 20)
+    let image = try bench.open(path)
+    let memory = PieceMemory(4096)
+    var kinds: [BlockError.Kind?] = []
+    bench.deviceLock.withLock {
+      // Sixteen pages are all there is; what is there already can be written.
+      for block in Array(0..<20) + [3] {
+        image.write(
+          offset: UInt64(block * 4096), count: 4096, source: { memory.reversed(piece: 4096) },
+          completion: { kinds.append($0.errorKind) })
+      }
+      while kinds.count < 21 { bench.deviceLock.wait() }
+    }
+    image.close()
+    #expect(
+      kinds == Array(repeating: nil, count: 16) + Array(repeating: .noSpace, count: 4) + [nil])
+  }
+
   @Test("a write that is refused looks for nothing")
   func refusedWrite() throws {
     let bench = try Bench()
