@@ -154,6 +154,11 @@ public final class Condition: Sendable {
   public func wakeAll() {
     condition.wakeAll()
   }
+
+  /// Wakes one of them, if there are any: for when any would do.
+  public func wakeOne() {
+    condition.wakeOne()
+  }
 }
 
 private final class ConditionVariable: @unchecked Sendable {
@@ -185,6 +190,10 @@ private final class ConditionVariable: @unchecked Sendable {
 
   func wakeAll() {
     pthread_cond_broadcast(condition)
+  }
+
+  func wakeOne() {
+    pthread_cond_signal(condition)
   }
 }
 

@@ -18,12 +18,6 @@ final class PieceMemory {
       ranges: places.map { (UInt64($0), piece) }, owner: self)
   }
 
-  /// A part, in one piece.
-  func part(_ place: Int, _ count: Int) -> GuestBytes {
-    GuestBytes(
-      pieces: [UnsafeRawBufferPointer(rebasing: bytes[place..<place + count])], owner: self)
-  }
-
   /// In pieces of that size, the last one first.
   func reversed(piece: Int) -> GuestBytes {
     let places = stride(from: bytes.count - piece, through: 0, by: -piece)

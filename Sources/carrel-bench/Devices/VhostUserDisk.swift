@@ -26,7 +26,10 @@ final class VhostUserDisk {
   private static let version: UInt32 = 1
   private static let headerSize = 12
 
-  init(image: String, _ memory: BenchMemory, ring: DriverRing, features: UInt64) throws {
+  /// - Parameter format: as the daemon calls it.
+  init(
+    image: String, format: String, _ memory: BenchMemory, ring: DriverRing, features: UInt64
+  ) throws {
     doorway = try Doorway(queues: 1)
     let path = FileManager.default.temporaryDirectory.appendingPathComponent(
       "carrel-bench-\(UUID().uuidString.prefix(8)).sock"
@@ -35,7 +38,7 @@ final class VhostUserDisk {
       name: "qemu-storage-daemon",
       [
         "qemu-storage-daemon", "--blockdev", "driver=file,node-name=file,filename=\(image)",
-        "--blockdev", "driver=raw,node-name=disk,file=file", "--export",
+        "--blockdev", "driver=\(format),node-name=disk,file=file", "--export",
         "type=vhost-user-blk,id=export,node-name=disk,addr.type=unix,addr.path=\(path),writable=on",
       ])
     defer { unlink(path) }
