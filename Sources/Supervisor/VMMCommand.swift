@@ -27,6 +27,20 @@ package struct VMMCommand: Hashable, Sendable {
     self.arguments = arguments
   }
 
+  /// Finds out whether a desktop goes on from what was saved of it to `memory`; runs nothing.
+  ///
+  /// - Parameter disk: one of its disks.
+  init(
+    checking memory: String, of shape: DesktopShape, in directory: DesktopDirectory,
+    disk: DesktopDisk?
+  ) {
+    let part = MachinePart(
+      TemplateMachine(of: shape), in: directory, disk: disk, isTemplate: true)
+    arguments =
+      ["run", "--name", directory.desktop.rawValue]
+      + part.arguments + ["--restore", "\(OptionText.escaped(memory)),check=only"]
+  }
+
   /// - Parameter placeholder: whose files and sockets stand for those that each clone has.
   init(
     template record: TemplateRecord, in template: TemplateDirectory, placeholder: DesktopDirectory

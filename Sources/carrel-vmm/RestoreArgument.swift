@@ -5,36 +5,52 @@ import LinuxSystem
 import Machine
 import Snapshot
 
-/// `FILE[,remove=on|off][,identity=same|new][,check=all|first]`.
+/// `FILE[,remove=on|off][,identity=same|new][,check=all|first|only]`.
 struct RestoreArgument {
   let path: String
   let isRemoved: Bool
   /// Which machine it is that goes on.
   let identity: RestoredIdentity
-  /// Check all pages before the guest runs, rather than those that it needs first.
-  let checksAll: Bool
+  let check: Check
+
+  /// What is checked before the guest runs.
+  enum Check: String {
+    /// All pages.
+    case all
+    /// Those that it needs first.
+    case first
+    /// All, and it does not run.
+    case only
+  }
 
   init(parsing argument: String) throws {
-    let form = "FILE[,remove=on|off][,identity=same|new][,check=all|first]"
+    let form = "FILE[,remove=on|off][,identity=same|new][,check=all|first|only]"
     let parts = OptionText.parts(of: argument)
     path = parts[0]
-    var (remove, identity, check) = ("off", "same", "all")
+    var (remove, identity) = ("off", "same")
+    var check = Check.all
     if parts.count > 1 {
       let values = try KeyedArgument(
         parts: parts.dropFirst(), ["remove", "identity", "check"], of: "restore", form: form)
       remove = values["remove"] ?? remove
       identity = values["identity"] ?? identity
-      check = values["check"] ?? check
       guard ["on", "off"].contains(remove) else { throw values.lacks("remove is on or off") }
       guard ["same", "new"].contains(identity) else {
         throw values.lacks("identity is same or new")
       }
-      guard ["all", "first"].contains(check) else { throw values.lacks("check is all or first") }
+      guard let known = Check(rawValue: values["check"] ?? check.rawValue) else {
+        throw values.lacks("check is all, first or only")
+      }
+      check = known
+      guard check != .only || remove == "off" else {
+        throw values.lacks("what is only checked is not removed")
+      }
     }
     guard !path.isEmpty else {
       throw ValidationError("a saved machine has a file: give \(form).")
     }
-    (isRemoved, checksAll) = (remove == "on", check == "all")
+    isRemoved = remove == "on"
+    self.check = check
     self.identity = identity == "new" ? .another : .same
   }
 
@@ -67,7 +83,7 @@ struct RestoreArgument {
     let chain = try openChain()
     let workingSet = workingSet(of: chain.newest)
     var unchecked: UncheckedPages?
-    if checksAll {
+    if check != .first {
       try chain.verify()
     } else {
       let first = workingSet?.pages ?? DirtyPages(pageCount: 0)

@@ -197,8 +197,10 @@ struct Run: ParsableCommand {
       for a machine that was suspended and whose disks change from then on. With identity=new \
       it is another machine that goes on, with its own name, UUID, addresses and entropy, and \
       its network cables pulled out. All of it is checked before the guest runs, or with \
-      check=first what the guest needed first the last time, and the rest while it runs.
-      """, valueName: "file[,remove=on|off][,identity=same|new][,check=all|first]"),
+      check=first what the guest needed first the last time, and the rest while it runs. \
+      With check=only nothing runs: the exit status tells whether it could, as far as that \
+      can be said without opening disks and connections.
+      """, valueName: "file[,remove=on|off][,identity=same|new][,check=all|first|only]"),
     transform: RestoreArgument.init(parsing:))
   var restore: RestoreArgument?
 
@@ -320,6 +322,15 @@ struct Run: ParsableCommand {
   }
 
   func run() throws {
+    if let restore, restore.check == .only {
+      do {
+        return try Machine.check(
+          try machineConfiguration(), goesOnFrom: try restore.load().machine)
+      } catch {
+        Diagnostics.report("\(error)")
+        throw ExitCode.failure
+      }
+    }
     // Before there is any other thread: all of them inherit the mask.
     let signals = try SignalDescriptor([.terminate, .interrupt, .hangUp])
     Signal.pipe.ignore()

@@ -31,6 +31,9 @@ struct RunningSupervisor {
   }
 
   /// A request for a desktop with that guest.
+  /// Where `request` puts the guest.
+  var guest: String { directory.path("guest.elf") }
+
   func request(
     _ name: String = "office-1", generation: UInt64 = 1, guest: [UInt8] = SmallGuest.sleeping,
     user: String? = "alice", disk: LaunchRequest.Disk = .fresh, resumes: Bool = false

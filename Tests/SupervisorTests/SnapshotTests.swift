@@ -17,10 +17,14 @@ struct SnapshotTests {
     try FileManager.default.contentsOfDirectory(atPath: state(running)).sorted()
   }
 
-  private func request(_ name: String, quiesces: Bool = false) -> SnapshotRequest {
+  private func request(
+    _ name: String, _ running: RunningSupervisor, quiesces: Bool = false
+  ) -> SnapshotRequest {
+    let hasDisk = (try? files(running).contains { $0.hasPrefix("disk-") }) == true
     let pool = Pool(
       name: PoolName(rawValue: "office"), kind: .dedicated,
-      image: Image(kind: .kernel, path: "/guest"), memoryMiB: 16, size: 1, spares: 0,
+      image: Image(kind: hasDisk ? .disk : .kernel, path: running.guest), memoryMiB: 16, size: 1,
+      spares: 0,
       policies: PoolPolicies(), created: Timestamp(milliseconds: 0))
     return SnapshotRequest(
       name: SnapshotName(rawValue: name), shape: DesktopShape(of: pool), quiesces: quiesces)
@@ -31,7 +35,8 @@ struct SnapshotTests {
   private func take(
     _ name: String, _ running: RunningSupervisor, quiesces: Bool = false
   ) async throws -> DesktopSnapshot {
-    try await running.supervisor.beginSnapshot(of: office, request(name, quiesces: quiesces))
+    try await running.supervisor.beginSnapshot(
+      of: office, request(name, running, quiesces: quiesces))
     while true {
       let found = try await running.supervisor.snapshots(of: office)
         .first { $0.name.rawValue == name }
@@ -72,7 +77,7 @@ struct SnapshotTests {
     #expect(second.parent?.rawValue == "first" && second.isDifferential)
     let process = try running.process()
     await #expect(throws: BrokerError.self) {
-      try await running.supervisor.beginSnapshot(of: office, request("second"))
+      try await running.supervisor.beginSnapshot(of: office, request("second", running))
     }
     #expect(process.isRunning)
 
@@ -283,7 +288,7 @@ struct SnapshotTests {
   func refusals() async throws {
     let running = try RunningSupervisor()
     await #expect(throws: BrokerError.self) {
-      try await running.supervisor.beginSnapshot(of: office, request("first"))
+      try await running.supervisor.beginSnapshot(of: office, request("first", running))
     }
     try await running.supervisor.start(try running.request())
     try await take("first", running)
@@ -301,6 +306,51 @@ struct SnapshotTests {
     #expect(broken?.context.contains("snapshot-first.json") == true)
   }
 
+  @Test(
+    "are not gone back to when they are damaged or of another machine, and nothing is given up",
+    arguments: ["a page", "the version", "the processors", "the kernel"])
+  func damaged(what: String) async throws {
+    let running = try RunningSupervisor()
+    try await running.supervisor.start(
+      try running.request(
+        guest: SmallGuest.sleeping(with: [UInt8](repeating: 0x5A, count: 2 << 20))))
+    try await take("first", running)
+    let process = try running.process()
+    let before = try files(running)
+    let memory = state(running) + "/" + (try #require(before.first { $0.hasSuffix(".snapshot") }))
+    switch what {
+    case "a page":
+      // Pages lie together; the header and devices' states take less.
+      let stored = try FileDescriptor.open(memory).storedRanges().max { $0.count < $1.count }
+      let pages = try #require(stored)
+      try flip(memory, at: pages.lowerBound / 2 + pages.upperBound / 2)
+    // Behind the name (SnapshotFormat).
+    case "the version": try flip(memory, at: 8)
+    case "the processors":
+      let path = state(running) + "/snapshot-first.json"
+      let text = String(decoding: try Files.read(path), as: UTF8.self)
+      let changed = text.replacingOccurrences(of: "\"cpus\":1", with: "\"cpus\":2")
+      try #require(changed != text)
+      try Files.replace(path, with: Array(changed.utf8))
+    default: try Files.remove(running.guest)
+    }
+    let error = await #expect(throws: LaunchError.self) { try await revert("first", running) }
+    #expect("\(try #require(error))".contains("stays as it is"))
+    #expect(process.isRunning)
+    #expect(try files(running) == before)
+  }
+
+  private func flip(_ path: String, at offset: UInt64) throws {
+    let file = try FileDescriptor.open(path, .writable)
+    var byte: [UInt8] = [0]
+    // SAFETY: the buffer is used only within the calls.
+    try byte.withUnsafeMutableBytes { buffer in
+      _ = try file.read(into: buffer, offset: offset)
+      buffer[0] ^= 1
+      try file.write(UnsafeRawBufferPointer(buffer), offset: offset)
+    }
+  }
+
   @Test("that the disk has no room for are told as failed, and leave nothing", .needsRoot)
   func full() async throws {
     let small = try SmallDisk(kibibytes: 1024)
@@ -308,7 +358,7 @@ struct SnapshotTests {
     try await running.supervisor.start(
       try running.request(
         guest: SmallGuest.sleeping(with: [UInt8](repeating: 0x5A, count: 2 << 20))))
-    try await running.supervisor.beginSnapshot(of: office, request("first"))
+    try await running.supervisor.beginSnapshot(of: office, request("first", running))
     var problem: String?
     while problem == nil {
       let found = try await running.supervisor.snapshots(of: office)

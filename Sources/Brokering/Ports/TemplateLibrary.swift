@@ -54,6 +54,15 @@ public struct TemplateMachine: Hashable, Codable, Sendable {
     hardware = request.hardware
   }
 
+  /// Of a desktop as it was taken: without its kernel's command line, and its disk's size.
+  public init(of shape: DesktopShape) {
+    image = Image(kind: shape.kind, path: shape.imagePath ?? "")
+    memoryMiB = shape.memoryMiB
+    cpus = shape.cpus
+    diskMiB = nil
+    hardware = shape.hardware
+  }
+
   /// Whether it has a disk.
   public var hasDisk: Bool { image.kind == .disk || diskMiB != nil }
 

@@ -179,7 +179,7 @@ extension MachineConfiguration {
   }
 
   /// A machine of the same make that nothing of the host is connected to.
-  fileprivate var withoutLinks: MachineConfiguration {
+  var withoutLinks: MachineConfiguration {
     var plain = self
     plain.serial = .file("/dev/null")
     plain.disks = []

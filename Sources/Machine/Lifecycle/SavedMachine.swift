@@ -192,6 +192,14 @@ extension Board {
   func goOn(
     from saved: SavedMachine, _ archive: BoardArchive, as identity: RestoredIdentity
   ) throws {
+    try restoreKernelState(from: archive)
+    becomeAnother(identity)
+    if let first = saved.workingSet { memory.ram.populate(first) }
+    virtio.resume()
+    usb?.controller.resume()
+  }
+
+  func restoreKernelState(from archive: BoardArchive) throws {
     guard let kernel: KernelState = try archive.state("kernel"), kernel.cpus.count == cpus.count
     else {
       throw MachineError(
@@ -199,9 +207,5 @@ extension Board {
     }
     try kvm.restore(kernel.devices)
     for (cpu, state) in zip(cpus, kernel.cpus) { try cpu.restore(state) }
-    becomeAnother(identity)
-    if let first = saved.workingSet { memory.ram.populate(first) }
-    virtio.resume()
-    usb?.controller.resume()
   }
 }

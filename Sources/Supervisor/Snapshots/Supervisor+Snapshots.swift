@@ -157,7 +157,11 @@ extension Supervisor {
     let program = settings.vmm
     do {
       // What would fail is found before anything is given up.
-      let record = try await offPool { try shelf.check(try shelf.find(name)) }
+      let record = try await offPool {
+        let record = try shelf.check(try shelf.find(name))
+        try shelf.tryOut(record, program)
+        return record
+      }
       await endForGood(desktop)
       // One that was being taken has failed then, and has tidied up.
       await awaitMaking(of: desktop)
@@ -219,6 +223,24 @@ extension SnapshotShelf {
       throw BrokerError(.storage, "the disk of snapshot '\(record.name)' is gone")
     }
     return record
+  }
+
+  /// That a VMM goes on from its memory: all of it is read, while the desktop runs on.
+  func tryOut(_ record: SnapshotRecord, _ program: String) throws {
+    guard let identifier = record.memory else { return }
+    let layer = try DiskLayers(in: directory.state).layers.first { $0.number == record.layer }
+    let disk = layer.map {
+      DesktopDisk(
+        path: "\(directory.state)/\($0.name)", format: $0.format, over: nil,
+        bases: directory.bases)
+    }
+    let command = VMMCommand(
+      checking: memory(identifier), of: record.shape, in: directory, disk: disk)
+    let (isSuccess, errors) = try ImageTool.run(program, command.arguments)
+    guard isSuccess else {
+      throw BrokerError(
+        .storage, "it cannot go on from snapshot '\(record.name)', and stays as it is: \(errors)")
+    }
   }
 
   /// Makes the desktop, which no VMM runs, go on from there. A crash on the way leaves
