@@ -76,12 +76,12 @@ private final class CloneFloor {
   /// KiB of the host that each of many takes, none of which has run.
   static func memory(_ count: Int) throws -> Double {
     var floors: [CloneFloor] = []
-    var available: [Double] = []
+    var held: [Double] = []
     for _ in 0..<count {
       floors.append(try CloneFloor())
-      available.append(HostUse.available)
+      held.append(HostUse.accounted)
     }
-    return withExtendedLifetime(floors) { HostUse.slope(available) }
+    return withExtendedLifetime(floors) { HostUse.slope(held) }
   }
 }
 
@@ -184,19 +184,18 @@ private struct HostUse {
 
   /// How much each of what was made one after another took: the median of many answers, as
   /// what else happens on the host comes and goes.
-  static func slope(_ available: [Double]) -> Double {
-    let half = available.count / 2
+  static func slope(_ held: [Double]) -> Double {
+    let half = held.count / 2
     var slopes = Samples()
-    for first in 0..<half {
-      slopes.add((available[first] - available[first + half]) / Double(half))
-    }
+    for first in 0..<half { slopes.add((held[first + half] - held[first]) / Double(half)) }
     return slopes.median
   }
 
   /// KiB. What a host that gives free memory away takes back late comes and goes in it.
   static var available: Double { kibibytes("MemAvailable") }
 
-  private static var accounted: Double {
+  /// KiB that the kernel says what they are used for, but for caches.
+  static var accounted: Double {
     [
       "AnonPages", "Shmem", "SUnreclaim", "KernelStack", "PageTables", "SecPageTables",
       "VmallocUsed", "Percpu",
@@ -217,16 +216,17 @@ private func measureCloneMemory(_ settings: Settings, _ template: TemplateProces
 {
   let count = settings.isQuick ? 50 : 200
   var clones: [BenchClone] = []
-  var available: [Double] = []
+  var (held, available): ([Double], [Double]) = ([], [])
   for number in 0..<count {
     let clone = try template.clone("memory-\(number)")
     try clone.prove()
     try clone.dirty()
     clones.append(clone)
     try template.settle(besides: clones.count)
-    available.append(HostUse.available)
+    held.append(HostUse.accounted)
+    available.append(-HostUse.available)
   }
-  let slope = HostUse.slope(available)
+  let slope = HostUse.slope(held)
   // What each holds, of RAM and of everything else.
   let sample = try clones.suffix(10).map { CloneMemory(of: try $0.awaitAnswer().process) }
   func median(_ value: (CloneMemory) -> Double) -> Double {
@@ -235,11 +235,18 @@ private func measureCloneMemory(_ settings: Settings, _ template: TemplateProces
     return samples.median
   }
   let (dirtied, own) = (median(\.dirtied), median(\.own))
+  guard slope >= dirtied else {
+    throw BenchError(
+      "a clone that changed \(Int(dirtied)) KiB is said to take \(Int(slope)) KiB of the host")
+  }
   for clone in clones { try clone.stop() }
   try template.settle()
   let kernel = try CloneFloor.memory(count)
   return [
     Comparison("clone that is idle, host memory in all", unit: "KiB", ours: slope),
+    Comparison(
+      "  the same by MemAvailable, which may come back late", unit: "KiB",
+      ours: HostUse.slope(available)),
     Comparison("  of it, what its process takes", unit: "KiB", ours: own),
     Comparison("  of it, what KVM takes for an empty machine", unit: "KiB", ours: kernel),
     Comparison(

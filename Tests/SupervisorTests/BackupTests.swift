@@ -184,26 +184,32 @@ struct BackupTests {
     #expect(try !site.files().contains { $0.hasPrefix("snapshot-") || $0 == "backup.json" })
   }
 
-  @Test("go on after restic was killed, and leave no lock behind")
+  @Test("go on after restic was killed with what it had written, and leave no lock behind")
   func killed() async throws {
-    let site = try BackupSite(image: Self.noise(96 << 20))
+    let size: UInt64 = 128 << 20
+    let site = try BackupSite(image: Self.noise(Int(size)))
     let repository = try site.repository()
     try await site.start(1)
     try await site.stop()
     let job = try await site.store.begin(.run([site.office], repository), for: site.desk)
     try await offPool {
       while true {
-        guard let process = Self.restic(in: repository) else { continue }
+        guard Self.dataBytes(in: repository) > 64 << 20,
+          let process = Self.restic(in: repository)
+        else { continue }
         #expect(kill(process, SIGKILL) == 0)
         return
       }
     }
     let ended = try await site.end(of: job)
     #expect(ended.state != .ready && ended.results.first?.problem != nil)
-    try await site.backUp(repository)
+    let added = try #require(try await site.backUp(repository).addedBytes)
+    #expect(added < size - 24 << 20, "\(added) bytes were written again")
     try await site.succeed(.verify(repository))
     let locks = try FileManager.default.contentsOfDirectory(atPath: repository.path + "/locks")
     #expect(locks.isEmpty)
+    let names = try FileManager.default.contentsOfDirectory(atPath: repository.path)
+    #expect(Set(names) == ["config", "data", "index", "keys", "locks", "snapshots"])
     #expect(try site.files() == ["disk-1.qcow2", "disk-2.qcow2", "disk-3.qcow2"])
     // The same for a whole carreld that is killed: the next one removes what it left.
     let stray = site.state + "/backups/6e7a2b0c"
@@ -211,6 +217,15 @@ struct BackupTests {
       atPath: stray + "/files/desktops", withIntermediateDirectories: true)
     _ = try BackupSite(image: [7], after: site)
     #expect(!Files.exists(stray))
+  }
+
+  /// What its packs take.
+  private static func dataBytes(in repository: BackupRepository) -> UInt64 {
+    let root = repository.path + "/data"
+    let paths = (try? FileManager.default.subpathsOfDirectory(atPath: root)) ?? []
+    return paths.filter { $0.count > 64 }.reduce(0) { sum, path in
+      sum + ((try? FileDescriptor.open("\(root)/\(path)").size()) ?? 0)
+    }
   }
 
   /// The process that backs up to that repository.
@@ -310,9 +325,19 @@ struct BackupTests {
     try await site.backUp(repository)
     let all = try await site.store.backups(in: repository)
     #expect(all.count == 4)
-    // None is older than an hour.
-    try await site.succeed(
+    // None but one is older than an hour.
+    let tags = [
+      "carrel", "desktop=\(all[0].desktop)", "owner=\(all[0].owner?.rawValue ?? "")",
+      "pool=office", "created=1580702706000", "bytes=1", "memory=false",
+    ].joined(separator: ",")
+    let (status, output) = try site.running.directory.run(
+      "echo carrel > key && restic -r \(repository.path) --no-cache --password-file key backup"
+        + " --time '2020-02-03 04:05:06' --tag \(tags) key")
+    try #require(status == 0, "\(output)")
+    #expect(try await site.store.backups(in: repository).count == 5)
+    let aged = try await site.succeed(
       .prune(.all, try Retention(last: nil, within: "1h"), repository))
+    #expect(aged.notes == ["1 of 5 backups were removed"])
     #expect(try await site.store.backups(in: repository) == all)
     try await site.succeed(
       .prune(

@@ -139,7 +139,8 @@ struct BackupWorker: Sendable {
       gone += try restic.forget(group, retention)
     }
     task.tell("freeing room", 0)
-    if gone > 0 { try restic.prune() }
+    // Also what backups wrote that never came to their end.
+    try restic.prune()
     task.note("\(gone) of \(meant.count) backups were removed")
   }
 

@@ -27,10 +27,12 @@ struct Restic: Sendable {
 
   // MARK: The repository
 
-  /// Makes the repository if there is none, and takes away the locks of those that died.
+  /// Makes the repository if there is none, and takes away what those left that died: locks,
+  /// and data that is in no index yet, which the next backup would write again.
   func prepare() throws {
     guard !Files.exists(repository.path + "/config") else {
       _ = try run(["unlock"])
+      try findUnfinished()
       return
     }
     let known = ["data", "index", "keys", "locks", "snapshots"]
@@ -41,6 +43,23 @@ struct Restic: Sendable {
     }
     try Files.makeDirectory(repository.path)
     _ = try run(["init"])
+  }
+
+  /// Begins the name of a file that is in the repository while a backup is made.
+  private static let unfinished = "carrel-unfinished-"
+
+  private func findUnfinished() throws {
+    let marks = try DesktopDirectory.names(in: repository.path)
+      .filter { $0.hasPrefix(Self.unfinished) }
+    guard !marks.isEmpty else { return }
+    task.tell("looking for what an earlier backup left")
+    do {
+      _ = try run(["rebuild-index"])
+    } catch let error as BrokerError where [.conflict, .storage].contains(error.kind) {
+      // Another backup is being made, or there is no room: it is found later.
+      return
+    }
+    for mark in marks { try Files.remove("\(repository.path)/\(mark)") }
   }
 
   func checkPresence() throws {
@@ -70,6 +89,8 @@ struct Restic: Sendable {
     _ manifest: BackupManifest, in root: String, parent: String?
   ) throws -> (id: String, addedBytes: UInt64) {
     let paths = [manifest.path] + manifest.files.map(\.path)
+    let mark = "\(repository.path)/\(Self.unfinished)\(UUID().uuidString.lowercased())"
+    try Files.replace(mark, with: [])
     var summary: Line?
     var arguments = ["backup", "--json", "--tag", Backup.tags(of: manifest).joined(separator: ",")]
     if let parent { arguments += ["--parent", parent] }
@@ -83,6 +104,7 @@ struct Restic: Sendable {
       throw BrokerError(
         .conflict, "files of desktop '\(manifest.desktop)' went away meanwhile: run it again")
     }
+    try Files.remove(mark)
     return (id, summary.dataAdded ?? 0)
   }
 

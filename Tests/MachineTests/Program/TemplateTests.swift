@@ -15,7 +15,7 @@ struct TemplateTests {
     let before = try memory(of: template)
     var seen: [String: Set<[UInt8]>] = [:]
     var last: RunningClone?
-    let count = HostFacilities.wantsSlowTests ? 1000 : 100
+    let count = 1000
     for number in 0..<count {
       let clone = try template.clone("desk-\(number)")
       #expect(try clone.answers(UInt8(number & 0x3F)))
