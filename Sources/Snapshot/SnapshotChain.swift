@@ -85,11 +85,8 @@ public struct SnapshotChain: Sendable {
       guard let memory = file.memory(name) else { continue }
       var here = rest
       here.formIntersection(memory.stored)
-      here.forEachRun { run in
-        parts.append(
-          Part(
-            file: file, pages: run,
-            offset: memory.offset + UInt64(run.lowerBound * SnapshotFormat.pageSize)))
+      memory.forEachPiece(of: here) { run, offset in
+        parts.append(Part(file: file, pages: run, offset: offset))
       }
       rest.subtract(memory.stored)
       rest.subtract(memory.zero)

@@ -8,13 +8,15 @@ public final class SnapshotFile: Sendable {
   public struct Memory: Sendable {
     public let name: String
     public let size: Int
-    /// Where its first page is in the file, or would be.
+    /// Where its first page is in the file, or would be, if pages are at their own places.
     public let offset: UInt64
     /// Pages that are in the file.
     public let stored: DirtyPages
     /// Pages that are zero. Those that are neither are the base's.
     public let zero: DirtyPages
     fileprivate let checksums: [UInt64]
+    /// Of each stored page, in pages of the file, if they are not.
+    fileprivate let places: [UInt64]?
   }
 
   public let path: String
@@ -110,12 +112,11 @@ public final class SnapshotFile: Sendable {
     defer { buffer.deallocate() }
     let ranks = memory.ranks
     var isOver = false
-    try pages.forEachRun(limit: 256) { (run) throws(SnapshotError) in
+    try memory.forEachPiece(of: pages, limit: 256) { (run, offset) throws(SnapshotError) in
       guard !isOver else { return }
       // SAFETY: a run is no longer than the buffer.
       let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<(run.count * pageSize)])
-      try OpenFile.read(
-        descriptor, into: part, at: memory.offset + UInt64(run.lowerBound * pageSize), of: path)
+      try OpenFile.read(descriptor, into: part, at: offset, of: path)
       for index in 0..<run.count {
         // SAFETY: the page lies within the part.
         let page = UnsafeRawBufferPointer(
@@ -145,10 +146,44 @@ extension SnapshotFile.Memory {
     return ranks
   }
 
+  /// How many pages are stored before one.
+  private func rank(of page: Int, _ ranks: [Int]) -> Int {
+    let before = stored.words[page / 64] & (1 << UInt64(page % 64) - 1)
+    return ranks[page / 64] + before.nonzeroBitCount
+  }
+
   /// Of a page that is stored.
   fileprivate func checksum(of page: Int, _ ranks: [Int]) -> UInt64 {
-    let before = stored.words[page / 64] & (1 << UInt64(page % 64) - 1)
-    return checksums[ranks[page / 64] + before.nonzeroBitCount]
+    checksums[rank(of: page, ranks)]
+  }
+
+  /// Calls `body` with each run of pages that follow one another, in the file as well, none
+  /// longer than `limit`, and with the offset of the first in the file.
+  ///
+  /// - Parameter pages: which are stored.
+  func forEachPiece<Failure: Error>(
+    of pages: DirtyPages, limit: Int = .max,
+    _ body: (_ run: Range<Int>, _ offset: UInt64) throws(Failure) -> Void
+  ) throws(Failure) {
+    let pageSize = UInt64(SnapshotFormat.pageSize)
+    guard let places else {
+      return try pages.forEachRun(limit: limit) { (run) throws(Failure) in
+        try body(run, offset + UInt64(run.lowerBound) * pageSize)
+      }
+    }
+    let ranks = ranks
+    try pages.forEachRun(limit: limit) { (run) throws(Failure) in
+      // All of them are stored: their places follow one another in the table.
+      let shift = rank(of: run.lowerBound, ranks) - run.lowerBound
+      var start = run.lowerBound
+      for end in run.lowerBound + 1...run.upperBound {
+        guard end == run.upperBound || places[end + shift] != places[end - 1 + shift] + 1 else {
+          continue
+        }
+        try body(start..<end, places[start + shift] * pageSize)
+        start = end
+      }
+    }
   }
 }
 
@@ -226,14 +261,22 @@ private struct OpenFile {
     var both = stored
     both.formIntersection(zero)
     guard both.isEmpty else { throw SnapshotFormat.damaged(path, what) }
-    if let last = stored.last {
+    var places: [UInt64]?
+    if let extent = memory.places {
+      let pagesOfFile = size / pageSize
+      let found = try words(extent, stored.count, what)
+      guard found.allSatisfy({ $0 < pagesOfFile }) else {
+        throw SnapshotFormat.damaged(path, what)
+      }
+      places = found
+    } else if let last = stored.last {
       guard memory.offset + UInt64(last + 1) * pageSize <= size else {
         throw SnapshotFormat.damaged(path, "its end")
       }
     }
     return SnapshotFile.Memory(
       name: memory.name, size: Int(memory.size), offset: memory.offset, stored: stored,
-      zero: zero, checksums: checksums)
+      zero: zero, checksums: checksums, places: places)
   }
 
   private func pageSet(

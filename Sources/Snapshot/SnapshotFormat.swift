@@ -10,17 +10,19 @@ import DeviceModel
 ///             offset:u64 length:u64 checksum:u64      of the directory
 ///             checksum:u64                            of the 40 bytes before
 ///             zeros up to 4096 bytes
-/// region    = one memory's pages, each at its own place; holes where nothing is stored
+/// region    = one memory's pages, each at its own place; holes where nothing is stored.
+///             From version 2 on, of one that completes another: its pages one after another,
+///             as they came, between which other things may be
 /// section   = bytes
 /// directory = saved state of `Directory`
 /// checksum  = XXH3, 64 bits
 /// ```
 ///
-/// Regions begin at multiples of the page size, so that a page can be mapped from its place.
+/// Pages are at multiples of the page size, so that they can be mapped from their place.
 /// The header is written last: a file that was not finished is none.
 enum SnapshotFormat {
   static let magic: [UInt8] = Array("CARRELSN".utf8)
-  static let version: UInt32 = 1
+  static let version: UInt32 = 2
   static let headerSize = 48
   static let pageSize = DirtyPages.pageSize
   /// Beyond these it is none of a machine that could run.
@@ -44,7 +46,7 @@ enum SnapshotFormat {
     var name: String
     /// In bytes; a whole number of pages.
     var size: UInt64
-    /// Of its region.
+    /// Of its region, if pages are at their own places in one.
     var offset: UInt64
     /// A bit for each page that is stored in the region.
     var stored: Extent
@@ -53,6 +55,9 @@ enum SnapshotFormat {
     var zero: Extent
     /// A checksum for each stored page, in their order.
     var checksums: Extent
+    /// From version 2 on, and where there is no region: for each stored page, in their order,
+    /// where it is, in pages of the file.
+    var places: Extent?
   }
 
   struct Directory: Codable, Sendable {
@@ -74,7 +79,9 @@ enum SnapshotFormat {
     bytes.withUnsafeBytes { checksum($0) }
   }
 
-  static func header(of directory: Extent) -> [UInt8] {
+  /// - Parameter isCompact: a version that knows no `places` cannot read it.
+  static func header(of directory: Extent, isCompact: Bool) -> [UInt8] {
+    let version: UInt32 = isCompact ? 2 : 1
     var bytes = magic + LittleEndian.bytes(version) + [0, 0, 0, 0]
     for number in [directory.offset, directory.length, directory.checksum] {
       bytes += LittleEndian.bytes(number)

@@ -9,7 +9,8 @@ public final class SnapshotWriter {
   private let descriptor: FileDescriptor
   private var directory: SnapshotFormat.Directory
   private var memories: [MemoryWriter] = []
-  private var end = UInt64(SnapshotFormat.pageSize)
+  /// Of what there is in the file, a multiple of the page size.
+  private let end = Guarded(UInt64(SnapshotFormat.pageSize))
   private var isFinished = false
 
   /// - Parameters:
@@ -40,12 +41,13 @@ public final class SnapshotWriter {
   }
 
   /// Adds a memory of `size` bytes, a whole number of pages. Its pages may be stored, also
-  /// again, until the snapshot is finished.
+  /// again, until the snapshot is finished. Those of one that completes another take no more
+  /// of the file than they are: whoever copies it reads all of that, holes as well.
   public func addMemory(_ name: String, size: Int) throws(SnapshotError) -> MemoryWriter {
+    let isComplete = directory.base == nil
     let memory = MemoryWriter(
-      name: name, size: size, descriptor: descriptor, offset: end,
-      isComplete: directory.base == nil, path: path)
-    end += UInt64(size)
+      name: name, size: size, descriptor: descriptor, end: end,
+      offset: isComplete ? end.take(UInt64(size)) : nil, path: path)
     memories.append(memory)
     return memory
   }
@@ -56,10 +58,11 @@ public final class SnapshotWriter {
       let tables = memory.tables
       directory.memories.append(
         .init(
-          name: memory.name, size: UInt64(memory.size), offset: memory.offset,
+          name: memory.name, size: UInt64(memory.size), offset: memory.offset ?? 0,
           stored: try append(bytes(tables.stored.words)),
           zero: try append(bytes(tables.zero.words)),
-          checksums: try append(bytes(tables.checksums))))
+          checksums: try append(bytes(tables.checksums)),
+          places: memory.offset == nil ? try append(bytes(tables.storedPlaces)) : nil))
     }
     let encoded: [UInt8]
     do {
@@ -68,7 +71,8 @@ public final class SnapshotWriter {
       throw SnapshotError(
         kind: .inputOutput, context: "snapshot \(path) could not be encoded", cause: error)
     }
-    let header = SnapshotFormat.header(of: try append(encoded))
+    let header = SnapshotFormat.header(
+      of: try append(encoded), isCompact: directory.memories.contains { $0.places != nil })
     do {
       try descriptor.synchronize()
       try descriptor.write(header[...], offset: 0)
@@ -81,15 +85,15 @@ public final class SnapshotWriter {
   }
 
   private func append(_ bytes: [UInt8]) throws(SnapshotError) -> SnapshotFormat.Extent {
+    let (page, length) = (UInt64(SnapshotFormat.pageSize), UInt64(bytes.count))
     let extent = SnapshotFormat.Extent(
-      offset: end, length: UInt64(bytes.count), checksum: SnapshotFormat.checksum(bytes))
+      offset: end.take((length + page - 1) / page * page), length: length,
+      checksum: SnapshotFormat.checksum(bytes))
     do {
-      try descriptor.write(bytes[...], offset: end)
+      try descriptor.write(bytes[...], offset: extent.offset)
     } catch {
       throw Self.error("write", path, error)
     }
-    let page = UInt64(SnapshotFormat.pageSize)
-    end += (extent.length + page - 1) / page * page
     return extent
   }
 
@@ -110,6 +114,16 @@ public final class SnapshotWriter {
   }
 }
 
+extension Guarded<UInt64> {
+  /// The end of a file, which moves by that much.
+  fileprivate func take(_ count: UInt64) -> UInt64 {
+    change { end in
+      defer { end += count }
+      return end
+    }
+  }
+}
+
 /// Stores one memory's pages. Several threads may, but not the same page at once.
 // SAFETY: the tables are touched under `Guarded`'s lock; all else is immutable.
 public final class MemoryWriter: Sendable {
@@ -118,35 +132,46 @@ public final class MemoryWriter: Sendable {
     var zero: DirtyPages
     /// By page.
     var sums: [UInt64]
+    /// By page, in pages of the file, where they have no region; 0 before one has a place.
+    var places: [UInt64]
 
     /// Of the stored pages, in their order.
     var checksums: [UInt64] {
       sums.indices.filter { stored.contains(page: $0) }.map { sums[$0] }
     }
+
+    var storedPlaces: [UInt64] {
+      places.indices.filter { stored.contains(page: $0) }.map { places[$0] }
+    }
   }
 
   let name: String
   let size: Int
-  let offset: UInt64
+  /// Of its region; `nil` when it has none.
+  let offset: UInt64?
+  private let end: Guarded<UInt64>
   private let descriptor: FileDescriptor
   private let path: String
   private let state: Guarded<Tables>
 
   init(
-    name: String, size: Int, descriptor: FileDescriptor, offset: UInt64, isComplete: Bool,
+    name: String, size: Int, descriptor: FileDescriptor, end: Guarded<UInt64>, offset: UInt64?,
     path: String
   ) {
     self.name = name
     self.size = size
     self.descriptor = descriptor
+    self.end = end
     self.offset = offset
     self.path = path
     let pages = size / SnapshotFormat.pageSize
     state = Guarded(
       Tables(
         stored: DirtyPages(pageCount: pages),
-        zero: DirtyPages(pageCount: pages, allDirty: isComplete),
-        sums: Array(repeating: 0, count: pages)))
+        // What completes another says of each page that it is zero.
+        zero: DirtyPages(pageCount: pages, allDirty: offset != nil),
+        sums: Array(repeating: 0, count: pages),
+        places: Array(repeating: 0, count: offset == nil ? pages : 0)))
   }
 
   var tables: Tables { state.withLock { $0 } }
@@ -171,18 +196,51 @@ public final class MemoryWriter: Sendable {
       let isZero = sums[run] == nil
       let end = sums[run...].firstIndex { ($0 == nil) != isZero } ?? count
       if !isZero {
-        do {
-          try descriptor.write(
-            // SAFETY: the run lies within `bytes`.
-            UnsafeRawBufferPointer(rebasing: bytes[run * pageSize..<end * pageSize]),
-            offset: offset + UInt64((first + run) * pageSize))
-        } catch {
-          throw SnapshotWriter.error("write", path, error)
-        }
+        // SAFETY: the run lies within `bytes`.
+        let part = UnsafeRawBufferPointer(rebasing: bytes[run * pageSize..<end * pageSize])
+        try write(part, at: first + run)
       }
       run = end
     }
     note(sums, first)
+  }
+
+  private func write(_ bytes: UnsafeRawBufferPointer, at first: Int) throws(SnapshotError) {
+    let pageSize = SnapshotFormat.pageSize
+    do {
+      for (pages, offset) in pieces(of: first..<first + bytes.count / pageSize) {
+        let range = (pages.lowerBound - first) * pageSize..<(pages.upperBound - first) * pageSize
+        // SAFETY: the pieces are those of the pages in `bytes`.
+        try descriptor.write(UnsafeRawBufferPointer(rebasing: bytes[range]), offset: offset)
+      }
+    } catch {
+      throw SnapshotWriter.error("write", path, error)
+    }
+  }
+
+  /// Where pages are in the file, those together that follow one another there, too. A page
+  /// keeps its place.
+  private func pieces(of pages: Range<Int>) -> [(pages: Range<Int>, offset: UInt64)] {
+    let pageSize = UInt64(SnapshotFormat.pageSize)
+    if let offset { return [(pages, offset + UInt64(pages.lowerBound) * pageSize)] }
+    return state.change { tables in
+      let new = pages.count { tables.places[$0] == 0 }
+      var next = end.take(UInt64(new) * pageSize) / pageSize
+      var pieces: [(pages: Range<Int>, offset: UInt64)] = []
+      for page in pages {
+        if tables.places[page] == 0 {
+          tables.places[page] = next
+          next += 1
+        }
+        let place = tables.places[page] * pageSize
+        if let last = pieces.last, last.offset + UInt64(last.pages.count) * pageSize == place {
+          pieces[pieces.count - 1].pages = last.pages.lowerBound..<page + 1
+        } else {
+          pieces.append((page..<page + 1, place))
+        }
+      }
+      return pieces
+    }
   }
 
   private func note(_ sums: [UInt64?], _ first: Int) {

@@ -41,10 +41,8 @@ extension SnapshotChain {
         now.formIntersection(wanted)
         later.subtract(now)
         // All of it is on its way before the first of it is waited for.
-        now.forEachRun { run in
-          file.descriptor.willRead(
-            offset: memory.offset + UInt64(run.lowerBound * SnapshotFormat.pageSize),
-            count: run.count * SnapshotFormat.pageSize)
+        memory.forEachPiece(of: now) { run, offset in
+          file.descriptor.willRead(offset: offset, count: run.count * SnapshotFormat.pageSize)
         }
         _ = try file.verify(memory, now)
         wanted.subtract(memory.stored)
