@@ -63,7 +63,8 @@ public struct DesktopDirectory: Hashable, Sendable {
   /// The variables of the desktop's UEFI, made by its VMM.
   public var variables: String { state + "/variables.fd" }
   /// Where the desktop goes on, after it was suspended.
-  public var suspended: String { state + "/suspended" }
+  public var suspended: String { "\(state)/\(Self.suspendedName)" }
+  static let suspendedName = "suspended"
   /// Whether the desktop goes on from there, however its VMM ended: that wrote the file with
   /// the guest standing, and removes it before the guest runs.
   var isSuspended: Bool { Files.exists(suspended) }

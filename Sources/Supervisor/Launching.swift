@@ -50,6 +50,8 @@ struct Launching: Sendable {
     try Files.remove(directory.suspendedDraft)
     // What a desktop that starts anew does to its disk, nothing saved before may see.
     if !request.resumes || request.disk == .fresh { try directory.removeSuspended() }
+    // What that needed, and what an earlier VMM had for its next backup. It is only room.
+    if request.disk == .keep { try? SnapshotShelf(directory: directory).endRun() }
     failpoints.hit("supervisor.prepared")
     return disk
   }

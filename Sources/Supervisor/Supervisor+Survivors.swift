@@ -49,6 +49,7 @@ extension Supervisor {
         try? process.send(.kill)
       }
     }
+    tidyMemory(of: desktop)
     return Survivor(
       desktop: desktop, generation: remains.generation, state: .ended(remains.exit))
   }

@@ -10,6 +10,9 @@ extension Supervisor {
       if directory.isSuspended { return }
       throw LaunchError(.notRunning, "desktop '\(desktop)' is not running: start it first")
     }
+    // It would be of no use, and there may be no room for both.
+    giveUpBase(of: desktop)
+    await awaitTidying(of: desktop)
     let client = ControlClient(path: directory.control)
     let limit = settings.suspendLimit
     do {

@@ -72,6 +72,8 @@ public actor Supervisor: Launcher {
   var makingWaiters: [DesktopID: [CheckedContinuation<Void, Never>]] = [:]
   /// Desktops of which a snapshot is being deleted.
   var deletions: Set<DesktopID> = []
+  /// Desktops whose saved memories are being swept, which all else waits for.
+  var tidyings: [DesktopID: Task<Void, Never>] = [:]
   /// Snapshots being taken of desktops that are off, whose starts wait for it.
   var restings: [DesktopID: Task<Void, Never>] = [:]
   /// The template that is being made of each pool, and the last that failed.
@@ -153,6 +155,7 @@ extension Supervisor {
 
   private func launch(_ request: LaunchRequest, _ token: UInt64) async throws(LaunchError) {
     await restings[request.desktop]?.value
+    await awaitTidying(of: request.desktop)
     let directory = directory(of: request.desktop)
     var launching = Launching(
       request: request, directory: directory, program: settings.vmm, failpoints: failpoints,
@@ -279,6 +282,7 @@ extension Supervisor {
   public func discard(_ desktop: DesktopID) async throws(LaunchError) {
     await end(desktop, by: .kill)
     await awaitMaking(of: desktop)
+    await awaitTidying(of: desktop)
     failedSnapshots[desktop] = nil
     let directory = directory(of: desktop)
     failpoints.hit("supervisor.discard")
@@ -363,6 +367,7 @@ extension Supervisor {
   private func forget(_ desktop: DesktopID, _ token: UInt64) {
     guard machines[desktop]?.token == token else { return }
     machines[desktop] = nil
+    tidyMemory(of: desktop)
     departures.happened(token)
   }
 

@@ -21,6 +21,15 @@ public enum SmallGuest {
     return elf(code: loop + [0xFA, 0xF4, 0xEB, 0xFD])
   }
 
+  /// Writes to every page from 2 MiB to the end of its memory, over and over.
+  public static func rewriting(memoryMiB: Int) -> [UInt8] {
+    // 1: mov edi, start; 2: inc dword [edi]; add edi, 4096; cmp edi, end; jb 2b; jmp 1b
+    let loop: [UInt8] =
+      [0xBF] + little(UInt32(2 << 20)) + [0xFF, 0x07, 0x81, 0xC7] + little(UInt32(4096))
+      + [0x81, 0xFF] + little(UInt32(clamping: memoryMiB << 20)) + [0x72, 0xF0, 0xEB, 0xE9]
+    return elf(code: [0xFA] + loop)
+  }
+
   private static let address: UInt32 = 0x10_0000
 
   public static func elf(code: [UInt8]) -> [UInt8] {

@@ -71,14 +71,15 @@ private final class SiteSoaking {
       try await goOn()
       return "revert"
     case 4:
-      try await backUp()
-      return "backup"
+      var (_, isDifference) = try await backUp()
+      if Bool.random(using: &random) {
+        try await awaitTurn()
+        isDifference = try await backUp().isDifference
+      }
+      return isDifference ? "backup of changes" : "backup"
     case 5:
       guard let backup = backups.randomElement(using: &random) else { break }
-      try await site.supervisor.discard(site.office)
-      snapshots = []
-      try await site.succeed(.restore(backup: backup, RestoreWish(), repository))
-      try await goOn()
+      try await restore(backup)
       return "restore"
     default: break
     }
@@ -108,11 +109,42 @@ private final class SiteSoaking {
     }
   }
 
-  private func backUp() async throws {
-    backups.append(try #require(try await site.backUp(repository).backup))
+  private func restore(_ backup: String) async throws {
+    try await site.supervisor.discard(site.office)
+    snapshots = []
+    try await site.succeed(.restore(backup: backup, RestoreWish(), repository))
+    try await goOn()
+  }
+
+  /// - Returns: it, and whether its memory is what changed since another.
+  @discardableResult
+  private func backUp() async throws -> (backup: String, isDifference: Bool) {
+    struct Saved: Decodable { let bases: [String] }
+    let backup = try #require(try await site.backUp(repository).backup)
+    backups.append(backup)
     if backups.count > 4, let index = backups.indices.randomElement(using: &random) {
       backups.remove(at: index)
     }
+    let saved = try Files.read("\(site.state)/desktops/office-1/memory-saved.json")
+    return (backup, try !JSONDecoder().decode(Saved.self, from: Data(saved)).bases.isEmpty)
+  }
+
+  /// Has the desktop go on from backups of what changed since others, each a while later.
+  ///
+  /// - Returns: how many of its backups were that.
+  func returnToChanges() async throws -> Int {
+    var made: [String] = []
+    for number in 0..<6 {
+      if number % 3 == 2 { try await takeSnapshot() }
+      let (backup, isDifference) = try await backUp()
+      if isDifference { made.append(backup) }
+      try await awaitTurn()
+    }
+    for backup in made.reversed() {
+      try await restore(backup)
+      try await awaitTurn()
+    }
+    return made.count
   }
 
   /// Starts it from the memory and the disk that are there, of which each has its numbers.
@@ -187,6 +219,11 @@ struct SiteSoakTests {
       if number % 50 == 0 { print("site soak: \(number) cycles, \(done)") }
     }
     #expect(done.values.reduce(0, +) == Self.cycles)
+  }
+
+  @Test("have it go on from a backup of what changed since others, as it was then")
+  func changes() async throws {
+    #expect(try await SiteSoaking(seed: 5).returnToChanges() >= 2)
   }
 
   @Test("leave one that is never stopped no long chain of images")

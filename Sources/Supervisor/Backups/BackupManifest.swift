@@ -8,7 +8,8 @@ import LinuxSystem
 /// from elsewhere may be hostile, so that nothing in it is used before `check`.
 struct BackupManifest: Codable, Hashable, Sendable, ArchiveManifest {
   static let fileName = "backup.json"
-  static let version = 1
+  /// Before 2, memory was always whole. What has whole memory is still of 1.
+  static let version = 2
 
   /// One image of the disk; the first is based on nothing, each other on the one before.
   struct Layer: Codable, Hashable, Sendable {
@@ -23,7 +24,7 @@ struct BackupManifest: Codable, Hashable, Sendable, ArchiveManifest {
     var stored: UInt64?
   }
 
-  var version = Self.version
+  let version: Int
   let desktop: DesktopID
   let owner: UserName?
   /// As it was then.
@@ -34,6 +35,9 @@ struct BackupManifest: Codable, Hashable, Sendable, ArchiveManifest {
   /// Size and time of the last change of the first layer, if that is the library's.
   let imageStamp: String?
   let memory: String?
+  /// Those that the memory needs; the first is whole, each other is what differs from the one
+  /// before.
+  let memoryBases: [String]?
   let variables: String?
   /// Of the host's processor, which the memory depends on.
   let processor: String
@@ -91,9 +95,14 @@ struct BackupManifest: Codable, Hashable, Sendable, ArchiveManifest {
       $0.hasPrefix(directory.images + "/") ? TemplateRecord.stamp(of: $0) : nil
     }
     memory = try record.memory.map { name throws(BrokerError) in try relative(shelf.memory(name)) }
+    let bases = try record.bases.map { name throws(BrokerError) in
+      try relative(shelf.memory(name))
+    }
+    memoryBases = bases.isEmpty ? nil : bases
+    version = bases.isEmpty ? 1 : Self.version
     variables = record.hasVariables ? try relative(shelf.variables(record.name)) : nil
     processor = TemplateRecord.hostProcessor
-    files = try (layers.map(\.path) + [memory, variables].compactMap { $0 }).map { path in
+    files = try (layers.map(\.path) + bases + [memory, variables].compactMap { $0 }).map { path in
       try File(path, of: "\(stateRoot)/\(path)")
     }
   }
@@ -118,6 +127,7 @@ struct BackupManifest: Codable, Hashable, Sendable, ArchiveManifest {
 
   /// As a VMM takes them.
   static let mostLayers = 64
+  static let mostBases = 63
 
   private func check() throws(BrokerError) {
     func refuse(_ reason: String) throws(BrokerError) -> Never {
@@ -126,10 +136,14 @@ struct BackupManifest: Codable, Hashable, Sendable, ArchiveManifest {
     guard (try? DesktopID(checking: desktop.rawValue)) != nil else { try refuse("its desktop") }
     do { try pool.check() } catch { try refuse("its pool: \(error)") }
     let paths = files.map(\.path)
-    let needed = layers.map(\.path) + [memory, variables].compactMap { $0 }
+    let bases = memoryBases ?? []
+    let needed = layers.map(\.path) + bases + [memory, variables].compactMap { $0 }
     guard Set(paths).count == paths.count, Set(needed).count == needed.count,
-      Set(paths) == Set(needed), paths.count <= Self.mostLayers + 2
+      Set(paths) == Set(needed), layers.count <= Self.mostLayers, bases.count <= Self.mostBases
     else { try refuse("its list of files") }
+    guard (version == 1) == bases.isEmpty, bases.isEmpty || memory != nil,
+      bases.isEmpty || (bases + [memory ?? ""]).allSatisfy({ memoryName(in: $0) != nil })
+    else { try refuse("its memory") }
     for path in paths where !Self.isPath(path) || path == self.path {
       try refuse("the path '\(path)'")
     }
@@ -137,6 +151,17 @@ struct BackupManifest: Codable, Hashable, Sendable, ArchiveManifest {
       try refuse("'\(layer.path)' is based on something")
     }
     guard files.allSatisfy({ $0.size < 1 << 46 }) else { try refuse("a file's size") }
+  }
+
+  /// A memory that others need, or that needs others, is found by its name.
+  func memoryName(in path: String) -> String? {
+    let place = "desktops/\(desktop)/"
+    guard path.hasPrefix(place) else { return nil }
+    let name = String(path.dropFirst(place.count))
+    guard let memory = SnapshotShelf.memoryName(in: name),
+      name == SnapshotShelf.memoryFile(memory)
+    else { return nil }
+    return memory
   }
 
   /// Plain names under one of the directories that desktops' files are in.

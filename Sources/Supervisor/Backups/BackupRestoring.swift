@@ -24,10 +24,7 @@ struct BackupRestoring: Sendable {
     try Files.makeDirectory(target)
     let image = try assembleDisk()
     if let variables = manifest.variables { try take(variables, as: "variables.fd") }
-    if goesOn, let memory = manifest.memory {
-      try take(memory, as: "suspended")
-      try digHoles(in: "\(target)/suspended")
-    }
+    if goesOn, let memory = manifest.memory { try assembleMemory(memory) }
     try Files.synchronizeAll(in: target)
     return image
   }
@@ -37,6 +34,21 @@ struct BackupRestoring: Sendable {
     guard chmod("\(target)/\(name)", 0o600) == 0 else {
       throw SystemError(code: errno, "change the mode of \(target)/\(name)")
     }
+  }
+
+  /// Memory that needs others finds them beside it by their names, and has one, too, until
+  /// the desktop has gone on from it.
+  private func assembleMemory(_ path: String) throws {
+    try take(path, as: DesktopDirectory.suspendedName)
+    try digHoles(in: "\(target)/\(DesktopDirectory.suspendedName)")
+    let bases = (manifest.memoryBases ?? []).compactMap { manifest.memoryName(in: $0) }
+    guard !bases.isEmpty, let name = manifest.memoryName(in: path) else { return }
+    for (base, path) in zip(bases, manifest.memoryBases ?? []) {
+      let file = SnapshotShelf.memoryFile(base)
+      try take(path, as: file)
+      try digHoles(in: "\(target)/\(file)")
+    }
+    try SnapshotShelf.noteSuspended(SavedMemory(memory: name, bases: bases), in: target)
   }
 
   private func assembleDisk() throws -> String? {

@@ -70,11 +70,11 @@ struct BackupWorker: Sendable {
 
   /// Takes a desktop, has something done with it, and lets it be.
   private func taken<Value: Sendable>(
-    _ desktop: DesktopID, _ body: (BackupManifest) async throws -> Value
+    _ desktop: DesktopID, isWhole: Bool = false, _ body: (BackupManifest) async throws -> Value
   ) async throws -> Value {
     task.tell("taking \(desktop)")
     let subject = try await desk.subject(desktop)
-    let manifest = try await supervisor.takeForBackup(subject)
+    let manifest = try await supervisor.takeForBackup(subject, isWhole: isWhole)
     do {
       // It must not have become somebody else's meanwhile.
       guard try await desk.subject(desktop).owner == subject.owner else {
@@ -233,7 +233,7 @@ struct BackupWorker: Sendable {
   private func export(_ desktop: DesktopID, _ file: String) async throws {
     let archive = try ExportArchive(path: file, task: task)
     try archive.checkFree()
-    let result = try await taken(desktop) { manifest in
+    let result = try await taken(desktop, isWhole: true) { manifest in
       task.tell("writing \(desktop) to \(file)")
       let root = stateRoot
       return try await offPool { try archive.write(manifest, from: root) }

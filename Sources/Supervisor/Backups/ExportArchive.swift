@@ -5,7 +5,7 @@ import LinuxSystem
 
 /// What an archive says about itself: a file of it, which is the first.
 protocol ArchiveManifest: Codable, Sendable {
-  /// Of its format.
+  /// Of its newest format.
   static var version: Int { get }
   /// Where that file is.
   var path: String { get }
@@ -18,12 +18,12 @@ private struct ManifestHead: Decodable {
 }
 
 extension ArchiveManifest {
-  /// Of this version's format, and not looked at any further.
+  /// Of this version's format or an earlier one, and not looked at any further.
   static func decoded(_ bytes: [UInt8]) throws(BrokerError) -> Self {
     do {
       // What a newer version writes may look otherwise.
       let head = try JSONDecoder().decode(ManifestHead.self, from: Data(bytes))
-      guard head.version == version else {
+      guard 1...version ~= head.version else {
         throw BrokerError(
           .invalid,
           "it is of format \(head.version), which this Carrel does not know: use a newer one")
@@ -66,7 +66,7 @@ extension ArchiveManifest {
 struct ExportArchive: Sendable {
   static let program = "/usr/bin/tar"
   static let compressor = "/usr/bin/zstd"
-  private static let mostMembers = BackupManifest.mostLayers + 3
+  private static let mostMembers = BackupManifest.mostLayers + BackupManifest.mostBases + 3
   private static let largestManifest: UInt64 = 1 << 20
 
   enum Contents: Sendable {

@@ -7,10 +7,16 @@ extension Supervisor {
   private static let mostLayers = 48
 
   /// Takes a desktop for a backup: what its disk was made of until now is not written any
-  /// more, and what the backup says about itself lies beside it.
-  func takeForBackup(_ subject: BackupSubject) async throws -> BackupManifest {
+  /// more, and what the backup says about itself lies beside it. Memory is what differs from
+  /// what was saved before, where that is there.
+  ///
+  /// - Parameter isWhole: take all of a running desktop's memory.
+  func takeForBackup(
+    _ subject: BackupSubject, isWhole: Bool
+  ) async throws -> BackupManifest {
     let desktop = subject.desktop
     let directory = directory(of: desktop)
+    await awaitTidying(of: desktop)
     try checkIdle(desktop)
     let identifier = UUID().uuidString.lowercased()
     let making = SnapshotMaking(
@@ -19,7 +25,8 @@ extension Supervisor {
         shape: DesktopShape(of: subject.pool), quiesces: true),
       shelf: SnapshotShelf(directory: directory), isRunning: try isTakenRunning(desktop),
       begun: .wallClock, program: settings.vmm, limit: settings.suspendLimit,
-      identifier: identifier, quiescing: quiescing(directory), isBackup: true)
+      identifier: identifier, quiescing: quiescing(directory), failpoints: failpoints,
+      isBackup: true, isWhole: isWhole)
     let stateRoot = settings.stateDirectory
     makings[desktop] = making
     defer {
@@ -51,9 +58,11 @@ extension Supervisor {
         + "it, so that they are merged")
   }
 
-  /// What was taken is not needed any more.
+  /// What was taken is not needed any more, but for the memory of a desktop that runs on, which
+  /// the next backup builds upon.
   func endBackup(of desktop: DesktopID) async {
     let directory = directory(of: desktop)
+    await awaitTidying(of: desktop)
     do {
       try checkIdle(desktop)
       try await offPool {
@@ -74,5 +83,6 @@ extension SnapshotShelf {
   /// Removes what was taken for backups that are done, or never came to their end.
   func removeBackups() throws {
     for record in try records() where record.isBackup == true { try remove(record) }
+    try sweep()
   }
 }

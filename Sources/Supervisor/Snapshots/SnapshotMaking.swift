@@ -18,8 +18,11 @@ struct SnapshotMaking: Sendable {
   /// Names the file with the memory.
   let identifier: String
   let quiescing: Quiescing
-  /// Of a desktop that is suspended, what it was saved to is taken, too. Memory is whole.
+  let failpoints: Failpoints
+  /// Of a desktop that is suspended, what it was saved to is taken, too.
   var isBackup = false
+  /// Whether memory needs no other.
+  var isWhole = false
 
   private var directory: DesktopDirectory { shelf.directory }
 
@@ -44,6 +47,8 @@ struct SnapshotMaking: Sendable {
     do {
       let record = isRunning ? try takeRunning() : try takeResting()
       try shelf.add(record)
+      // Of what the VMM saved before, its next memory needs nothing else than this one does.
+      try? shelf.sweep()
       return record
     } catch {
       // The error that is told is the first one; what is left is swept later.
@@ -80,16 +85,17 @@ struct SnapshotMaking: Sendable {
       try directory.makeOverlay(named: disks.nextName, over: top, program: program)
     }
     var record = try makeRecord(disks.top)
-    record.memory = hasMemory ? identifier : nil
+    if hasMemory {
+      record.memory = identifier
+      record.bases = shelf.suspendedMemory()?.bases ?? []
+    }
     return record
   }
 
   private func takeRunning() throws -> SnapshotRecord {
     if !isBackup { shorten() }
     let disks = try DiskLayers(in: directory.state)
-    let base =
-      isBackup
-      ? nil : try shelf.records().last { $0.name == shelf.current() && $0.memory != nil }
+    let base = isWhole ? nil : shelf.nextBase(forBackup: isBackup)
     let quiesces = request.quiesces && disks.top != nil && quiescing.isPossible
     let isQuiesced = try save(
       ControlClient.SaveRequest(
@@ -102,13 +108,18 @@ struct SnapshotMaking: Sendable {
         }, holds: quiesces, hasSession: directory.hasSession))
     let client = ControlClient(path: directory.control)
     let state = try client.perform(.saveStatus, within: .seconds(5))
+    failpoints.hit("supervisor.snapshot.saved")
+    var saved = SavedMemory(memory: identifier)
+    if state["differential"]?.truth == true, let base { saved.bases = base.all }
+    // The next backup is whole where it would not build upon this one.
+    saved.isKept = isBackup && shelf.isBase(saved, forBackup: true)
+    try shelf.noteSaved(saved)
+    failpoints.hit("supervisor.snapshot.noted")
     var record = try makeRecord(disks.top)
     record.memory = identifier
+    record.bases = saved.bases
     record.isQuiesced = isQuiesced
     record.pauseMicroseconds = state["downtime"]?.whole
-    if state["differential"]?.truth == true, let base, let memory = base.memory {
-      record.bases = base.bases + [memory]
-    }
     return record
   }
 }

@@ -34,7 +34,11 @@ struct SnapshotShelf: Sendable {
   func variables(_ name: SnapshotName) -> String { "\(prefix)\(name).variables" }
 
   /// A snapshot finds those that it needs beside it by this name.
-  func memory(_ identifier: String) -> String { "\(directory.state)/\(identifier).snapshot" }
+  func memory(_ identifier: String) -> String {
+    "\(directory.state)/\(Self.memoryFile(identifier))"
+  }
+
+  static func memoryFile(_ identifier: String) -> String { "\(identifier).snapshot" }
 
   /// Where a VMM notes what a guest needs first that goes on from a saved machine.
   static func workingSet(of path: String) -> String { "\(path).workingset" }
@@ -88,7 +92,7 @@ struct SnapshotShelf: Sendable {
   }
 
   /// The UUID before `.snapshot`; after it there may be more, of what was not finished too.
-  private static func memoryName(in name: String) -> String? {
+  static func memoryName(in name: String) -> String? {
     let identifier = name.prefix(36)
     guard name.dropFirst(36).hasPrefix(".snapshot"),
       identifier.allSatisfy({ $0.isHexDigit || $0 == "-" })
@@ -99,16 +103,21 @@ struct SnapshotShelf: Sendable {
   /// Removes all, for a desktop that begins anew.
   func removeAll() throws(SystemError) {
     let names = try DesktopDirectory.names(in: directory.state)
-    for name in names where name.hasPrefix("snapshot-") || Self.memoryName(in: name) != nil {
+    for name in names
+    where name.hasPrefix("snapshot-") || Self.memoryName(in: name) != nil
+      || Self.isMemoryRecord(name)
+    {
       try Files.remove("\(directory.state)/\(name)")
     }
   }
 
-  /// Removes memories and images of disks that no snapshot needs, nor the desktop: those of
-  /// snapshots that were deleted, or never finished. Not while one is being taken.
+  /// Removes memories and images of disks that no snapshot needs, nor the desktop, nor its next
+  /// backup: those of snapshots that were deleted, or never finished. Not while one is being
+  /// taken.
   func sweep() throws {
     let records = try records()
     let needed = Set(records.flatMap { $0.bases + [$0.memory].compactMap { $0 } })
+      .union(try memoriesInUse())
     for name in try DesktopDirectory.names(in: directory.state) {
       let path = "\(directory.state)/\(name)"
       if let memory = Self.memoryName(in: name), !needed.contains(memory) {

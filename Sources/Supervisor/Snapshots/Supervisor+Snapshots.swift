@@ -29,13 +29,14 @@ extension Supervisor {
     of desktop: DesktopID, _ request: SnapshotRequest
   ) async throws(BrokerError) {
     let shelf = SnapshotShelf(directory: directory(of: desktop))
+    await awaitTidying(of: desktop)
     try checkIdle(desktop)
     let isRunning = try isTakenRunning(desktop)
     let making = SnapshotMaking(
       request: request, shelf: shelf, isRunning: isRunning, begun: .wallClock,
       program: settings.vmm,
       limit: settings.suspendLimit, identifier: UUID().uuidString.lowercased(),
-      quiescing: quiescing(shelf.directory))
+      quiescing: quiescing(shelf.directory), failpoints: failpoints)
     makings[desktop] = making
     do {
       try await offPool {
@@ -111,6 +112,7 @@ extension Supervisor {
 
   func endMaking(of desktop: DesktopID) {
     makings[desktop] = nil
+    tidyMemory(of: desktop)
     thawIfDue(directory(of: desktop))
     for waiter in makingWaiters.removeValue(forKey: desktop) ?? [] { waiter.resume() }
   }
@@ -125,6 +127,7 @@ extension Supervisor {
   public func deleteSnapshot(
     _ name: SnapshotName, of desktop: DesktopID
   ) async throws(BrokerError) {
+    await awaitTidying(of: desktop)
     try checkIdle(desktop)
     if failedSnapshots[desktop]?.name == name {
       failedSnapshots[desktop] = nil
@@ -134,7 +137,10 @@ extension Supervisor {
     guard deletions.insert(desktop).inserted else {
       throw BrokerError(.conflict, "another snapshot of desktop '\(desktop)' is being deleted")
     }
-    defer { deletions.remove(desktop) }
+    defer {
+      deletions.remove(desktop)
+      tidyMemory(of: desktop)
+    }
     do {
       try await offPool {
         let record = try shelf.find(name)
@@ -165,6 +171,7 @@ extension Supervisor {
       await endForGood(desktop)
       // One that was being taken has failed then, and has tidied up.
       await awaitMaking(of: desktop)
+      await awaitTidying(of: desktop)
       failpoints.hit("supervisor.revert.ended")
       try await offPool { [failpoints] in try shelf.goBack(to: record, program, failpoints) }
       return record.memory != nil
@@ -266,9 +273,7 @@ extension SnapshotShelf {
       // It may not be there.
       _ = link(
         Self.workingSet(of: memory(identifier)), Self.workingSet(of: directory.suspended))
-      guard link(memory(identifier), directory.suspended) == 0 else {
-        throw SystemError(code: errno, "link \(memory(identifier)) to \(directory.suspended)")
-      }
+      try suspend(to: SavedMemory(memory: identifier, bases: record.bases))
     }
     failpoints.hit("supervisor.revert.done")
     try sweep()
