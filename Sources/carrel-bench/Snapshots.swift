@@ -25,6 +25,7 @@ func measureSnapshots(_ settings: Settings) throws -> [Comparison] {
       restores[server, default: Samples()].add(try saving.restore())
     }
   }
+  let difference = try measureDifference(settings, directory: directory, guest: guest.path)
   let colds = try measureColdRestores(settings, directory: directory, guest: guest.path)
   func median(_ samples: [Server: Samples], _ server: Server) -> Double {
     samples[server]?.median ?? 0
@@ -41,7 +42,24 @@ func measureSnapshots(_ settings: Settings) throws -> [Comparison] {
     Comparison(
       "restore, from exec to the guest's next byte", unit: "ms", ours: median(restores, .carrel),
       peer: median(restores, .qemu), bound: 1),
+    difference,
   ] + colds
+}
+
+/// How long it takes to save what changed since the machine was saved, as for a second backup.
+private func measureDifference(
+  _ settings: Settings, directory: URL, guest: String
+) throws -> Comparison {
+  let saving = Saving(.carrel, settings, directory: directory, guest: guest)
+  var (wholes, differences) = (Samples(), Samples())
+  for _ in 0..<max(3, settings.rounds) {
+    let (whole, difference) = try saving.saveDifference()
+    wholes.add(whole)
+    differences.add(difference)
+  }
+  return Comparison(
+    "what changed since a snapshot, until it is whole", unit: "s", ours: differences.median,
+    peer: wholes.median, bound: 1, note: "the peer is the snapshot before")
 }
 
 /// How soon Carrel's machine goes on where nothing of the file is in memory: with all of it
@@ -127,6 +145,29 @@ private struct Saving {
       let end = try monitor.execute("query-migrate")
       return (end["downtime"] as? Double ?? 0, Clock.seconds - start)
     }
+  }
+
+  /// Seconds until the file was whole, and then until that of what was written since was.
+  func saveDifference() throws -> (whole: Double, difference: Double) {
+    let subject = try start(restoring: false)
+    defer { subject.stop() }
+    try subject.awaitOutput(containing: "+..", seconds: 60)
+    let monitor = try Monitor(control)
+    func save(_ arguments: [String: Any]) throws -> Double {
+      let start = Clock.seconds
+      try monitor.execute("carrel-save", arguments)
+      try monitor.awaitEvent("CARREL_SAVE_STATUS", done: "completed", failed: "failed")
+      return Clock.seconds - start
+    }
+    let base = UUID().uuidString.lowercased()
+    let whole = try save(["path": file, "id": base])
+    let difference = try save(["path": file + ".difference", "base": base])
+    let state = try monitor.execute("query-carrel-save")
+    guard state["differential"] as? Bool == true else {
+      throw BenchError("the machine was saved whole again")
+    }
+    try FileManager.default.removeItem(atPath: file + ".difference")
+    return (whole, difference)
   }
 
   /// Has the machine go on, and what it touched noted, which is done before it is saved.
