@@ -452,6 +452,15 @@ struct MemoryBackupTests {
     #expect(try await refusal(site).contains("builds upon another snapshot"))
     try await site.supervisor.discard(site.office)
     try await site.succeed(.importFile(try pack { _ in }, RestoreWish()))
+    // All of a base is checked before it is gone on from: 3 MiB into the guest is noise.
+    let base = try FileHandle(
+      forUpdating: URL(fileURLWithPath: site.path(of: saved.bases[0])))
+    try base.seek(toOffset: 4 << 20)
+    let byte = try #require(try base.read(upToCount: 1)?.first)
+    try base.seek(toOffset: 4 << 20)
+    try base.write(contentsOf: Data([byte ^ 1]))
+    try base.close()
+    #expect(try await refusal(site).contains("is damaged"))
     try Files.remove(site.path(of: saved.bases[0]))
     #expect(try await refusal(site).contains("builds upon one that is not there"))
     try await site.supervisor.discard(site.office)

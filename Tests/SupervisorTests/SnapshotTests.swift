@@ -108,6 +108,25 @@ struct SnapshotTests {
     await #expect(throws: BrokerError.self) { try await delete("third", running) }
   }
 
+  @Test("of one run are whole now and then, so that one can go back to each")
+  func many() async throws {
+    let running = try RunningSupervisor()
+    try await running.supervisor.start(try running.request())
+    var wholes: [Int] = []
+    for number in 0..<36 {
+      if try await !take("s\(number)", running).isDifferential { wholes.append(number) }
+    }
+    #expect(wholes == [0, 33])
+    var generation: UInt64 = 1
+    for number in [32, 35] {
+      #expect(try await revert("s\(number)", running))
+      generation += 1
+      try await running.supervisor.start(
+        try running.request(generation: generation, disk: .keep, resumes: true))
+    }
+    try await running.supervisor.discard(office)
+  }
+
   @Test("have the desktop's disk as it was, running or off", .needs("qemu-io"))
   func disks() async throws {
     let running = try RunningSupervisor()
