@@ -2,14 +2,35 @@ import Devices
 
 /// What a guest, and partly a viewer, may do to input, storage, sound, USB and virtio devices.
 let inputAndStorageTargets: [String: FuzzTarget] = [
-  "i8042": { bytes, count in InputFuzzing.run(input(bytes, count)) },
+  "i8042": { bytes, count in
+    precondition(InputFuzzing.run(input(bytes, count)).linesAgree, "both lines were up")
+  },
   "ac97": { bytes, count in
     precondition(AC97Fuzzing.run(input(bytes, count)), "the controller went astray")
   },
-  "ide": { bytes, count in StorageFuzzing.run(input(bytes, count)) },
-  "virtio-cards": { bytes, count in VirtioCardsFuzzing.run(input(bytes, count)) },
+  "ide": { bytes, count in
+    precondition(StorageFuzzing.run(input(bytes, count)), "a drive did not recover")
+  },
   "usb": { bytes, count in
     precondition(XHCIFuzzing.run(input(bytes, count)), "the controller did not recover")
   },
-  "virtio-blk": { bytes, count in VirtioFuzzing.run(input(bytes, count)) },
+  "virtio-blk": { bytes, count in
+    precondition(VirtioFuzzing.run(input(bytes, count)), "the disk did not recover")
+  },
+  "virtio-rng": { bytes, count in runCard(0, bytes, count) },
+  "virtio-keyboard": { bytes, count in runCard(1, bytes, count) },
+  "virtio-tablet": { bytes, count in runCard(2, bytes, count) },
+  "virtio-net": { bytes, count in runCard(3, bytes, count) },
+  "virtio-balloon": { bytes, count in runCard(4, bytes, count) },
+  "virtio-console": { bytes, count in runCard(5, bytes, count) },
+  "virtio-snd": { bytes, count in runCard(6, bytes, count) },
+  "virtio-gpu": { bytes, count in runCard(7, bytes, count) },
+  "virtio-vsock": { bytes, count in runCard(8, bytes, count) },
+  "virtio-net-offload": { bytes, count in runCard(9, bytes, count) },
 ]
+
+/// - Parameter kind: instead of the input's first byte.
+private func runCard(_ kind: UInt8, _ bytes: UnsafePointer<UInt8>?, _ count: Int) {
+  precondition(
+    VirtioCardsFuzzing.run([kind] + input(bytes, count).dropFirst()), "the device went astray")
+}

@@ -28,7 +28,7 @@ import Testing
   @Test(
     "and so with virtio's device", arguments: ["sound-play", "sound-record"])
   func virtio(program: String) throws {
-    let original = try Self.corpus("virtio-cards", program)
+    let original = try Self.corpus("virtio-snd", program)
     #expect(VirtioCardsFuzzing.run(original))
     var generator = SeededGenerator(seed: UInt64(original.count))
     for _ in 0..<100 {
