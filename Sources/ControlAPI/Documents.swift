@@ -17,7 +17,8 @@ public struct DesktopDocument: Codable, Hashable, Sendable {
   public var held: Bool
   /// The snapshot that it is on its way back to.
   public var reverting: String?
-  /// Why it is not started yet: what memory it needs, and what there is.
+  /// Why it is not started yet: what memory it needs, and what there is, or how many others
+  /// boot before it.
   public var waiting: String?
   public var generation: UInt64
   public var failures: Int

@@ -31,7 +31,7 @@ extension Site {
       generation: desktop.generation, failures: desktop.failures, problem: desktop.problem,
       since: WireTime(desktop.since), displayLink: displayLink)
     document.reverting = desktop.reverting?.rawValue
-    document.waiting = memoryWait(of: desktop.id)
+    document.waiting = memoryWait(of: desktop.id) ?? bootWait(of: desktop.id)
     if let step = start(of: desktop.id) {
       (document.step, document.percent) = (step.text, step.percent)
     }

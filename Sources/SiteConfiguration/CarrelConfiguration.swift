@@ -50,6 +50,8 @@ public struct CarrelConfiguration: Hashable, Sendable {
 
   public struct Desktops: Hashable, Sendable {
     public var stopAtExit = false
+    /// 0: as many as the host has processors.
+    public var bootsAtOnce = 0
   }
 
   /// See `MemoryPolicy`.

@@ -117,6 +117,7 @@ struct Setting: Sendable {
     .text("programs.vmm", \.programs.vmm, empty: false),
     .text("programs.display", \.programs.display, empty: false),
     .flag("desktops.stop_at_exit", \.desktops.stopAtExit),
+    .integer("desktops.boots_at_once", 0...10_000, \.desktops.bootsAtOnce),
     .decimal("memory.overcommit_ratio", 0.1...100, \.memory.overcommitRatio),
     .integer("memory.reserve_mib", 0...100_000_000, \.memory.reserveMiB),
     .integer("memory.watermark_percent", 1...90, \.memory.watermarkPercent),

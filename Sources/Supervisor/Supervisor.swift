@@ -16,6 +16,8 @@ public actor Supervisor: Launcher {
     public var keyboardLayout = "en-us"
     /// For a VMM to accept displays.
     public var startLimit: Duration = .seconds(30)
+    /// For a guest that boots to leave the processors to others.
+    public var comeUpLimit: Duration = .seconds(20)
     /// For a guest agent to say that it is there, and to answer then. A freeze waits for what
     /// is written to be on the disk.
     public var agentPresenceLimit: Duration = .seconds(10)

@@ -103,8 +103,17 @@ extension Broker.Settings {
         windowSeconds: configuration.logins.windowSeconds,
         lockoutSeconds: configuration.logins.lockoutSeconds),
       ticketSeconds: configuration.logins.ticketSeconds,
-      memory: MemoryPolicy(configuration.memory),
+      memory: MemoryPolicy(configuration.memory), bootsAtOnce: configuration.desktops.mostBoots,
       stopDesktopsAtEnd: configuration.desktops.stopAtExit)
+  }
+}
+
+extension CarrelConfiguration.Desktops {
+  private static let fewestBoots = 4
+
+  fileprivate var mostBoots: Int {
+    bootsAtOnce > 0
+      ? bootsAtOnce : max(Self.fewestBoots, ProcessInfo.processInfo.activeProcessorCount)
   }
 }
 

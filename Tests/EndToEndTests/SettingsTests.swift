@@ -211,8 +211,29 @@ extension EndToEnd {
 
     static let desktops: Set = [
       "state_directory", "runtime_directory", "programs.vmm", "programs.display",
-      "desktops.stop_at_exit",
+      "desktops.stop_at_exit", "desktops.boots_at_once",
     ]
+
+    @Test("how many desktops boot at once, of which users' own are none that wait")
+    func boots() async throws {
+      let settings = Site.Settings(more: "desktops:\n  boots_at_once: 1")
+      try await Site.open(settings) { site in
+        let made = try await site.carrel(
+          "pool", "create", "lounge", "--image", try DemoDesktop.path(), "--size", "9", "--spares",
+          "3", "--memory", "64M", "--no-wait")
+        #expect(made.isSuccess, "\(made.complaint)")
+        try await site.furnish()
+        try await eventually("the last waits for its turn") {
+          let shown = try await site.carrel("desktop", "show", "lounge-3", "--json").output
+          return shown.contains("boot just now, and spares are started one after another")
+        }
+        let waiting = try await site.carrel("desktop", "start", "lounge-3", "--no-wait")
+        #expect(waiting.isSuccess && waiting.output.contains("is off and waits: 1 desktop"))
+        _ = try await site.logIn()
+        try await site.settle()
+        #expect(try await site.pool("lounge").desktops.clean == 3)
+      }
+    }
 
     @Test("where records and sockets are, which programs are started, and when desktops end")
     func desktops() async throws {

@@ -62,6 +62,7 @@ struct ConfigurationTests {
     "programs.vmm": ("/opt/vmm", "\"\""),
     "programs.display": ("/opt/display", "\"\""),
     "desktops.stop_at_exit": ("true", "later"),
+    "desktops.boots_at_once": ("12", "-1"),
     "memory.overcommit_ratio": ("2.25", "0"),
     "memory.reserve_mib": ("2048", "-1"),
     "memory.watermark_percent": ("20", "91"),

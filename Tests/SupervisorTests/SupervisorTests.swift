@@ -76,6 +76,25 @@ struct SupervisorTests {
     #expect(!Files.exists(running.path("user")))
   }
 
+  @Test("a guest has come up when it leaves the processors alone; one that never does, in time")
+  func comingUp() async throws {
+    let running = try RunningSupervisor { $0.comeUpLimit = .seconds(4) }
+    func comeUp(_ generation: UInt64, _ guest: [UInt8]) async throws -> Duration {
+      try await running.supervisor.start(
+        try running.request(generation: generation, guest: guest, user: nil))
+      let begin = ContinuousClock.now
+      #expect(await running.supervisor.comeUp(office) == .booted)
+      return ContinuousClock.now - begin
+    }
+    // jmp $
+    let busy = try await comeUp(1, SmallGuest.elf(code: [0xEB, 0xFE]))
+    #expect(busy >= .seconds(4))
+    let resting = try await comeUp(2, SmallGuest.sleeping)
+    #expect(resting < .seconds(4), "\(resting)")
+    try await running.supervisor.discard(office)
+    #expect(await running.supervisor.comeUp(office) == .booted, "there is none to wait for")
+  }
+
   @Test("a guest that ignores the power button is stopped after its time of grace")
   func grace() async throws {
     let running = try RunningSupervisor()

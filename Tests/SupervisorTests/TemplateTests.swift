@@ -74,6 +74,7 @@ struct TemplateTests {
     }
     let parents = try Set((1...3).map { try parent(of: "office-\($0)", running) })
     #expect(parents.count == 1 && parents != [getpid()], "one process made all")
+    #expect(await running.supervisor.comeUp(DesktopID(pool: pool, number: 1)) == .cloned)
     #expect(
       try await settled(running).clones.map(\.rawValue) == ["office-1", "office-2", "office-3"])
     let office = DesktopID(rawValue: "office-1")

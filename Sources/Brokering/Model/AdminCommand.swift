@@ -145,6 +145,7 @@ extension Site {
       || updated.cpus != pool.cpus || updated.diskMiB != pool.diskMiB
       || updated.hardware != pool.hardware
     guard remake else { return }
+    boots.cloning.remove(pool.name)
     for record in desktops(of: pool.name) where record.countsAsSpare { drain(record, now: now) }
   }
 

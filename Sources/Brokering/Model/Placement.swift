@@ -73,7 +73,9 @@ extension Site {
     if let running = free.first(where: { $0.phase == .clean && $0.power == .running }) {
       return .assign(running.id, .loginCleanSpare)
     }
-    if let starting = free.first(where: { $0.failures == 0 }) {
+    // One that has begun is there sooner than one that waits for its turn.
+    let hopeful = free.filter { $0.failures == 0 }
+    if let starting = hopeful.first(where: { $0.power != .off }) ?? hopeful.first {
       return .assign(starting.id, .loginReservedStarting)
     }
     if all.count < pool.size { return .create(pool.name) }

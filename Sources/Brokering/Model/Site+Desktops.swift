@@ -156,7 +156,9 @@ extension Site {
         note(.desktopRemoved, "\(record.id) is deleted", desktop: record.id, now: now)
         continue
       }
-      if operation == .start, !mayStart(record) { continue }
+      if operation == .start {
+        guard mayBoot(record), mayStart(record) else { continue }
+      }
       begin(operation, of: record, now: now)
     }
   }

@@ -4,6 +4,7 @@ extension Site {
     viewers = [:]
     underWay = [:]
     starts = [:]
+    boots.comingUp = [:]
     toldLimits = [:]
     toldPriorities = [:]
     recovered = true

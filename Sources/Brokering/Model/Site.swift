@@ -22,14 +22,19 @@ public struct Site: Sendable {
   var toldPriorities: [DesktopID: ToldPriority] = [:]
   /// What the host has and what was promised of it. Not stored.
   public internal(set) var memory: MemoryBudget
+  /// What boots. Not stored.
+  var boots: BootBudget
   /// No desktop is touched before it is known which of them survived.
   public internal(set) var recovered = false
 
   /// Actions of the event at hand.
   var actions: [SiteAction] = []
 
-  public init(memory policy: MemoryPolicy = MemoryPolicy()) {
+  /// - Parameter bootsAtOnce: how many desktops may boot before another spare begins; `nil`
+  ///   for any number.
+  public init(memory policy: MemoryPolicy = MemoryPolicy(), bootsAtOnce: Int? = nil) {
     memory = MemoryBudget(policy: policy)
+    boots = BootBudget(most: bootsAtOnce)
   }
 
   public static let historyLength = 40
@@ -89,6 +94,8 @@ public enum SiteEvent: Sendable {
   case powerRequested(ConnectionID, PowerRequest)
   case progressed(StartProgress)
   case started(DesktopID, generation: UInt64)
+  /// The guest of a desktop that was started leaves the processors to others.
+  case cameUp(DesktopID, generation: UInt64, StartKind)
   case startFailed(DesktopID, generation: UInt64, String)
   case stopped(DesktopID)
   case discarded(DesktopID)
@@ -158,6 +165,8 @@ extension Site {
     case .started(let id, let generation):
       finishStart(of: id, generation)
       desktop(id, .started(generation: generation), now: now)
+      comesUp(id, generation: generation)
+    case .cameUp(let id, let generation, let kind): cameUp(id, generation: generation, kind)
     case .startFailed(let id, let generation, let text):
       let isOvertaken = underWay[id] == .stop
       finishStart(of: id, generation)
@@ -199,6 +208,7 @@ extension Site {
     beginRecycling(now: now)
     placeWaiting(now: now)
     relieveMemory(now: now)
+    forgetBoots()
     sizePools(now: now)
     operate(now: now)
     limitDisks(now: now)

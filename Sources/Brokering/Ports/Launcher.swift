@@ -18,6 +18,11 @@ public protocol Launcher: SnapshotKeeper {
   /// away whatever disk an earlier generation left.
   func start(_ request: LaunchRequest) async throws(LaunchError)
 
+  /// Waits until the guest of a desktop that was started just now has come up, so that others
+  /// may boot beside it, and says how it did. It ends in time also for a guest that never rests,
+  /// and when the VMM ends; that it was cancelled makes it end at once.
+  func comeUp(_ desktop: DesktopID) async -> StartKind
+
   /// Ends the VMM; returns when the process is gone. With `grace`, presses the
   /// power button, tells the guest's agent, and waits that many seconds before killing it.
   func stop(_ desktop: DesktopID, graceSeconds: Int?) async throws(LaunchError)
@@ -77,6 +82,17 @@ public protocol Launcher: SnapshotKeeper {
 
 extension Launcher {
   public var progress: AsyncStream<StartProgress> { AsyncStream { $0.finish() } }
+  public func comeUp(_ desktop: DesktopID) async -> StartKind { .cloned }
+}
+
+/// How a guest came to run.
+public enum StartKind: Hashable, Sendable {
+  /// From its firmware or kernel on, which keeps a processor busy for a while.
+  case booted
+  /// As a copy of a template's, which has booted already.
+  case cloned
+  /// From where it was saved.
+  case wentOn
 }
 
 /// How far the start of one desktop is.

@@ -7,16 +7,20 @@ public actor Broker {
     public var throttle: LoginThrottle.Limits
     public var ticketSeconds: Int
     public var memory: MemoryPolicy
+    /// With so many desktops that boot, no spare is begun; `nil`: with any number one is.
+    public var bootsAtOnce: Int?
     /// End every desktop when the broker stops, as a demonstration wants it.
     public var stopDesktopsAtEnd: Bool
 
     public init(
       throttle: LoginThrottle.Limits = .init(), ticketSeconds: Int = 120,
-      memory: MemoryPolicy = MemoryPolicy(), stopDesktopsAtEnd: Bool = false
+      memory: MemoryPolicy = MemoryPolicy(), bootsAtOnce: Int? = nil,
+      stopDesktopsAtEnd: Bool = false
     ) {
       self.throttle = throttle
       self.ticketSeconds = ticketSeconds
       self.memory = memory
+      self.bootsAtOnce = bootsAtOnce
       self.stopDesktopsAtEnd = stopDesktopsAtEnd
     }
   }
@@ -67,7 +71,7 @@ public actor Broker {
     self.clock = clock
     self.settings = settings
     self.memory = memory
-    site = Site(memory: settings.memory)
+    site = Site(memory: settings.memory, bootsAtOnce: settings.bootsAtOnce)
     self.failpoints = failpoints
     self.observe = observe
     throttle = LoginThrottle(limits: settings.throttle)
@@ -79,7 +83,7 @@ public actor Broker {
 
   /// Reads the records. Once, before `run`.
   public func load() async throws(StoreError) {
-    var loaded = Site(memory: settings.memory)
+    var loaded = Site(memory: settings.memory, bootsAtOnce: settings.bootsAtOnce)
     for value in try await store.list(prefix: "").values {
       try loaded.load(value, coding: coding)
       revisions[value.key] = value.revision
@@ -293,6 +297,7 @@ public actor Broker {
         let inbox = self.inbox
         let clock = self.clock
         let observe = self.observe
+        let countsBoots = settings.bootsAtOnce != nil
         group.addTask {
           let outcome = await launcher.carryOut(action)
           if let event = outcome.event { inbox.yield(.event(event)) }
@@ -300,6 +305,11 @@ public actor Broker {
             observe(
               Decision(time: clock.now, reason: .desktopReset, desktop: desktop, text: text))
           }
+          guard countsBoots, case .started(let desktop, let generation) = outcome.event else {
+            return
+          }
+          let kind = await launcher.comeUp(desktop)
+          inbox.yield(.event(.cameUp(desktop, generation: generation, kind)))
         }
       }
     }

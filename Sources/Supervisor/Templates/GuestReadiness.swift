@@ -96,17 +96,15 @@ struct GuestReadiness: Sendable {
 /// How long a desktop's screen and processors have rested.
 private struct RestWatch {
   let directory: DesktopDirectory
-  let process: ProcessHandle
   let cpus: Int
   private var picture: [UInt8] = []
-  private var ticks: UInt64 = 0
-  private var looked: UInt64 = 0
+  private var time: ProcessorTime
   private var restingSince: UInt64 = MonotonicClock.now
 
   init(directory: DesktopDirectory, process: ProcessHandle, cpus: Int) {
     self.directory = directory
-    self.process = process
     self.cpus = cpus
+    time = ProcessorTime(process.identifier)
   }
 
   /// - Returns: whole seconds.
@@ -116,16 +114,12 @@ private struct RestWatch {
     let changed = zip(next, picture).count { $0 != $1 }
     let isResting =
       next.count == picture.count && Double(changed) <= restingShare * Double(max(1, next.count))
-    let used = Self.processorTicks(of: process.identifier)
-    // A tick is 10 ms.
-    let isIdle =
-      Double(used &- ticks) * 10_000_000 <= idleShare * Double(now &- looked) * Double(cpus)
+    let isIdle = time.shareSinceLastLook() <= idleShare * Double(cpus)
     // What is compared with stays: a screen that changes slowly does not rest.
     if !isResting || !isIdle || picture.isEmpty {
       restingSince = now
       picture = next
     }
-    (ticks, looked) = (used, now)
     return Int((now - restingSince) / 1_000_000_000)
   }
 
@@ -135,17 +129,5 @@ private struct RestWatch {
     defer { try? Files.remove(path) }
     guard (try? client.perform(.picture(path: path), within: .seconds(5))) != nil else { return [] }
     return (try? Files.read(path, limit: 256 << 20)) ?? []
-  }
-
-  /// Fields 14 and 15 of /proc/PID/stat.
-  private static func processorTicks(of process: Int32) -> UInt64 {
-    guard let bytes = try? Files.read("/proc/\(process)/stat", limit: 4096) else { return 0 }
-    let text = String(decoding: bytes, as: UTF8.self)
-    // The second field may have spaces in it; it ends with the last parenthesis.
-    let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
-    guard fields.count > 13, let user = UInt64(fields[12]), let system = UInt64(fields[13]) else {
-      return 0
-    }
-    return user + system
   }
 }

@@ -12,7 +12,7 @@ func startProblem(_ desktop: DesktopDocument) -> String? {
 /// Whether a desktop that was started runs, and what it waits for if not.
 func powerText(_ desktop: DesktopDocument) -> String {
   desktop.waiting.map {
-    "Desktop \(desktop.id) is \(desktop.power) and waits: \($0). It starts when there is enough."
+    "Desktop \(desktop.id) is \(desktop.power) and waits: \($0). It starts as soon as it may."
   } ?? "Desktop \(desktop.id) is \(desktop.power)."
 }
 

@@ -113,6 +113,10 @@ struct InstantLauncher: Launcher {
     journal.add("start \(request.desktop)")
     if !startsEnd { try? await Task.sleep(for: .seconds(600)) }
   }
+  func comeUp(_ desktop: DesktopID) async -> StartKind {
+    journal.add("come up \(desktop)")
+    return .cloned
+  }
   func stop(_ desktop: DesktopID, graceSeconds: Int?) async throws(LaunchError) {
     journal.add("stop \(desktop)")
   }

@@ -48,8 +48,8 @@ struct World {
   var decisions: [Decision] = []
   private var lastViewer: UInt64 = 0
 
-  init(memory policy: MemoryPolicy = MemoryPolicy()) {
-    site = Site(memory: policy)
+  init(memory policy: MemoryPolicy = MemoryPolicy(), bootsAtOnce: Int? = nil) {
+    site = Site(memory: policy, bootsAtOnce: bootsAtOnce)
     send(.recovered([]))
   }
 
