@@ -17,6 +17,8 @@ public struct PoolDocument: Codable, Hashable, Sendable {
   public var desktops: DesktopCounts
   /// What keeps it from having its spares, if anything.
   public var problem: String?
+  /// Why not all of its spares are started yet: what memory one needs, and what there is.
+  public var waiting: String?
 
   public init(
     name: String, kind: String, image: ImageDocument, memoryMiB: Int, cpus: Int, diskMiB: Int?,

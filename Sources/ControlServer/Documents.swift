@@ -9,7 +9,7 @@ extension WireTime {
 extension Site {
   func document(of pool: Pool) -> PoolDocument {
     let desktops = desktops(of: pool.name)
-    return PoolDocument(
+    var document = PoolDocument(
       name: pool.name.rawValue, kind: pool.kind.rawValue,
       image: ImageDocument(
         kind: pool.image.kind.rawValue, path: pool.image.path,
@@ -19,6 +19,8 @@ extension Site {
       policies: PolicyDocument(pool.policies), draining: pool.draining,
       created: WireTime(pool.created), desktops: DesktopCounts(desktops),
       problem: desktops.first { $0.failures > 0 || $0.phase == .failed }?.problem)
+    document.waiting = spareWait(of: pool)
+    return document
   }
 
   func document(of desktop: Desktop, displayLink: String) -> DesktopDocument {

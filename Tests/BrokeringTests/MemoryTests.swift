@@ -41,6 +41,15 @@ struct MemoryTests {
     #expect(world.vmms.count == 8, "a ninth would be promised what is kept for logins")
     #expect(world.site.desktops.count == 8)
     #expect(world.site.memory.state == .ok)
+    let office = try #require(world.site.pools[PoolName(rawValue: "office")])
+    let reason =
+      "12 of 20 spares wait: one needs 560 MiB of memory, and 520 MiB of the 5000 MiB are left that "
+      + "may be promised to desktops that nobody waits for"
+    #expect(world.site.spareWait(of: office) == reason)
+    var fewer = PoolChange()
+    fewer.spares = 8
+    try world.perform(.updatePool(office.name, fewer))
+    #expect(world.site.spareWait(of: try world.site.find(office.name)) == nil)
   }
 
   @Test("a pool whose desktops could never be promised their memory is refused")
@@ -61,6 +70,36 @@ struct MemoryTests {
     change.memoryMiB = most
     try world.perform(.updatePool(office, change))
     #expect(world.site.pools[office]?.memoryMiB == most)
+  }
+
+  @Test("a pool whose spares could never be promised theirs is refused, unless it has none")
+  func tooLargeForSpares() throws {
+    var world = try world()
+    let most = 5000 - MemoryBudget.overheadMiB
+    var pool = Pool.sample("large", .floating, 2, 1)
+    pool.memoryMiB = most + 1
+    let error = #expect(throws: BrokerError.self) { try world.perform(.createPool(pool)) }
+    #expect(error?.context.contains("5000 MiB, as 1000 MiB are kept for logins") == true)
+    #expect(error?.context.contains("--spares 0") == true)
+    pool.spares = 0
+    try world.perform(.createPool(pool))
+    var change = PoolChange()
+    change.spares = 1
+    #expect(throws: BrokerError.self) { try world.perform(.updatePool(pool.name, change)) }
+    change.memoryMiB = most
+    try world.perform(.updatePool(pool.name, change))
+  }
+
+  @Test("a spare that is made and not started is what its pool waits for")
+  func heldSpare() throws {
+    var world = try world(spares: 1)
+    measure(&world, 1200)
+    let name = PoolName(rawValue: "office")
+    #expect(world.site.spareWait(of: try world.site.find(name)) == nil, "it runs")
+    world.end(DesktopID(rawValue: "office-1"), .crashed("gone"))
+    world.pass(seconds: 2)
+    let reason = world.site.spareWait(of: try world.site.find(name))
+    #expect(reason?.hasPrefix("spare office-1 waits: it needs 560 MiB") == true, "\(reason ?? "")")
   }
 
   @Test("without a reading there is no limit")

@@ -88,6 +88,39 @@ struct MemoryAPITests {
     }
   }
 
+  @Test("a pool whose spares find no memory is made, and says why they wait, here and in status")
+  func spares() async throws {
+    let site = try InProcess(memory: MemoryReading(totalMiB: 8000, availableMiB: 2000))
+    try await site.serving { client in
+      _ = try await status(client) { $0.memory != nil }
+      let home = try Home()
+      let socket = client.socketPath
+      func carrel(_ words: String...) async throws -> Home.Result {
+        try await aside {
+          try home.run(
+            path: try Home.program("carrel"), words, environment: ["CARREL_SOCKET": socket])
+        }
+      }
+      let made = try await carrel(
+        "pool", "create", "office", "--image", home.image, "--size", "3", "--spares", "2",
+        "--memory", "700M")
+      let reason =
+        "1 of 2 spares wait: one needs 748 MiB of memory, and the host has 1252 MiB available, of "
+        + "which 1024 MiB stay free"
+      #expect(made.code == 6, "\(made.errors)")
+      #expect(made.output.contains("Pool office is made, 1 of 2 spares are ready."))
+      #expect(made.errors.contains("'office' has not all of its spares yet: \(reason)."))
+      #expect(made.errors.contains("'carrel pool set office --spares'"))
+      let shown: PoolDocument = try await client.get(APIPath("pools", "office"))
+      #expect(shown.waiting == reason && shown.problem == nil)
+      #expect(try await carrel("pool", "show", "office").output.contains(reason))
+      #expect(try await carrel("status").output.contains("pool office: \(reason)"))
+      let never = try await carrel(
+        "pool", "create", "large", "--image", home.image, "--memory", "11G", "--spares", "1")
+      #expect(never.code == 4 && never.errors.contains("are kept for logins"), "\(never.errors)")
+    }
+  }
+
   @Test("status says nothing of it where it is not measured")
   func unknown() async throws {
     let site = try InProcess()

@@ -138,7 +138,7 @@ extension Site {
     }
     try updated.check()
     try checkInterfaces(of: updated)
-    if change.memoryMiB != nil { try checkMemory(of: updated) }
+    if change.memoryMiB != nil || change.spares != nil { try checkMemory(of: updated) }
     pools[pool.name] = updated
     let remake =
       updated.image != pool.image || updated.memoryMiB != pool.memoryMiB

@@ -25,13 +25,25 @@ extension Site {
 
   private func costMiB(in pool: Pool) -> Int { pool.memoryMiB + MemoryBudget.overheadMiB }
 
-  /// No desktop of more than the host may ever promise would start.
+  /// No desktop of more than the host may ever promise would start, and no spare of more than is
+  /// left of that by what is kept for logins.
   func checkMemory(of pool: Pool) throws(BrokerError) {
-    guard memory.reading != nil, costMiB(in: pool) > memory.limitMiB else { return }
-    throw BrokerError(
-      .invalid,
-      "pool '\(pool.name)': a desktop of \(pool.memoryMiB) MiB takes \(costMiB(in: pool)) MiB, and "
-        + "all that this host may promise are \(memory.limitMiB) MiB: give --memory less")
+    guard memory.reading != nil else { return }
+    let cost = costMiB(in: pool)
+    let desktop = "a desktop of \(pool.memoryMiB) MiB takes \(cost) MiB"
+    guard cost <= memory.limitMiB else {
+      throw BrokerError(
+        .invalid,
+        "pool '\(pool.name)': \(desktop), and all that this host may promise are "
+          + "\(memory.limitMiB) MiB: give --memory less")
+    }
+    guard pool.spares == 0 || cost <= memory.spareLimitMiB else {
+      throw BrokerError(
+        .invalid,
+        "pool '\(pool.name)': \(desktop), and all that spares may have of this host are "
+          + "\(memory.spareLimitMiB) MiB, as \(memory.reserveMiB) MiB are kept for logins "
+          + "(memory.reserve_mib): give --memory less, or --spares 0")
+    }
   }
 
   /// What its start will take.
@@ -125,15 +137,33 @@ extension Site {
   /// Whether another spare of the pool could be started, after those that are about to be.
   mutating func hasRoom(forSpareOf pool: Pool) -> Bool {
     guard memory.reading != nil else { return true }
+    let has = hasRoom(forSpares: pendingMiB + costMiB(in: pool))
+    if !has { memory.withholdsSpares = true }
+    return has
+  }
+
+  /// What desktops take that are about to be started.
+  private var pendingMiB: Int {
     let viewers = viewersByDesktop
-    let pending = desktops.values.reduce(0) {
+    return desktops.values.reduce(0) {
       let starts =
         $1.power == .off && $1.wanted && ($1.countsAsSpare || viewers[$1.id] != nil)
       return $0 + (starts ? startCostMiB(of: $1) : 0)
     }
-    let has = hasRoom(forSpares: pending + costMiB(in: pool))
-    if !has { memory.withholdsSpares = true }
-    return has
+  }
+
+  /// Why a pool has fewer spares than it is to have, if that is for want of memory.
+  public func spareWait(of pool: Pool) -> String? {
+    guard memory.reading != nil, !pool.draining else { return nil }
+    let all = desktops(of: pool.name)
+    let spares = all.filter(\.countsAsSpare)
+    let held = spares.first { memory.held.contains($0.id) && $0.power == .off }
+    if let held, let reason = memoryWait(of: held.id) { return "spare \(held.id) waits: \(reason)" }
+    let missing = min(pool.spares - spares.count, pool.size - all.count)
+    let cost = costMiB(in: pool)
+    guard missing > 0, !hasRoom(forSpares: pendingMiB + cost) else { return nil }
+    return "\(missing) of \(pool.spares) spares wait: one needs \(cost) MiB of memory, and "
+      + memory.want(of: pendingMiB + cost, promisedMiB, false)
   }
 
   /// Whether a login that comes to this would have to wait for memory.

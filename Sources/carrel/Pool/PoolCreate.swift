@@ -47,6 +47,7 @@ struct PoolCreate: Verb {
   private func waitForSpares(
     _ client: ControlClient, _ terminal: Terminal
   ) async throws -> PoolDocument {
+    var wait = SpareWait()
     let answer = try await Waiting.until(
       seconds: 300,
       ask: { () async throws -> PoolDocument in try await client.get(APIPath("pools", name)) },
@@ -58,7 +59,7 @@ struct PoolCreate: Verb {
       },
       isDone: {
         $0.desktops.failed > 0 || $0.draining
-          || $0.desktops.clean + $0.desktops.assigned >= $0.spares
+          || $0.desktops.clean + $0.desktops.assigned >= $0.spares || wait.isLong($0)
       })
     // One start that fails is tried again; a pool with desktops stays.
     guard answer.desktops.failed > 0, answer.desktops.clean + answer.desktops.assigned == 0 else {
@@ -85,8 +86,33 @@ struct PoolCreate: Verb {
         + "with --no-wait the pool stays, to look into", .host)
   }
 
+  /// It is there, and has not all of its spares yet.
+  func verdict(_ answer: PoolDocument) -> CommandFailure? {
+    guard !noWait, let reason = answer.waiting else { return nil }
+    return CommandFailure(
+      "pool '\(name)' has not all of its spares yet: \(reason). They are started as soon as they "
+        + "may be: see 'carrel status', or keep fewer with 'carrel pool set \(name) --spares'",
+      .host)
+  }
+
   func render(_ answer: PoolDocument, _ terminal: Terminal) -> String {
     "Pool \(answer.name) is made, \(answer.desktops.clean) of \(answer.spares) spares are ready.\n"
       + "Next: 'carrel entitle USER \(answer.name)'"
+  }
+}
+
+/// Whether spares have waited for memory for some time, without another of them getting any.
+private struct SpareWait {
+  private var state: (ready: Int, since: ContinuousClock.Instant)?
+
+  mutating func isLong(_ pool: PoolDocument) -> Bool {
+    guard pool.waiting != nil else {
+      state = nil
+      return false
+    }
+    let (now, ready) = (ContinuousClock.now, pool.desktops.clean)
+    if let state, state.ready == ready { return now - state.since >= Waiting.patience }
+    state = (ready, now)
+    return false
   }
 }

@@ -205,6 +205,7 @@ func render(_ pool: PoolDocument) -> String {
     ("after crash", pool.policies.afterCrash), ("takeover", pool.policies.takeover),
     ("keyboard", pool.policies.keyboardLayout),
     ("state", pool.draining ? "being deleted" : nil), ("problem", pool.problem),
+    ("waiting", pool.waiting),
     ("created", pool.created.description),
   ])
 }

@@ -25,8 +25,10 @@ struct StatusCommand: Verb {
       ("users", "\(answer.users)"),
       ("sessions", "\(answer.sessions), \(answer.viewers) viewers\(waiting)"),
     ])
-    let problems = answer.pools.compactMap { pool in
-      pool.problem.map { terminal.paint("pool \(pool.name): \($0)", .red) }
+    let problems = answer.pools.flatMap { pool in
+      [(pool.problem, Terminal.Colour.red), (pool.waiting, .yellow)].compactMap { text, colour in
+        text.map { terminal.paint("pool \(pool.name): \($0)", colour) }
+      }
     }
     return ([head, "", renderPools(answer.pools, terminal)] + problems).joined(separator: "\n")
   }

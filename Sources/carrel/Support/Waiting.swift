@@ -47,7 +47,7 @@ enum Waiting {
 
   /// How long memory may be short before that is told: what stops gives back its own within
   /// seconds.
-  private static let patience = Duration.seconds(5)
+  static let patience = Duration.seconds(5)
 
   /// Waits until a desktop runs, or is seen to wait for memory for some time.
   static func untilRunning(
