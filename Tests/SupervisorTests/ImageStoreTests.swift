@@ -81,6 +81,32 @@ struct ImageStoreTests {
     #expect(try Files.read(image.path) == bytes)
   }
 
+  @Test("an ELF kernel is known as one, whatever its size, and kept as it is")
+  func kernel() async throws {
+    let path = directory.path("demo.elf")
+    for (name, count) in [("odd", 0), ("even", 512 - SmallGuest.sleeping.count % 512)] {
+      let kernel = SmallGuest.sleeping + [UInt8](repeating: 0x90, count: count)
+      try Files.replace(path, with: kernel)
+      try await store.importFile(path, as: ImageName(rawValue: name))
+      let image = try await settled(name)
+      #expect(image.state == .ready && image.kind == .kernel)
+      #expect(image.path.hasSuffix("/\(name)/image.elf"))
+      #expect(try Files.read(image.path) == kernel)
+      try await store.delete(image.name, isInUse: { false })
+      #expect(!Files.exists(directory.path("images/\(name)")))
+    }
+    // Of another byte order, for another processor, and not linked.
+    for (offset, value) in [(5, 2), (18, 183), (16, 1)] {
+      var other = SmallGuest.sleeping + [UInt8](repeating: 0, count: 4096)
+      other[offset] = UInt8(value)
+      try Files.replace(path, with: other)
+      let error = await #expect(throws: BrokerError.self) {
+        try await store.importFile(path, as: ImageName(rawValue: "x"))
+      }
+      #expect(error?.context.contains("no kernel for x86: give a linked one") == true)
+    }
+  }
+
   @Test("what is no image, or not a whole one, is refused and leaves nothing")
   func refusals() async throws {
     let odd = directory.path("odd")

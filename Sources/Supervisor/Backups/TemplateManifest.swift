@@ -83,18 +83,10 @@ struct TemplateManifest: Codable, Hashable, Sendable, ArchiveManifest {
   /// Where an image is in the state directory, if it is one of a library.
   private static func libraryPath(of image: Image) -> String? {
     let parts = image.path.split(separator: "/").suffix(3).map(String.init)
-    guard parts.count == 3, parts[0] == "images", parts[2] == libraryFile(image.kind),
+    guard parts.count == 3, parts[0] == "images", parts[2] == ImageDirectory.fileName(image.kind),
       (try? ImageName(checking: parts[1])) != nil
     else { return nil }
     return parts.joined(separator: "/")
-  }
-
-  private static func libraryFile(_ kind: Image.Kind) -> String? {
-    switch kind {
-    case .disk: "image.raw"
-    case .iso: "image.iso"
-    case .kernel: nil
-    }
   }
 
   // MARK: Reading

@@ -7,7 +7,7 @@ import QMP
 /// over. It may be hostile: one that would have other files of this host read is refused.
 struct ForeignImage: Hashable, Sendable {
   enum Format: String, Hashable, Sendable {
-    case raw, iso, qcow2, vmdk, vdi
+    case raw, iso, kernel, qcow2, vmdk, vdi
 
     /// As `qemu-img` calls it.
     var driver: String { self == .iso ? "raw" : rawValue }
@@ -16,7 +16,13 @@ struct ForeignImage: Hashable, Sendable {
   let path: String
   let format: Format
 
-  var kind: Image.Kind { format == .iso ? .iso : .disk }
+  var kind: Image.Kind {
+    switch format {
+    case .kernel: .kernel
+    case .iso: .iso
+    case .raw, .qcow2, .vmdk, .vdi: .disk
+    }
+  }
 
   /// - Throws: kind `invalid` for what cannot be taken in, `host` without `qemu-img`.
   init(path: String) throws {
@@ -36,16 +42,14 @@ struct ForeignImage: Hashable, Sendable {
       throw BrokerError(.invalid, "'\(path)' is not a file: give an image")
     }
     format = try Self.format(of: file, path)
-    if format.driver == "raw" {
-      try Self.check(size: Int(clamping: try file.size()), of: path)
-    } else {
-      try checkContainer()
+    switch format {
+    case .kernel: break
+    case .raw, .iso: try Self.check(size: Int(clamping: try file.size()), of: path)
+    case .qcow2, .vmdk, .vdi: try checkContainer()
     }
   }
 
-  private static func format(
-    of file: FileDescriptor, _ path: String
-  ) throws(SystemError) -> Format {
+  private static func format(of file: FileDescriptor, _ path: String) throws -> Format {
     func bytes(_ offset: UInt64, _ count: Int) throws(SystemError) -> [UInt8] {
       var bytes = [UInt8](repeating: 0, count: count)
       var failure: SystemError?
@@ -65,9 +69,25 @@ struct ForeignImage: Hashable, Sendable {
     if head.starts(with: "KDMV".utf8) || head.starts(with: "# Disk DescriptorFile".utf8) {
       return .vmdk
     }
+    if head.starts(with: [0x7F] + Array("ELF".utf8)) {
+      try checkKernel(head, path)
+      return .kernel
+    }
     // The signature of VirtualBox's header, little-endian.
     if Array(head[64..<68]) == [0x7F, 0x10, 0xDA, 0xBE] { return .vdi }
     return try bytes(32_769, 5) == Array("CD001".utf8) ? .iso : .raw
+  }
+
+  /// Whether it fits into a desktop is seen when a pool is made of it.
+  private static func checkKernel(_ head: [UInt8], _ path: String) throws(BrokerError) {
+    // e_ident's data encoding, e_type (an executable, or one that may be anywhere) and
+    // e_machine (i386 or x86-64).
+    guard head[5] == 1, [2, 3].contains(head[16]), head[17] == 0, [3, 62].contains(head[18]),
+      head[19] == 0
+    else {
+      throw BrokerError(
+        .invalid, "'\(path)' is an ELF file, but no kernel for x86: give a linked one")
+    }
   }
 
   private static func check(size: Int, of path: String) throws(BrokerError) {
@@ -75,7 +95,7 @@ struct ForeignImage: Hashable, Sendable {
       throw BrokerError(
         .invalid,
         "'\(path)' is no disk: \(size) bytes are not a whole number of sectors of 512; give an "
-          + "ISO, or a disk as raw, qcow2, vmdk or vdi")
+          + "ISO, an ELF kernel, or a disk as raw, qcow2, vmdk or vdi")
     }
   }
 

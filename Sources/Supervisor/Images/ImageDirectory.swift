@@ -24,8 +24,14 @@ struct ImageDirectory: Hashable, Sendable {
   /// What the last making said; names of images do not begin with a dot.
   var log: String { "\(root)/.logs/\(name)" }
 
-  func file(_ kind: Image.Kind) -> String {
-    path + (kind == .iso ? "/image.iso" : "/image.raw")
+  func file(_ kind: Image.Kind) -> String { "\(path)/\(Self.fileName(kind))" }
+
+  static func fileName(_ kind: Image.Kind) -> String {
+    switch kind {
+    case .kernel: "image.elf"
+    case .iso: "image.iso"
+    case .disk: "image.raw"
+    }
   }
 
   /// Whether that is the disk of an image, and no other file that may be reached from there.
@@ -33,7 +39,7 @@ struct ImageDirectory: Hashable, Sendable {
     guard path.hasPrefix(images + "/") else { return false }
     let parts = path.dropFirst(images.count + 1).split(
       separator: "/", omittingEmptySubsequences: false)
-    return parts.count == 2 && parts[1] == "image.raw"
+    return parts.count == 2 && parts[1] == fileName(.disk)
       && (try? ImageName(checking: String(parts[0]))) != nil
   }
 
@@ -77,7 +83,9 @@ struct ImageDirectory: Hashable, Sendable {
 
   /// Removes it with all that is in it; one that is not there is no error.
   func delete() throws(SystemError) {
-    for file in [manifest, hidden, draft, file(.disk), file(.iso)] { try Files.remove(file) }
+    for file in [manifest, hidden, draft, file(.disk), file(.iso), file(.kernel)] {
+      try Files.remove(file)
+    }
     guard rmdir(path) == 0 || errno == ENOENT else {
       throw SystemError(code: errno, "remove directory \(path)")
     }

@@ -73,6 +73,7 @@ final class ImageMaking: Sendable {
   private static let cancelled = BrokerError(.conflict, "it was deleted while it was made")
 
   private func make() throws {
+    if case .file(let file) = source, file.format == .kernel { return try copy(file) }
     let log = try FileDescriptor.open(directory.log, [.writeOnly, .create, .truncate])
     let (program, arguments) = command
     let tool = try ImageTool(program, arguments, errors: log)
@@ -90,6 +91,17 @@ final class ImageMaking: Sendable {
         .host,
         "\(progress.withLock { $0.step }) failed: \(ImageTool.lastLine(of: said)); "
           + "see \(directory.log)")
+    }
+  }
+
+  /// As it is: what reads disks would fill its last sector.
+  private func copy(_ file: ForeignImage) throws {
+    tell("copying", 0)
+    let kernel = try FileDescriptor.open(file.path)
+    let draft = try FileDescriptor.open(directory.draft, [.writable, .create, .truncate])
+    let size = try kernel.size()
+    try kernel.copySparse(to: draft, size: size) { done in
+      tell("copying", Int(min(100, done * 100 / max(1, size))))
     }
   }
 

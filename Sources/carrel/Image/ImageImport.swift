@@ -6,8 +6,8 @@ struct ImageImport: Verb {
   static let configuration = CommandConfiguration(
     commandName: "import", abstract: "Takes an image file into the library.",
     discussion: """
-      FILE is an ISO, or a disk as raw, qcow2, vmdk or vdi, on carreld's host; which of them \
-      is seen from the file. It is copied, and converted to raw if need be.
+      FILE is an ELF kernel, an ISO, or a disk as raw, qcow2, vmdk or vdi, on carreld's host; \
+      which of them is seen from the file. It is copied, and converted to raw if need be.
       """)
 
   @Argument(help: "The image.", completion: .file())
