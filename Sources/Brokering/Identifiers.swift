@@ -94,6 +94,9 @@ public struct DesktopID: Identifier {
     rawValue.lastIndex(of: "-").flatMap { try? PoolName(checking: String(rawValue[..<$0])) }
   }
 
+  /// Whether it is made as names of desktops are.
+  public var isNumbered: Bool { pool != nil && UInt64(number) != nil }
+
   /// The number, as it stands in the name.
   public var number: Substring { rawValue.split(separator: "-").last ?? "" }
 }

@@ -59,9 +59,10 @@ extension Site {
   /// What a login would come to now, in the words of its decision.
   func outcome(of login: Login) -> ExplanationDocument.Outcome {
     let placement = placement(of: login)
+    let place = login.pool?.rawValue ?? login.desktop?.rawValue
     if isShortOfMemory(for: placement) {
       return .init(
-        pool: login.pool?.rawValue, reason: Reason.loginWaitingMemory.rawValue,
+        pool: place, reason: Reason.loginWaitingMemory.rawValue,
         text: "would wait: the host has no memory for another desktop")
     }
     let (reason, text): (Reason, String) =
@@ -73,7 +74,7 @@ extension Site {
       case .wait(let pool): (.loginWaitingPoolFull, "would wait: pool \(pool) is full")
       case .refuse(let reason, let text): (reason, text)
       }
-    return .init(pool: login.pool?.rawValue, reason: reason.rawValue, text: text)
+    return .init(pool: place, reason: reason.rawValue, text: text)
   }
 }
 

@@ -59,12 +59,11 @@ extension ControlServer {
     router.post("/v1/users/{name}/tickets") { request, context in
       let user = try context.name("name", as: UserName.self)
       let wanted = try await request.body(as: TicketRequest.self)
-      var pool: PoolName?
-      if let text = wanted.pool { pool = try PoolName(checking: text) }
-      let ticket = try await broker.issueTicket(for: user, pool: pool, seconds: wanted.seconds)
+      let ticket = try await broker.issueTicket(
+        for: user, to: wanted.pool, seconds: wanted.seconds)
       return answer(
         TicketDocument(
-          ticket: ticket.secret, user: user.rawValue, pool: pool?.rawValue,
+          ticket: ticket.secret, user: user.rawValue, pool: wanted.pool,
           expires: WireTime(ticket.expires)), .created)
     }
     router.get("/v1/users/{name}/explanation") { _, context in
@@ -87,9 +86,13 @@ extension Site {
     let nowhere = PeerAddress("")
     let pools: [PoolName?] =
       [nil] + entitlements.sorted.filter { $0.user == name }.map(\.pool)
+    var logins = pools.map { Login(user: name, pool: $0, peer: nowhere) }
+    // Others of the user's desktops are reached by their names alone.
+    let reached = Set(logins.map(placement))
+    logins += desktops.sorted.filter { $0.owner == name && !reached.contains(.existing($0.id)) }
+      .map { Login(user: name, pool: nil, desktop: $0.id, peer: nowhere) }
     return ExplanationDocument(
-      user: name.rawValue,
-      now: pools.map { outcome(of: Login(user: name, pool: $0, peer: nowhere)) },
+      user: name.rawValue, now: logins.map(outcome),
       history: (histories[name] ?? []).map(DecisionDocument.init))
   }
 }

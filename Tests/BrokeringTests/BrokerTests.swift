@@ -153,6 +153,13 @@ struct BrokerTests {
       #expect(
         try right.get()
           == Login(user: alice, pool: PoolName(rawValue: "office"), peer: here))
+      let named = await broker.authenticate(
+        name: "alice/office-7", password: [UInt8]("secret".utf8), peer: here)
+      #expect(
+        try named.get()
+          == Login(
+            user: alice, pool: PoolName(rawValue: "office-7"),
+            desktop: DesktopID(rawValue: "office-7"), peer: here))
       for name in ["alice", "nobody"] {
         let wrong = await broker.authenticate(
           name: name, password: [UInt8]("guess".utf8), peer: here)
@@ -195,7 +202,7 @@ struct BrokerTests {
     try await running(broker) {
       try await prepareAlice(broker)
       #expect(await broker.hasLiveTickets() == false)
-      let ticket = try await broker.issueTicket(for: alice, pool: nil, seconds: nil)
+      let ticket = try await broker.issueTicket(for: alice, seconds: nil)
       #expect(ticket.expires == clock.now.adding(seconds: 120))
       #expect(await broker.hasLiveTickets())
       let response = [UInt8](ticket.secret.utf8)
@@ -212,7 +219,7 @@ struct BrokerTests {
     let broker = broker(MemoryStore())
     try await running(broker) {
       try await prepareAlice(broker)
-      let ticket = try await broker.issueTicket(for: alice, pool: nil, seconds: 5)
+      let ticket = try await broker.issueTicket(for: alice, seconds: 5)
       clock.pass(seconds: 5)
       let late = await broker.redeemTicket(
         challenge: [], response: [UInt8](ticket.secret.utf8), peer: here)
@@ -226,7 +233,7 @@ struct BrokerTests {
     let broker = broker(store)
     try await running(broker) {
       try await prepareAlice(broker)
-      let ticket = try await broker.issueTicket(for: alice, pool: nil, seconds: nil)
+      let ticket = try await broker.issueTicket(for: alice, seconds: nil)
       await store.fail(with: .full)
       let refused = await broker.redeemTicket(
         challenge: [], response: [UInt8](ticket.secret.utf8), peer: here)

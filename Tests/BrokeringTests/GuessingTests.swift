@@ -37,7 +37,7 @@ struct GuessingTests {
   @Test("wrong tickets lock the address out, even for the right one, until time has passed")
   func wrongTickets() async throws {
     try await withBroker { broker in
-      let ticket = try await broker.issueTicket(for: alice, pool: nil, seconds: 600)
+      let ticket = try await broker.issueTicket(for: alice, seconds: 600)
       let right = [UInt8](ticket.secret.utf8)
       // Many people may come from one address.
       for _ in 0..<12 {

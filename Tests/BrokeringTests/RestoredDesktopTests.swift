@@ -45,6 +45,48 @@ struct RestoredDesktopTests {
     #expect(start?.resumes == true && start?.disk == .keep)
   }
 
+  @Test("beside another of its owner's is reached by its pool's name, or by its own alone")
+  func ways() throws {
+    var world = try world()
+    try world.perform(.createPool(.sample("study", .dedicated, 5, 0)))
+    try world.add("alice", to: "study")
+    let (own, restored) = (DesktopID(rawValue: "office-1"), DesktopID(rawValue: "office-7"))
+    func ways() -> [DesktopWay?] { [own, restored].map(world.site.way) }
+    #expect(ways() == [nil, nil], "nobody's, and none")
+    try world.perform(.restoreDesktop(office, 7, alice, saved: true))
+    #expect(ways() == [nil, DesktopWay(name: "alice")])
+    let first = world.arrive("alice", pool: "study")
+    world.settle()
+    let study = DesktopID(rawValue: "study-1")
+    #expect(world.shown[first] == study)
+    #expect(ways() == [nil, DesktopWay(name: "alice/office", plain: study)])
+    try world.perform(.assignDesktop(own, alice))
+    #expect(
+      ways() == [
+        DesktopWay(name: "alice/office", plain: study),
+        DesktopWay(name: "alice/office-7", plain: study),
+      ])
+    let second = world.arrive("alice", desktop: "office-7")
+    world.settle()
+    #expect(world.shown[second] == restored)
+    // It is what she was last at.
+    #expect(ways()[1] == DesktopWay(name: "alice"))
+    world.leave(second)
+
+    // Others do not get it by its name, and a pool of that name goes before it.
+    let bob = world.arrive("bob", desktop: "office-7")
+    #expect(world.told[bob] == "bob may not use desktop office-7.")
+    try world.perform(.createPool(.sample("office-7", .dedicated, 5, 0)))
+    let third = world.arrive("alice", pool: "office-7", desktop: "office-7")
+    #expect(world.told[third] == "alice may not use pool office-7.")
+    try world.add("alice", to: "office-7")
+    let fourth = world.arrive("alice", pool: "office-7", desktop: "office-7")
+    world.settle()
+    #expect(world.shown[fourth]?.rawValue == "office-7-1")
+    try world.perform(.revoke(alice, office))
+    #expect(ways() == [nil, nil])
+  }
+
   @Test("has a number that no other gets, and room in a pool that stays")
   func refusals() throws {
     var world = try world(size: 2)

@@ -202,6 +202,49 @@ struct CommandLineTests {
     #expect(!first.hasPrefix(second.ticket))
   }
 
+  @Test("a ticket's user is named as at a login, with a pool or an own desktop")
+  func ticketPlaces() throws {
+    try makeOffice()
+    for name in ["alice", "bob"] {
+      try home.done("user", "add", name, "--no-password")
+      try home.done("entitle", name, "office")
+    }
+    try home.done("desktop", "assign", "office-1", "alice")
+    for place in ["office", "office-1"] {
+      let ticket = try home.done("ticket", "alice/\(place)", "--json").json(TicketDocument.self)
+      #expect(ticket.user == "alice" && ticket.pool == place)
+    }
+    for (words, code, reason) in [
+      (["alice/nix"], Int32(2), "'carrel pool list'"), (["bob/office-1"], 2, "'carrel pool list'"),
+      (["alice/"], 4, "is empty"), (["nix/office"], 2, "'carrel user list'"),
+      (["alice/office", "--pool", "office"], 64, "leave out --pool"),
+    ] {
+      let result = try home.run("carrel", ["ticket"] + words)
+      #expect(result.code == code && result.errors.contains(reason), "\(words): \(result.errors)")
+    }
+    // Whoever has two desktops of a pool is told how to get to the other.
+    try home.done("desktop", "assign", "office-2", "alice")
+    let now = try home.done("explain", "user", "alice", "--json").json(ExplanationDocument.self).now
+    #expect(now.map(\.pool) == [nil, "office", "office-2"])
+    #expect(
+      now.map(\.text) == ["office-1", "office-1", "office-2"].map { "would return to \($0)" })
+  }
+
+  @Test("a kernel that was taken into the library is an image like others")
+  func kernelImage() throws {
+    _ = try home.directory.write(SmallGuest.sleeping, to: "demo.elf")
+    let image = try home.done("image", "import", "demo.elf", "--json")
+      .json(LibraryImageDocument.self)
+    #expect(image.kind == "kernel" && image.name == "demo")
+    try home.done("pool", "create", "lab", "--image", "demo", "--append", "quiet")
+    let pool = try home.done("pool", "show", "lab", "--json").json(PoolDocument.self)
+    #expect(pool.image.kind == "kernel" && pool.image.path == image.path)
+    #expect(try home.done("image", "show", "demo").output.contains("kernel"))
+    #expect(try home.carrel("image", "delete", "demo").code == 3)
+    try home.done("pool", "delete", "lab")
+    try home.done("image", "delete", "demo")
+  }
+
   @Test("explain says what a login would do and why")
   func explain() throws {
     try makeOffice()

@@ -182,6 +182,10 @@ struct JSONVerb: CustomTestStringConvertible, Sendable {
     JSONVerb("entitle alice office", as: UserDocument.self) { $0.pools == ["office"] },
     JSONVerb("revoke bob office", as: Gone.self) { $0.revoked == "office" },
     JSONVerb("ticket alice --pool office", as: TicketDocument.self) { $0.ticket == "abcdefgh" },
+    JSONVerb("ticket alice/office", as: TicketDocument.self) {
+      $0.user == "alice" && $0.pool == "office"
+    },
+    JSONVerb("ticket alice/office-1", as: TicketDocument.self) { $0.pool == "office-1" },
   ]
 
   private static let others = [

@@ -15,6 +15,7 @@ final class TestDesk: BackupDesk {
   private let owner = Mutex(UserName(rawValue: "alice"))
   private let refusing = Mutex(false)
   private let asked = Mutex(false)
+  private let wayThere = Mutex<DesktopWay?>(DesktopWay(name: "alice"))
 
   /// Whether it is known.
   private let hasPool: Bool
@@ -28,6 +29,9 @@ final class TestDesk: BackupDesk {
 
   /// From now on no restored desktop is taken.
   func refuse() { refusing.withLock { $0 = true } }
+
+  /// How the owner gets to restored desktops from now on.
+  func lead(by way: DesktopWay?) { wayThere.withLock { $0 = way } }
 
   func give(to user: String) { owner.withLock { $0 = UserName(rawValue: user) } }
 
@@ -52,6 +56,8 @@ final class TestDesk: BackupDesk {
     guard !refusing.withLock({ $0 }) else { throw BrokerError(.conflict, "the pool is full") }
     settled.withLock { $0.append((place.desktop, hasMemory)) }
   }
+
+  func way(to desktop: DesktopID) async -> DesktopWay? { wayThere.withLock { $0 } }
 
   func leave(_ place: RestorePlace) async {}
 

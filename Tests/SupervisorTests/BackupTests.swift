@@ -40,7 +40,9 @@ struct BackupTests {
     #expect(backups.map(\.desktop) == [site.office, site.office])
     #expect(backups.allSatisfy { $0.owner?.rawValue == "alice" && $0.hasMemory })
     let newest = try #require(backups.last)
-    try await site.succeed(.restore(backup: newest.id, RestoreWish(), repository))
+    let restored = try await site.succeed(
+      .restore(backup: newest.id, RestoreWish(), repository))
+    #expect(restored.notes == ["office-1 goes on where it was when alice logs in"])
     #expect(site.desk.results.map(\.desktop) == [site.office])
     #expect(site.desk.results.first?.hasMemory == true)
     #expect(try site.files().contains("suspended") && site.remains().isEmpty)
@@ -54,8 +56,14 @@ struct BackupTests {
       "qemu-img info -U --backing-chain \(site.state)/desktops/office-1/disk-2.qcow2")
     #expect(chain.contains("\(site.state)/images/debian/image.raw"), "\(chain)")
     let wish = RestoreWish(desktop: DesktopID(rawValue: "office-7"))
-    try await site.succeed(
+    site.desk.lead(by: DesktopWay(name: "alice/office-7", plain: site.office))
+    let beside = try await site.succeed(
       .restore(backup: try #require(backups.first).id, wish, repository))
+    #expect(
+      beside.notes == [
+        "office-7 goes on where it was when alice logs in as 'alice/office-7' ('alice' alone leads "
+          + "to office-1)"
+      ])
     try site.onDisk("read -P 1 0 64k", "read -P 2 1M 64k", of: "office-7")
     try await site.start(2, "office-7", resumes: true)
     try await site.supervisor.discard(DesktopID(rawValue: "office-7"))
@@ -112,7 +120,13 @@ struct BackupTests {
     let other = try BackupSite(image: [UInt8](repeating: 9, count: 2 << 20), after: site)
     let backup = try #require(try await other.store.backups(in: repository).first)
     #expect(!backup.hasMemory)
-    try await other.succeed(.restore(backup: backup.id, RestoreWish(), repository))
+    other.desk.lead(by: nil)
+    let unreached = try await other.succeed(
+      .restore(backup: backup.id, RestoreWish(), repository))
+    #expect(
+      unreached.notes == [
+        "office-1 boots, and no login leads to it now: see 'carrel explain user alice'"
+      ])
     #expect(try other.files() == ["disk-1.qcow2", "disk.raw"])
     #expect(other.desk.results.first?.hasMemory == false)
     try other.onDisk("read -P 1 0 64k", "read -P 7 64k 1M")

@@ -22,7 +22,7 @@ public enum AdminCommand: Hashable, Sendable {
   case reserveNumber(PoolName, UInt64)
   case restoreDesktop(PoolName, UInt64, UserName, saved: Bool)
   case endSession(SessionID)
-  case issueTicket(UserName, PoolName?, secret: String, seconds: Int)
+  case issueTicket(UserName, PoolName?, DesktopID? = nil, secret: String, seconds: Int)
   case useTicket(TicketID)
   /// A decision made outside the model, for the user's history.
   case record(Reason, UserName?, DesktopID?, String)

@@ -57,16 +57,20 @@ public struct Ticket: Hashable, Codable, Sendable {
   public let id: TicketID
   public let user: UserName
   public let pool: PoolName?
+  /// Instead of a pool: one of the user's own.
+  public let desktop: DesktopID?
   /// VncAuth proves knowledge of the secret itself, so it is kept until used.
   public let secret: String
   public let expires: Timestamp
 
   public init(
-    id: TicketID, user: UserName, pool: PoolName?, secret: String, expires: Timestamp
+    id: TicketID, user: UserName, pool: PoolName?, desktop: DesktopID? = nil, secret: String,
+    expires: Timestamp
   ) {
     self.id = id
     self.user = user
     self.pool = pool
+    self.desktop = desktop
     self.secret = secret
     self.expires = expires
   }

@@ -12,6 +12,23 @@ public enum Placement: Hashable, Sendable {
   case refuse(Reason, String)
 }
 
+/// How somebody gets to one of their desktops.
+public struct DesktopWay: Hashable, Sendable {
+  /// What they log in as: `ada`, `ada/office`, `ada/office-7`.
+  public let name: String
+  /// Which other desktop the user's name alone leads to.
+  public let plain: DesktopID?
+
+  public init(name: String, plain: DesktopID? = nil) {
+    self.name = name
+    self.plain = plain
+  }
+}
+
+extension Login {
+  fileprivate var namesPlace: Bool { pool != nil || desktop != nil }
+}
+
 extension Site {
   public func placement(of login: Login) -> Placement {
     let name = login.user
@@ -21,14 +38,45 @@ extension Site {
     guard !user.disabled else {
       return .refuse(.loginRefusedDisabled, "The account of \(name) is disabled.")
     }
+    if let named = ownDesktop(of: login) { return .existing(named) }
     let entitled = entitlements.sorted.filter { $0.user == name }.map(\.pool)
-      .filter { login.pool == nil || login.pool == $0 }
+      .filter { !login.namesPlace || login.pool == $0 }
     guard !entitled.isEmpty else {
-      let what = login.pool.map { "pool \($0)" } ?? "any pool"
+      let what =
+        login.pool.map { "pool \($0)" } ?? login.desktop.map { "desktop \($0)" } ?? "any pool"
       return .refuse(.loginRefusedNotEntitled, "\(name) may not use \(what).")
     }
     if let existing = existingDesktop(of: name, in: entitled) { return .existing(existing) }
     return newDesktop(in: entitled.compactMap { pools[$0] })
+  }
+
+  /// The desktop that a login names, unless a pool is meant.
+  private func ownDesktop(of login: Login) -> DesktopID? {
+    guard let id = login.desktop, let record = desktops[id], record.owner == login.user,
+      record.phase != .draining, login.pool.map({ pools[$0] == nil }) ?? true,
+      isEntitled(login.user, to: record.pool)
+    else { return nil }
+    return id
+  }
+
+  /// How the owner of a desktop gets to it; `nil` where no login leads there.
+  public func way(to id: DesktopID) -> DesktopWay? {
+    guard let record = desktops[id], let owner = record.owner else { return nil }
+    let here = PeerAddress("")
+    let plain = placement(of: Login(user: owner, pool: nil, peer: here))
+    if plain == .existing(id) { return DesktopWay(name: owner.rawValue) }
+    var other: DesktopID?
+    if case .existing(let desktop) = plain { other = desktop }
+    let logins = [
+      Login(user: owner, pool: record.pool, peer: here),
+      Login(
+        user: owner, pool: try? PoolName(checking: id.rawValue), desktop: id, peer: here),
+    ]
+    guard let login = logins.first(where: { placement(of: $0) == .existing(id) }) else {
+      return nil
+    }
+    let place = login.desktop?.rawValue ?? record.pool.rawValue
+    return DesktopWay(name: "\(owner)/\(place)", plain: other)
   }
 
   /// The desktop with the latest session first; then one that is the user's own.

@@ -83,7 +83,7 @@ extension Site {
 
   mutating func performOnTicket(_ command: AdminCommand, now: Timestamp) throws(BrokerError) {
     switch command {
-    case .issueTicket(let name, let pool, let secret, let seconds):
+    case .issueTicket(let name, let pool, let desktop, let secret, let seconds):
       let user = try find(name)
       guard !user.disabled else {
         throw BrokerError(
@@ -107,7 +107,8 @@ extension Site {
       numbers.nextTicket += 1
       counters[Counters.key] = numbers
       tickets[id] = Ticket(
-        id: id, user: name, pool: pool, secret: secret, expires: now.adding(seconds: seconds))
+        id: id, user: name, pool: pool, desktop: desktop, secret: secret,
+        expires: now.adding(seconds: seconds))
     case .useTicket(let id):
       guard let ticket = tickets[id], ticket.expires > now else {
         throw BrokerError(.notFound, "the ticket was used or has expired: ask for another")

@@ -32,6 +32,9 @@ public protocol BackupDesk: Sendable {
   /// The desktop's files are in their place: from now on it exists.
   func settle(_ place: RestorePlace, hasMemory: Bool) async throws(BrokerError)
 
+  /// How its owner gets to a desktop that was settled; `nil` where no login leads to it.
+  func way(to desktop: DesktopID) async -> DesktopWay?
+
   /// It came to nothing.
   func leave(_ place: RestorePlace) async
 

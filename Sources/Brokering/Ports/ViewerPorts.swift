@@ -31,7 +31,8 @@ public protocol ViewerConnection: Sendable {
 /// What a gateway asks of the broker. Implemented by `Broker`.
 public protocol SessionBroker: Sendable {
   /// Checks a password. Takes as long for an unknown user as for a wrong
-  /// password. The name may choose a pool: `alice/office`. Repeated failures are
+  /// password. The name may choose a pool, or one of the user's desktops: `alice/office`,
+  /// `alice/office-7`. Repeated failures are
   /// delayed and then locked out, by user and by peer.
   func authenticate(name: String, password: [UInt8], peer: PeerAddress) async
     -> Result<Login, LoginRefusal>
@@ -88,11 +89,16 @@ public struct Login: Hashable, Sendable {
   public let user: UserName
   /// `nil`: whatever the user has, or may have.
   public let pool: PoolName?
+  /// One of the user's own, if there is no such pool.
+  public let desktop: DesktopID?
   public let peer: PeerAddress
 
-  public init(user: UserName, pool: PoolName?, peer: PeerAddress) {
+  public init(
+    user: UserName, pool: PoolName?, desktop: DesktopID? = nil, peer: PeerAddress
+  ) {
     self.user = user
     self.pool = pool
+    self.desktop = desktop
     self.peer = peer
   }
 }

@@ -41,8 +41,7 @@ extension Broker: BackupDesk {
     if snapshot.desktops[desktop] != nil { return .desktop(desktop) }
     if snapshot.pools[pool] != nil { return .pool(pool) }
     guard mustExist else {
-      let isDesktop = desktop.pool != nil && UInt64(desktop.number) != nil
-      return isDesktop ? .desktop(desktop) : .pool(pool)
+      return desktop.isNumbered ? .desktop(desktop) : .pool(pool)
     }
     throw BrokerError(
       .notFound,
@@ -115,6 +114,8 @@ extension Broker: BackupDesk {
       .restoreDesktop(place.pool.name, place.number, place.owner, saved: hasMemory))
     restoring.remove(place.desktop)
   }
+
+  public func way(to desktop: DesktopID) async -> DesktopWay? { snapshot.way(to: desktop) }
 
   public func leave(_ place: RestorePlace) async { restoring.remove(place.desktop) }
 

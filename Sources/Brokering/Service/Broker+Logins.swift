@@ -9,8 +9,11 @@ extension Broker: SessionBroker {
     let parts = name.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
     // What was typed goes into records and logs as a name or not at all.
     let user = parts.first.flatMap { try? UserName(checking: String($0)) }
-    let pool = parts.count > 1 ? try? PoolName(checking: String(parts[1])) : nil
-    let namesPool = parts.count > 1
+    let place = parts.count > 1 ? String(parts[1]) : nil
+    let pool = place.flatMap { try? PoolName(checking: $0) }
+    let desktop = place.flatMap { try? DesktopID(checking: $0) }.flatMap {
+      $0.isNumbered ? $0 : nil
+    }
     let subjects = (user.map { [.user($0.rawValue)] } ?? []) + [LoginThrottle.Subject.peer(peer)]
     if let refusal = lockedOut(subjects, user: user) { return .failure(refusal) }
     guard verifying < Self.mostVerifying else {
@@ -27,10 +30,10 @@ extension Broker: SessionBroker {
       return .failure(LoginRefusal(.wrongPassword, "The name or the password is wrong."))
     }
     throttle.succeeded([.user(record.name.rawValue)])
-    guard pool != nil || !namesPool else {
+    guard place == nil || pool != nil || desktop != nil else {
       return .failure(LoginRefusal(.notAllowed, "There is no such pool."))
     }
-    return letIn(record, Login(user: record.name, pool: pool, peer: peer))
+    return letIn(record, Login(user: record.name, pool: pool, desktop: desktop, peer: peer))
   }
 
   public func redeemTicket(
@@ -59,7 +62,8 @@ extension Broker: SessionBroker {
           ? refusal : LoginRefusal(.unavailable, "The server cannot record the login."))
     }
     guard let record = snapshot.users[found.user] else { return .failure(refusal) }
-    return letIn(record, Login(user: found.user, pool: found.pool, peer: peer))
+    return letIn(
+      record, Login(user: found.user, pool: found.pool, desktop: found.desktop, peer: peer))
   }
 
   public func authenticateWithoutPassword(
@@ -158,9 +162,20 @@ extension Broker {
   }
 
   /// A one-time password for `user`, good for `seconds` (the configured time if `nil`).
+  ///
+  /// - Parameter place: the name of a pool, or of one of the user's desktops.
   public func issueTicket(
-    for user: UserName, pool: PoolName?, seconds: Int?
+    for user: UserName, to place: String? = nil, seconds: Int?
   ) async throws(BrokerError) -> Ticket {
+    var (pool, desktop): (PoolName?, DesktopID?) = (nil, nil)
+    if let place {
+      let id = try DesktopID(checking: place)
+      if snapshot.pools[PoolName(rawValue: place)] == nil, snapshot.desktops[id]?.owner == user {
+        desktop = id
+      } else {
+        pool = try PoolName(checking: place)
+      }
+    }
     let secret: String
     do {
       secret = try authenticator.makeTicketSecret()
@@ -168,7 +183,8 @@ extension Broker {
       throw BrokerError(.host, "no ticket can be made", cause: error)
     }
     try await perform(
-      .issueTicket(user, pool, secret: secret, seconds: seconds ?? settings.ticketSeconds))
+      .issueTicket(
+        user, pool, desktop, secret: secret, seconds: seconds ?? settings.ticketSeconds))
     guard let ticket = snapshot.tickets.values.first(where: { $0.secret == secret }) else {
       throw BrokerError(.conflict, "the ticket expired at once: ask for a longer life")
     }

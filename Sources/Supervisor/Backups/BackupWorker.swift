@@ -219,13 +219,29 @@ struct BackupWorker: Sendable {
       }
       task.add(.init(desktop: place.desktop))
       task.note(
-        obstacle.map { "\(place.desktop) boots, and does not go on where it was: \($0)" }
-          ?? "\(place.desktop) \(goesOn ? "goes on where it was" : "boots")"
-          + " when \(place.owner) logs in")
+        await whatComes(of: place, goesOn ? "goes on where it was" : "boots", obstacle))
     } catch {
       await desk.leave(place)
       throw error
     }
+  }
+
+  /// What a restored desktop does, and when.
+  private func whatComes(
+    of place: RestorePlace, _ deed: String, _ obstacle: String?
+  ) async -> String {
+    let (desktop, owner) = (place.desktop, place.owner)
+    let way = await desk.way(to: desktop)
+    let when =
+      switch way {
+      case let way? where way.name == owner.rawValue: " when \(owner) logs in"
+      case let way?:
+        " when \(owner) logs in as '\(way.name)'"
+          + (way.plain.map { " ('\(owner)' alone leads to \($0))" } ?? "")
+      case nil: ", and no login leads to it now: see 'carrel explain user \(owner)'"
+      }
+    return "\(desktop) \(deed)\(when)"
+      + (obstacle.map { ", and does not go on where it was: \($0)" } ?? "")
   }
 
   // MARK: Archives

@@ -34,8 +34,8 @@ struct ArchiveImport: BackupVerb {
   static let configuration = CommandConfiguration(
     commandName: "import", abstract: "Makes a desktop or a template of a file that was exported.",
     discussion: """
-      A desktop goes on where it was when its owner logs in, if its pool has the hardware that it \
-      was exported with; otherwise it boots. A template becomes the newest generation of its \
+      A desktop goes on where it was when its owner logs in to it, if its pool has the hardware \
+      that it was exported with; otherwise it boots. A template becomes the newest generation of its \
       pool's, or of --pool, which must be what it was exported from, on the same processor; its \
       image comes to the library, or must be the same there.
       """)

@@ -58,8 +58,9 @@ struct BackupRestore: BackupVerb {
   static let configuration = CommandConfiguration(
     commandName: "restore", abstract: "Makes a desktop of a backup.",
     discussion: """
-      It goes on where it was when its owner logs in, if its pool has the hardware that the \
-      backup was taken with; otherwise it boots.
+      It goes on where it was when its owner logs in to it, if its pool has the hardware that the \
+      backup was taken with; otherwise it boots. What the owner logs in as is told: with other \
+      desktops, that may be 'ada/office-7'.
       """)
 
   @Argument(help: "The backup, as 'carrel backup list' calls it.")

@@ -74,14 +74,14 @@ struct World {
   }
 
   @discardableResult
-  mutating func arrive(_ user: String, pool: String? = nil, from peer: String = "here")
-    -> ConnectionID
-  {
+  mutating func arrive(
+    _ user: String, pool: String? = nil, desktop: String? = nil, from peer: String = "here"
+  ) -> ConnectionID {
     lastViewer += 1
     let id = ConnectionID(lastViewer)
     let login = Login(
       user: UserName(rawValue: user), pool: pool.map { PoolName(rawValue: $0) },
-      peer: PeerAddress(peer))
+      desktop: desktop.map { DesktopID(rawValue: $0) }, peer: PeerAddress(peer))
     open[id] = login
     send(.viewerArrived(id, login))
     return id
