@@ -71,6 +71,13 @@ public enum Files {
     access(path, F_OK) == 0
   }
 
+  /// Whether a directory is there, also by way of a link.
+  public static func isDirectory(_ path: String) -> Bool {
+    // SAFETY: stat is a plain C structure that the call fills or leaves.
+    var status = stat()
+    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+  }
+
   /// Removes a file; one that is not there is no error.
   public static func remove(_ path: String, durably: Bool = false) throws(SystemError) {
     guard unlink(path) == 0 || errno == ENOENT else {

@@ -165,6 +165,16 @@ struct BackupTests {
     #expect(
       try await site.problem(.run([site.office], try site.repository("other")))
         .contains("other things"))
+    // Nor where there is no directory, or none can be.
+    _ = try site.running.directory.run("touch thing")
+    let file = try site.repository("thing")
+    for work in [BackupWork.run([site.office], file), .verify(file)] {
+      let problem = try await site.problem(work)
+      #expect(problem.contains("thing is a file, and backups are in a directory"), "\(problem)")
+    }
+    let nowhere = site.running.directory.path("none/office.carrel")
+    let unwritten = try await site.problem(.export(site.office, file: nowhere))
+    #expect(unwritten.contains("there is no directory") && unwritten.contains("make it"))
     // A desktop that is there is not written over.
     let taken = try await site.problem(
       .restore(backup: backup.backup ?? "", RestoreWish(), repository))
@@ -194,9 +204,11 @@ struct BackupTests {
     try await site.store.cancel(job.id)
     let ended = try await site.end(of: job)
     #expect(ended.state == .failed(problem: "it was cancelled"), "\(ended.state)")
-    try await site.store.cancel(job.id)
-    #expect(await site.store.jobs().isEmpty)
-    await #expect(throws: BrokerError.self) { try await site.store.cancel(job.id) }
+    let late = await #expect(throws: BrokerError.self) {
+      try await site.store.cancel(job.id)
+    }
+    #expect(late?.kind == .conflict && late?.context.contains("is done already") == true)
+    #expect(await site.store.jobs().map(\.id) == [job.id], "what became of it is still told")
     #expect(try !site.files().contains { $0.hasPrefix("snapshot-") || $0 == "backup.json" })
   }
 

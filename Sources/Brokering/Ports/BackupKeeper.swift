@@ -4,7 +4,8 @@ public protocol BackupKeeper: Sendable {
   /// What is under way, and what became of the last, oldest first.
   func jobs() async -> [BackupJob]
 
-  /// Ends work that is under way soon, or forgets work that is done.
+  /// Ends work that is under way soon.
+  /// - Throws: kind `conflict` for work that is done.
   func cancel(_ job: BackupJobID) async throws(BrokerError)
 
   /// All backups of the repository, oldest first.

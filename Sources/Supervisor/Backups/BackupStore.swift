@@ -71,11 +71,12 @@ public actor BackupStore: BackupKeeper {
     guard let task = tasks.first(where: { $0.id == job }) else {
       throw BrokerError(.notFound, "there is no job '\(job)': see 'carrel backup jobs'")
     }
-    if task.isDone {
-      tasks.removeAll { $0.id == job }
-    } else {
-      task.cancel()
+    guard !task.isDone else {
+      throw BrokerError(
+        .conflict,
+        "job '\(job)' is done already: 'carrel backup jobs' shows what became of it")
     }
+    task.cancel()
   }
 
   public func backups(

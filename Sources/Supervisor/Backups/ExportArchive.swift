@@ -92,6 +92,13 @@ struct ExportArchive: Sendable {
     guard !Files.exists(path) else {
       throw BrokerError(.exists, "\(path) is there already: name another file")
     }
+    let parent = path[..<(path.lastIndex(of: "/") ?? path.startIndex)]
+    guard Files.isDirectory(parent.isEmpty ? "/" : String(parent)) else {
+      throw BrokerError(
+        .invalid,
+        "there is no directory \(parent) on carreld's host for \(path): make it, or name a file in "
+          + "one that is there")
+    }
   }
 
   /// Blocks. Afterwards it is whole, or nothing is left of it.

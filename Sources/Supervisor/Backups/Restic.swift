@@ -30,6 +30,7 @@ struct Restic: Sendable {
   /// Makes the repository if there is none, and takes away what those left that died: locks,
   /// and data that is in no index yet, which the next backup would write again.
   func prepare() throws {
+    try checkIsDirectory()
     guard !Files.exists(repository.path + "/config") else {
       _ = try run(["unlock"])
       try findUnfinished()
@@ -62,7 +63,16 @@ struct Restic: Sendable {
     for mark in marks { try Files.remove("\(repository.path)/\(mark)") }
   }
 
+  /// What is not there yet may become one.
+  private func checkIsDirectory() throws(BrokerError) {
+    guard !Files.exists(repository.path) || Files.isDirectory(repository.path) else {
+      throw BrokerError(
+        .invalid, "\(repository.path) is a file, and backups are in a directory: name one")
+    }
+  }
+
   func checkPresence() throws {
+    try checkIsDirectory()
     guard Files.exists(repository.path + "/config") else {
       throw BrokerError(
         .notFound, "there are no backups in \(repository.path): make one with 'carrel backup run'")

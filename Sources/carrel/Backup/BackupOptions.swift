@@ -36,12 +36,16 @@ struct RepositoryOptions: ParsableArguments {
       }
       request.key = line
     } else if let keyFile {
-      let text: String
-      do {
-        text = try String(contentsOfFile: keyFile, encoding: .utf8)
-      } catch {
+      guard let bytes = FileManager.default.contents(atPath: keyFile) else {
+        let reason =
+          access(keyFile, R_OK) == 0 ? "it is no file" : String(cString: strerror(errno))
         throw CommandFailure(
-          "the key file \(keyFile) cannot be read: \(error.localizedDescription)", .invalid)
+          "the key file \(keyFile) cannot be read (\(reason)): name one that you may read, or pipe "
+            + "the key in with --key-stdin", .invalid)
+      }
+      guard let text = String(data: bytes, encoding: .utf8) else {
+        throw CommandFailure(
+          "\(keyFile) holds no key: it is not text; its first line is the key", .invalid)
       }
       guard let line = text.split(whereSeparator: \.isNewline).first else {
         throw CommandFailure("\(keyFile) holds no key: its first line is the key", .invalid)

@@ -151,14 +151,31 @@ struct BackupJobs: Verb {
   func render(_ answer: [BackupJobDocument], _ terminal: Terminal) -> String {
     var table = Table("JOB", "KIND", "STATE", "BEGUN", "WHAT")
     for job in answer {
-      let share = job.percent.map { ", \($0) %" } ?? ""
       table.add(
         .init(job.id), .init(job.kind), .init(job.state, colour(job.state)),
         .init(job.begun.age + " ago"),
-        .init(job.problem ?? job.step.map { $0 + share } ?? job.notes.first ?? "-"))
+        .init(what(job)))
     }
     return table.render(terminal, empty: "Nothing was done with backups since carreld started.")
   }
+
+  /// What went wrong, what is being done, or what was done.
+  private func what(_ job: BackupJobDocument) -> String {
+    let share = job.percent.map { ", \($0) %" } ?? ""
+    if let text = job.problem ?? job.step.map({ $0 + share }) ?? job.notes.first { return text }
+    guard job.kind != "verify" else {
+      return job.results.isEmpty
+        ? "there are no backups" : "backups that are whole: \(job.results.count)"
+    }
+    let names = job.results.map(\.desktop)
+    guard !names.isEmpty else { return "nothing was to be done" }
+    let more = names.count > Self.mostNames ? " and \(names.count - Self.mostNames) more" : ""
+    let written = job.results.compactMap(\.addedBytes)
+    return names.prefix(Self.mostNames).joined(separator: ", ") + more
+      + (written.isEmpty ? "" : ", \(byteText(written.reduce(0, +))) written")
+  }
+
+  private static let mostNames = 3
 
   private func colour(_ state: String) -> Terminal.Colour? {
     switch state {
