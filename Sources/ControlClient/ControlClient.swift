@@ -101,6 +101,13 @@ public struct ControlClient: Sendable {
     let isThere = access(socketPath, F_OK) == 0
     // Its directory may not even be looked into.
     let forbidden = (isThere ? access(socketPath, R_OK | W_OK) != 0 : errno == EACCES)
+    if isThere, !forbidden, (error as? IOError)?.errnoCode == ECONNREFUSED {
+      // Only a carreld that ended in good order takes its socket away.
+      return ControlClientError(
+        .unreachable,
+        "carreld is not running: nobody listens at \(socketPath) any more. Start it again with "
+          + "'carreld' ('systemctl start carreld'); desktops run on meanwhile")
+    }
     let remedy =
       forbidden
       ? "it belongs to another user: run this as the user carreld runs as ('sudo carrel …')"

@@ -109,7 +109,8 @@ public struct CertificateDirectory: Sendable {
   /// The fingerprint of the first certificate in a PEM file that the site provides.
   public static func fingerprint(ofFile path: String) throws -> String {
     do {
-      let text = try String(contentsOfFile: path, encoding: .utf8)
+      // What is no text is no PEM either.
+      let text = String(decoding: try Data(contentsOf: URL(fileURLWithPath: path)), as: UTF8.self)
       guard let first = try PEMDocument.parseMultiple(pemString: text).first else {
         throw IdentityError(.unusableCertificate, "no certificate in the file")
       }

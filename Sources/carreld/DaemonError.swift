@@ -2,7 +2,7 @@ import CarrelBase
 
 /// Why carreld does not start.
 struct DaemonError: CarrelError {
-  enum Kind: Hashable, Sendable { case directory, program }
+  enum Kind: Hashable, Sendable { case directory, program, certificate }
 
   let kind: Kind
   let context: String

@@ -39,6 +39,7 @@ struct FrontDoor {
     _ failpoints: Failpoints, _ logger: Logger
   ) throws -> (GatewayConfiguration.TLSFiles, String) {
     guard settings.certificate.isEmpty else {
+      try settings.checkFiles()
       let fingerprint = try CertificateDirectory.fingerprint(ofFile: settings.certificate)
       return (
         .init(certificatePath: settings.certificate, keyPath: settings.key), fingerprint
@@ -56,6 +57,21 @@ struct FrontDoor {
       .init(certificatePath: certificates.certificatePath, keyPath: certificates.keyPath),
       outcome.fingerprint
     )
+  }
+}
+
+extension CarrelConfiguration.Gateway {
+  /// That the files which the configuration names can be read.
+  func checkFiles() throws(DaemonError) {
+    for (key, file) in [("certificate", certificate), ("key", self.key)] where !file.isEmpty {
+      guard access(file, R_OK) != 0 else { continue }
+      let reason = String(cString: strerror(errno))
+      throw DaemonError(
+        .certificate,
+        "\(file), which is gateway.\(key) in the configuration, cannot be read by "
+          + "\(NSUserName()) (\(reason)): put it there, or name another; without gateway.certificate "
+          + "and gateway.key, carreld issues its own")
+    }
   }
 }
 

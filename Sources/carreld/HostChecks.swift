@@ -236,7 +236,7 @@ struct HostChecks {
 
   // MARK: Security
 
-  private func certificate() -> Check {
+  func certificate() -> Check {
     let issued = CertificateDirectory(path: directory.certificates)
     let isIssued = configuration.gateway.certificate.isEmpty
     let file = isIssued ? issued.certificatePath : configuration.gateway.certificate

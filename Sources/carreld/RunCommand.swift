@@ -25,7 +25,9 @@ struct RunCommand: AsyncParsableCommand {
       try await serve()
     } catch let error as any CarrelError {
       FileHandle.standardError.write(Data("carreld: \(error)\n".utf8))
-      throw ExitCode(error is ConfigurationError ? 78 : 1)
+      let isConfigurations =
+        error is ConfigurationError || (error as? DaemonError)?.kind == .certificate
+      throw ExitCode(isConfigurations ? 78 : 1)
     }
   }
 
@@ -62,9 +64,17 @@ struct CheckCommand: ParsableCommand {
 
   func run() throws {
     do {
-      _ = try site.load()
+      let configuration = try site.load()
+      try configuration.gateway.checkFiles()
+      if !configuration.gateway.certificate.isEmpty {
+        let check = HostChecks(configuration, running: false).certificate()
+        guard check.state != .failed else {
+          throw DaemonError(
+            .certificate, check.detail + (check.remedy.map { ": \($0)" } ?? ""))
+        }
+      }
       print("The configuration is fine.")
-    } catch let error as ConfigurationError {
+    } catch let error as any CarrelError {
       FileHandle.standardError.write(Data("carreld: \(error)\n".utf8))
       throw ExitCode(78)
     }
