@@ -73,7 +73,8 @@ struct BackingChain {
       throw Self.refusal(
         path,
         "is based on \(base), which is in none of the directories that bases may be in;"
-          + " allow its directory if you trust the image")
+          + " if you trust it, allow its directory with --bases DIR ('carrel-vmm disk') or"
+          + " bases=DIR (--disk)")
     }
     guard note(descriptor) else {
       throw Self.refusal(path, "is based on itself, by way of \(base); rebase it")

@@ -50,6 +50,10 @@ extension Qcow2Image {
   public static func create(
     _ path: String, _ options: Qcow2Options, permissions: UInt32 = 0o600
   ) throws(DiskError) {
+    let isThere = DiskError(
+      kind: .alreadyExists,
+      context: "there is a file \(path) already; give another name, or remove it first")
+    guard !Files.exists(path) else { throw isThere }
     let temporary = "\(path).\(getpid()).\(clinux_thread_id()).new"
     defer { unlink(temporary) }
     do {
@@ -57,7 +61,10 @@ extension Qcow2Image {
         temporary, [.writable, .exclusive], permissions: permissions)
       try format(FileStorage(file), options, path: path)
       // Unlike rename, a link never takes another file's place.
-      guard link(temporary, path) == 0 else { throw SystemError(code: errno, "create \(path)") }
+      guard link(temporary, path) == 0 else {
+        if errno == EEXIST { throw isThere }
+        throw SystemError(code: errno, "create \(path)")
+      }
       try FileDescriptor.open(BackingChain.directory(of: path), [.directory]).synchronize()
     } catch let error as SystemError {
       throw DiskError(image: path, "creating", error)

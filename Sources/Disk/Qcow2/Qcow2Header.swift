@@ -96,7 +96,10 @@ extension Qcow2Header {
   /// The size of clusters that the image whose beginning is `bytes` says it has.
   static func clusterSize(_ bytes: [UInt8]) throws(FormatProblem) -> Int {
     guard bytes.count >= Size.version2, isRecognised(bytes) else {
-      throw FormatProblem(.notAnImage, "is not qcow2; say format=raw if it is a raw image")
+      throw FormatProblem(
+        .notAnImage,
+        "is not qcow2; a raw image is given with format=raw to --disk, and as raw:FILE to --over and "
+          + "--onto; other 'carrel-vmm disk' commands are for qcow2 images")
     }
     let bits: UInt32 = bytes.number(at: 20)
     guard Limit.clusterBits.contains(bits) else {

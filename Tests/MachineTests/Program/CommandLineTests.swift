@@ -106,6 +106,13 @@ struct CommandLineTests {
     #expect(output.contains(reason), "\(output)")
   }
 
+  @Test("nothing at all is no machine: it is told what could be said")
+  func nothing() throws {
+    let (status, output) = try run([])
+    #expect(status == 64)
+    #expect(output.contains("'carrel-vmm --help'") && output.contains("Usage: carrel-vmm"))
+  }
+
   private static let options = [
     "memory", "cpus", "firmware", "kernel", "initrd", "append", "disk", "net", "channel", "vsock",
     "audio",

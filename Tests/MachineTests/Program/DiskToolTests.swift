@@ -72,21 +72,32 @@ struct DiskToolTests {
   @Test("are left alone when something is wrong with the command or the image")
   func refusals() throws {
     try disk("create --size 1M a.qcow2")
-    #expect(try disk("create --size 1M a.qcow2", fails: true).contains("a.qcow2"))
+    let again = try disk("create --size 1M a.qcow2", fails: true)
+    #expect(again.contains("there is a file a.qcow2 already; give another name"), "\(again)")
+    _ = try shell("truncate -s 1M base.raw && mkdir -p apart")
     for (arguments, reason) in [
       ("create b.qcow2", "give either --size or --over"),
       ("create --size 1M --over raw:x b.qcow2", "give either --size or --over"),
       ("create --over raw:none b.qcow2", "none"),
       ("create --over a.qcow2 b.qcow2", "give raw:FILE"),
       ("create --size 1M --cluster-size 5 b.qcow2", "cluster"),
+      ("create --size 1M --cluster-size 4M b.qcow2", "cluster"),
+      ("create --size 1M --cluster-size 1G b.qcow2", "<bytes>"),
+      ("create --over raw:../base.raw apart/b.qcow2", "--bases DIR"),
+      ("info base.raw", "as raw:FILE to --over and --onto"),
       ("flatten none.qcow2", "none.qcow2"), ("commit a.qcow2", "is based on nothing"),
       ("rebase --onto raw:none a.qcow2", "none"),
     ] {
       #expect(try disk(arguments, fails: true).contains(reason), "disk \(arguments)")
       #expect(!Files.exists(directory.path("b.qcow2")))
     }
+    for size in ["512", "4096", "2K", "64k", "2M"] {
+      try disk("create --size 1M --cluster-size \(size) c.qcow2")
+      #expect(try shell("qemu-img info c.qcow2").contains("cluster_size: "))
+      _ = try shell("rm c.qcow2")
+    }
+    try disk("create --over raw:../base.raw --bases .. apart/b.qcow2")
     // One that somebody writes to, and one that others only read.
-    _ = try shell("truncate -s 1M base.raw")
     try disk("create --over raw:base.raw b.qcow2")
     let machine = try RunningProgram(
       nil, ["--disk", directory.path("b.qcow2") + ",format=qcow2"])
