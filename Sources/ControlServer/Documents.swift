@@ -123,17 +123,17 @@ extension HardwareDocument {
 
   /// What it names of a pool's hardware.
   func change(_ change: inout PoolChange) throws(BrokerError) {
-    change.firmware = try choice(firmware, "firmware")
+    change.firmware = try choice(firmware, "--firmware")
     change.video = try text(
-      video, "video", "std, virtio, virtio,outputs=1 to \(Hardware.Video.mostOutputs)")
+      video, "--video", "std, virtio, virtio,outputs=1 to \(Hardware.Video.mostOutputs)")
     change.network = try text(
-      network, "network",
+      network, "--network",
       "none, user, user,host=on, tap:PREFIX (at most \(Hardware.Network.longestPrefix) letters, "
         + "digits, '-', '_' and '.'; the first a letter, the last no digit)")
     change.networkQueues = networkQueues
-    change.audio = try choice(audio, "audio")
+    change.audio = try choice(audio, "--audio")
     change.usb = usb
-    change.diskBus = try choice(diskBus, "diskBus")
+    change.diskBus = try choice(diskBus, "--disk-bus")
   }
 
   private func text<Value: LosslessStringConvertible>(
@@ -165,23 +165,23 @@ extension PolicyDocument {
   /// These policies over `base`.
   func applied(to base: PoolPolicies) throws(BrokerError) -> PoolPolicies {
     var result = base
-    result.onDisconnect = try choice(onDisconnect, "onDisconnect") ?? base.onDisconnect
+    result.onDisconnect = try choice(onDisconnect, "--on-disconnect") ?? base.onDisconnect
     result.disconnectSeconds =
-      try number(disconnectSeconds, "disconnectSeconds", from: 0)
+      try number(disconnectSeconds, "--disconnect-seconds", from: 0)
       ?? base.disconnectSeconds
-    result.afterCrash = try choice(afterCrash, "afterCrash") ?? base.afterCrash
-    result.takeover = try choice(takeover, "takeover") ?? base.takeover
+    result.afterCrash = try choice(afterCrash, "--after-crash") ?? base.afterCrash
+    result.takeover = try choice(takeover, "--takeover") ?? base.takeover
     if let keyboardLayout {
       guard PoolPolicies.keyboardLayouts.contains(keyboardLayout) else {
-        throw invalid("keyboardLayout", keyboardLayout, PoolPolicies.keyboardLayouts)
+        throw invalid("--keyboard-layout", keyboardLayout, PoolPolicies.keyboardLayouts)
       }
       result.keyboardLayout = keyboardLayout
     }
     result.startAttempts =
-      try number(startAttempts, "startAttempts", from: 1)
+      try number(startAttempts, "--start-attempts", from: 1)
       ?? base.startAttempts
     result.stopGraceSeconds =
-      try number(stopGraceSeconds, "stopGraceSeconds", from: 0)
+      try number(stopGraceSeconds, "--stop-grace", from: 0)
       ?? base.stopGraceSeconds
     result.diskLimits = applied(to: base.diskLimits)
     return result
@@ -205,7 +205,7 @@ extension PolicyDocument {
   ) throws(BrokerError) -> Int? {
     guard let value else { return nil }
     guard (least...1_000_000).contains(value) else {
-      throw BrokerError(.invalid, "policy \(name) is \(value): choose \(least) to 1000000")
+      throw BrokerError(.invalid, "\(name) \(value) cannot be: choose \(least) to 1000000")
     }
     return value
   }
@@ -224,5 +224,5 @@ func choice<Choice: RawRepresentable & CaseIterable>(
 
 private func invalid(_ name: String, _ value: String, _ choices: [String]) -> BrokerError {
   BrokerError(
-    .invalid, "\(name) '\(value)' does not exist: choose \(choices.joined(separator: ", "))")
+    .invalid, "\(name) cannot be '\(value)': choose \(choices.joined(separator: ", "))")
 }

@@ -51,7 +51,7 @@ extension ImageRecipe {
         .invalid, "image '\(creation.name)': give a file to import, or a suite to build")
     }
     try self.init(
-      suite: suite, desktop: try choice(creation.desktop, "desktop") ?? .none,
+      suite: suite, desktop: try choice(creation.desktop, "--desktop") ?? .none,
       sizeMiB: creation.sizeMiB ?? 16 << 10, mirror: creation.mirror)
   }
 }

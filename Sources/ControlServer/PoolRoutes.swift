@@ -62,7 +62,7 @@ extension ControlServer {
 extension Pool {
   /// A checked pool out of a request; the image is looked at.
   init(_ creation: PoolCreation) throws(BrokerError) {
-    let kind: PoolKind = try choice(creation.kind, "pool kind") ?? .floating
+    let kind: PoolKind = try choice(creation.kind, "--kind") ?? .floating
     let size = creation.size ?? 4
     let memory = creation.memoryMiB ?? 512
     let policies = try (creation.policies ?? PolicyDocument()).applied(to: PoolPolicies())

@@ -313,7 +313,7 @@ struct CommandLineTests {
     ),
     (
       ["pool", "create", "x", "--image", "even.raw", "--on-disconnect", "explode"], 4,
-      "keep, suspend, end"
+      "--on-disconnect cannot be 'explode': choose keep, suspend, end"
     ),
     (
       ["pool", "create", "x", "--image", "even.raw", "--keyboard-layout", "xx"], 4, "en-us, de, fr"
@@ -344,6 +344,8 @@ struct CommandLineTests {
     ),
     (["pool", "create", "x", "--image", "/proc/self/exe", "--disk-bus", "virtio"], 4, "no disk"),
     (["pool", "create", "x"], 64, "--image"),
+    (["pool", "set", "x"], 64, "say what is to change, such as --spares"),
+    (["pool", "set", "x", "--append", "y"], 64, "name it again with --image"),
     (["user", "add", "alice"], 64, "--password-stdin"),
     (["user", "add", "alice", "--password", "secret"], 64, "--password"),
     (["fly"], 64, "fly"),

@@ -109,6 +109,12 @@ struct PoolOptions: ParsableArguments {
   @Option(help: "Seconds a guest may take to shut down before it is killed.")
   var stopGrace: Int?
 
+  /// Whether any of it was given, of what a pool has.
+  var changesAnything: Bool {
+    size != nil || spares != nil || memory != nil || cpus != nil || diskSize != nil
+      || append != nil || hardware != HardwareDocument() || policies != PolicyDocument()
+  }
+
   var hardware: HardwareDocument {
     var hardware = HardwareDocument()
     hardware.firmware = firmware

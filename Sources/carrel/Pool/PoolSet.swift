@@ -23,6 +23,11 @@ struct PoolSet: Verb {
   @OptionGroup var options: CommonOptions
 
   func validate() throws {
+    guard pool.changesAnything || image != nil else {
+      throw ValidationError(
+        "say what is to change, such as --spares, --size, --memory or --image; "
+          + "'carrel pool set --help' lists all of it.")
+    }
     if pool.append != nil, image == nil {
       throw ValidationError("--append changes the image: name it again with --image")
     }

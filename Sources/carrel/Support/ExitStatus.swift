@@ -35,11 +35,18 @@ enum ExitStatus: Int32, CaseIterable {
     switch self {
     case .success: "done"
     case .failed: "failed for another reason"
-    case .notFound: "there is no such pool, desktop, user or session"
-    case .conflict: "not in its present state: exists already, in use, being deleted"
-    case .invalid: "a name, value or image is not acceptable"
-    case .storage: "carreld could not store the decision (disk full?); nothing was changed"
-    case .host: "the host could not do it: a desktop that does not start or answer"
+    case .notFound:
+      "there is no such pool, desktop, user, session, image, snapshot, template, backup or job"
+    case .conflict:
+      "not in its present state: exists already, in use, being made or deleted, done already, or "
+        + "a backup or template that does not fit"
+    case .invalid: "a name, value, image, archive or key is not acceptable"
+    case .storage:
+      "there is no room for a disk, image, snapshot, template or backup, or carreld could not "
+        + "store the decision (disk full?); nothing was changed"
+    case .host:
+      "the host could not do it: a desktop that does not start or answer, or waits for memory; an "
+        + "image, snapshot, template or backup that was not made"
     case .unhealthy: "'carrel doctor' found something that does not work"
     case .usage: "the command line is wrong"
     case .unreachable: "carreld does not answer"
