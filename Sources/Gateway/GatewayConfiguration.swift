@@ -78,8 +78,8 @@ public struct GatewayLimits: Hashable, Sendable {
   public var stall: Duration = .seconds(2)
   /// For a viewer to read why it is being closed.
   public var linger: Duration = .milliseconds(500)
-  /// For a display process to show the last message it was given.
-  public var farewell: Duration = .seconds(30)
+  /// For a display process to show the last message it was given, which it does for 30 s.
+  public var farewell: Duration = .seconds(40)
   /// Connections that have not logged in: in all, and from one address.
   public var strangers = 256
   public var strangersPerPeer = 32

@@ -12,6 +12,7 @@ final class InputRouter: Sendable {
     var buttons: UInt8 = 0
     var pointer: (x: Int, y: Int) = (0, 0)
     var isCursorPainted = false
+    var awaitsDismissal = false
   }
 
   private let state: Guarded<State>
@@ -49,6 +50,10 @@ final class InputRouter: Sendable {
     get { state.withLock { $0.isCursorPainted } }
     set { state.withLock { $0.isCursorPainted = newValue } }
   }
+
+  /// From now on there is nothing but the reason for the end, which a key closes.
+  func awaitDismissal() { state.withLock { $0.awaitsDismissal = true } }
+  var awaitsDismissal: Bool { state.withLock { $0.awaitsDismissal } }
 
   /// Where the viewer's pointer was last, in its own pixels.
   var pointerPosition: (x: Int, y: Int) { state.withLock { $0.pointer } }

@@ -53,6 +53,7 @@ struct ViewerInput {
 
   /// `false` when too much waits.
   private func take(_ message: ClientMessage) -> Bool {
+    if message.isPress, router.awaitsDismissal { commands.post(.dismissed) }
     switch message {
     case .key(let keysym, let pressed):
       router.key(keysym: keysym, pressed: pressed)
@@ -70,5 +71,16 @@ struct ViewerInput {
     let waiting = commands.post(.message(message), bytes: message.size)
     return waiting.count <= Self.maximumWaiting.messages
       && waiting.bytes <= Self.maximumWaiting.bytes
+  }
+}
+
+extension ClientMessage {
+  /// Of a key or a button; a release may belong to what was pressed before.
+  fileprivate var isPress: Bool {
+    switch self {
+    case .key(_, let pressed), .extendedKey(_, _, let pressed): pressed
+    case .pointer(let buttons, _, _): buttons != 0
+    default: false
+    }
   }
 }

@@ -45,6 +45,9 @@ public final class ViewerListener: Sendable {
     var configuration = configuration
     configuration.machineTakesPower = true
     configuration.handshakeTime = configuration.handshakeTime ?? Self.handshakeTime
+    // The process of a machine that ended is not there any longer than that.
+    let farewell = configuration.farewellTime.lowerBound
+    configuration.farewellTime = farewell...farewell
     let start: @Sendable (Int, FileDescriptor) -> ViewerSession? = {
       [configuration] number, client in
       guard let link = try? connect() else { return nil }

@@ -13,8 +13,6 @@ final class ViewerOutput {
   private static let viewerToken: UInt64 = 2
   /// How long a picture stands still before what went out lossy is sent again.
   private static let stillness: UInt64 = 250_000_000
-  /// How long the reason for the end can be read.
-  private static let farewell: UInt64 = 2_000_000_000
   private static let defaultSize = (width: 1024, height: 768)
 
   private let viewer: ViewerSocket
@@ -57,7 +55,8 @@ final class ViewerOutput {
   private var heldInit: (message: [UInt8], deadline: UInt64)?
   private var isWatchingSocket = false
   private var ending: String?
-  private var endDeadline: UInt64?
+  /// From when on a key ends it, and when it ends without.
+  private var farewell: ClosedRange<UInt64>?
   private var handshakeDeadline: UInt64?
   private var isFinished = false
 
@@ -102,7 +101,7 @@ final class ViewerOutput {
   /// Why it ended: the reading thread may know better than a write that failed.
   private var reason: String {
     if viewer.isStalled { return "the viewer stopped reading" }
-    if endDeadline == nil {
+    if farewell == nil {
       for case .inputEnded(let reason) in commands.takeAll() { return reason }
     }
     return ending ?? "the viewer disconnected"
@@ -112,7 +111,7 @@ final class ViewerOutput {
     let now = MonotonicClock.now
     var deadlines: [UInt64] = []
     if let held = heldInit { deadlines.append(held.deadline) }
-    if let endDeadline { deadlines.append(endDeadline) }
+    if let farewell { deadlines.append(farewell.upperBound) }
     if let handshakeDeadline { deadlines.append(handshakeDeadline) }
     // Once that is over, what is still missing announces itself.
     if !lossy.isEmpty && now < lastChange + Self.stillness {
@@ -146,9 +145,15 @@ final class ViewerOutput {
     case .rename(let name): rename(name)
     case .end(let text):
       detach()
-      show(status: text, percent: nil)
-      endDeadline = MonotonicClock.now + Self.farewell
+      let (now, time) = (MonotonicClock.now, configuration.farewellTime)
+      let hint = time.lowerBound < time.upperBound ? " Press a key to close this." : ""
+      show(status: text + hint, percent: nil)
+      farewell = now + time.lowerBound...now + time.upperBound
       ending = text
+      router.awaitDismissal()
+    case .dismissed:
+      // A key that was meant for the desktop closes nothing.
+      if let farewell, MonotonicClock.now >= farewell.lowerBound { finish("ended") }
     case .inputEnded(let reason): finish(reason)
     }
   }
@@ -414,7 +419,7 @@ final class ViewerOutput {
 
   /// Does whatever can be done now.
   private func advance() {
-    if let endDeadline, MonotonicClock.now >= endDeadline { return finish("ended") }
+    if let farewell, MonotonicClock.now >= farewell.upperBound { return finish("ended") }
     if client?.isInitialised == true || heldInit != nil {
       handshakeDeadline = nil
     } else if let handshakeDeadline, MonotonicClock.now >= handshakeDeadline {

@@ -16,6 +16,9 @@ public struct ViewerConfiguration: Sendable {
   /// gets a status screen, in nanoseconds. A viewer that cannot be resized keeps the size
   /// it gets then.
   public var introductionTime: UInt64 = 400_000_000
+  /// How long the reason for the end can be read at least, and at most where nobody presses a
+  /// key, in nanoseconds.
+  public var farewellTime: ClosedRange<UInt64> = 2_000_000_000...30_000_000_000
   /// How long a picture that was taken while the viewer was busy is as good as a new one,
   /// in nanoseconds.
   public var freshness: UInt64 = 25_000_000
@@ -50,6 +53,8 @@ public final class ViewerSession: Sendable {
     case status(percent: Int?, text: String)
     case rename(String)
     case end(String)
+    /// Somebody pressed a key or a button after the end.
+    case dismissed
     case inputEnded(String)
   }
 
@@ -108,7 +113,8 @@ public final class ViewerSession: Sendable {
 
   public func rename(_ name: String) { commands.post(.rename(name)) }
 
-  /// Shows `text`, then closes the connection.
+  /// Shows `text` until somebody at the viewer presses a key, or it was there long enough, then
+  /// closes the connection.
   public func end(_ text: String) { commands.post(.end(text)) }
 
   /// Waits until both threads have ended. Call once, after `closed`.

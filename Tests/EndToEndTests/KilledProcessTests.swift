@@ -45,8 +45,8 @@ extension EndToEnd {
         try await eventually("the session is over") {
           try await site.session(of: "alice") == nil
         }
-        // Ends: the display process shows why and closes.
-        _ = await viewer.connection.takeRest()
+        // Ends: the display process shows why, until somebody has read it.
+        await viewer.dismiss()
         try await site.settle()
         #expect(!site.machineNumbers.values.contains(machine.identifier))
         #expect(try await site.desktops.allSatisfy { $0.owner == nil })

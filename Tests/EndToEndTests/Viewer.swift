@@ -164,6 +164,17 @@ final class Viewer: Sendable {
     return response
   }
 
+  /// Presses a key until the server, which shows why it ends, has closed.
+  func dismiss() async {
+    let typing = Task { [connection] in
+      repeat {
+        try? connection.send([4, 1, 0, 0, 0, 0, 0, 0x20])
+      } while (try? await Task.sleep(for: .milliseconds(300))) != nil
+    }
+    _ = await connection.takeRest()
+    typing.cancel()
+  }
+
   /// Asks for the screen, or for its first lines.
   func request(incremental: Bool = false, lines: Int? = nil) throws {
     let (width, whole) = size.withLock { $0 }

@@ -76,6 +76,9 @@ struct DisplayProcessTests {
       if round == 1 { continue }
       try display.tell("end Good bye")
       try viewer.update { viewer.pixel(9, 9) != 0x4422 }
+      // It stands for two seconds at least, whatever is pressed.
+      #expect(!viewer.isClosed(within: 2500))
+      try viewer.key(0x7A, true)
     }
     #expect(try display.hear() == "closed Good bye")
     #expect(try display.process.wait() == .exited(0))

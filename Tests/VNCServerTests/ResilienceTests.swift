@@ -162,9 +162,9 @@ struct ResilienceTests {
     #expect(connection.machine.wait { $0.inputs.last == .key(KeyCode(0x2A), pressed: false) })
   }
 
-  @Test("an end is shown before the connection closes")
+  @Test("an end is shown before the connection closes, which is after a while")
   func end() throws {
-    let connection = try Connection(scanout(320, 200))
+    let connection = try Connection(scanout(320, 200), farewell: 500_000_000...1_500_000_000)
     try connection.viewer.handshake()
     try connection.viewer.setEncodings([0])
     try connection.viewer.request(incremental: false)
@@ -174,5 +174,37 @@ struct ResilienceTests {
     try connection.viewer.update { connection.viewer.pixel(5, 5) != 0xFF }
     #expect(connection.viewer.isClosed(within: 4000))
     #expect(connection.wait { $0 == .closed("Signed in elsewhere") })
+  }
+
+  @Test(
+    "an end is shown until somebody presses a key or a button, but for what was typed before",
+    arguments: ["key", "extended key", "button"])
+  func dismissed(what: String) throws {
+    let (least, most): (UInt64, UInt64) = (700_000_000, 600_000_000_000)
+    let connection = try Connection(scanout(320, 200), farewell: least...most)
+    let viewer = connection.viewer
+    try viewer.handshake()
+    try viewer.setEncodings([0])
+    let begin = MonotonicClock.now
+    connection.session.end("You may not use any pool.")
+    func press(_ pressed: Bool) throws {
+      switch what {
+      case "key": try viewer.key(0x20, pressed)
+      case "extended key": try viewer.extendedKey(0x39, pressed)
+      default: try viewer.pointer(pressed ? 1 : 0, 9, 9)
+      }
+    }
+    // Somebody who types on is not done reading.
+    try press(true)
+    try press(false)
+    #expect(!viewer.isClosed(within: 1500))
+    // A key that is let go of was pressed before, and a pointer that moves says nothing.
+    try viewer.key(0x41, false)
+    try viewer.pointer(0, 50, 50)
+    #expect(!viewer.isClosed(within: 200))
+    try press(true)
+    #expect(viewer.isClosed(within: 10_000))
+    #expect(MonotonicClock.now - begin > least)
+    #expect(connection.wait { $0 == .closed("You may not use any pool.") })
   }
 }

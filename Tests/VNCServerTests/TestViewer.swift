@@ -340,7 +340,7 @@ struct Connection {
 
   init(
     _ scanout: Scanout?, machine: FakeMachine? = nil, attached: Bool = true,
-    freshness: UInt64? = nil
+    freshness: UInt64? = nil, farewell: ClosedRange<UInt64>? = nil
   ) throws {
     let machine = try machine ?? FakeMachine()
     if let scanout { machine.server.publish(scanout) }
@@ -351,6 +351,7 @@ struct Connection {
     // Its picture is there: a busy host must not make the viewer start without it.
     if scanout != nil { configuration.introductionTime = 20_000_000_000 }
     if let freshness { configuration.freshness = freshness }
+    if let farewell { configuration.farewellTime = farewell }
     session = try ViewerSession(
       client: theirs.descriptor, configuration: configuration,
       link: attached ? try machine.server.connect() : nil
