@@ -137,6 +137,27 @@ struct TemplateArchiveTests {
     #expect(try names(different) == before)
   }
 
+  @Test("bring a kernel of the library along as they do other images")
+  func kernel() async throws {
+    let directory = try TemporaryDirectory()
+    for part in ["images", "images/demo"] { try Files.makeDirectory(directory.path(part)) }
+    let path = try directory.write(SmallGuest.sleeping, to: "images/demo/image.elf")
+    _ = try directory.write(Array("{}".utf8), to: "images/demo/image.json")
+    let site = try BackupSite(kernel: path, state: directory.path)
+    #expect(try await make(site).state == .ready)
+    let file = site.running.directory.path("office.carrel")
+    try await site.succeed(.exportTemplate(pool, generation: 1, file: file))
+
+    let fresh = try BackupSite(hasPool: false)
+    let job = try await fresh.succeed(.importFile(file, RestoreWish()))
+    #expect(job.notes.first?.contains("image 'demo' is in the library") == true, "\(job.notes)")
+    let image = fresh.state + "/images/demo/image.elf"
+    #expect(try Files.read(image) == SmallGuest.sleeping)
+    #expect(try await fresh.supervisor.templates().first?.machine?.image.path == image)
+    await fresh.supervisor.endTemplates()
+    await site.supervisor.endTemplates()
+  }
+
   @Test("of which a carreld that dies leaves nothing half imported")
   func killed() async throws {
     let site = try BackupSite(image: [UInt8](repeating: 0, count: 1 << 20))
