@@ -29,6 +29,7 @@ struct SmallDesktopTests {
     }
     try desktop.linux.run("desktop xsetroot -solid '#fedcba'")
     #expect(try desktop.capture("\(start)-2").color(1000, 700) == "fedcba")
+    try desktop.linux.expectNoWarnings()
   }
 
   @Test("changes its resolution on bochs-drm, and viewers follow")
@@ -39,6 +40,7 @@ struct SmallDesktopTests {
     let picture = try desktop.capture("modes")
     #expect(try picture.size == "1280x800")
     #expect(try picture.color(1270, 790) == "00ff80")
+    try desktop.linux.expectNoWarnings()
   }
 
   @Test(
@@ -122,6 +124,7 @@ struct SmallDesktopTests {
     #expect(
       got == wanted,
       "\(got.count) came; they part after \(common): \(got.dropFirst(common).prefix(4))")
+    try desktop.linux.expectNoWarnings()
   }
 
   /// Presses and releases, not repeats, of `struct input_event`s in words.
@@ -151,6 +154,7 @@ struct SmallDesktopTests {
         return at == [x, y]
       }
     }
+    try desktop.linux.expectNoWarnings()
   }
 
   @Test("what changes while nobody looks is there for the next viewer")

@@ -28,7 +28,21 @@ struct SmallLinuxTests {
   @Test("its kernel warns of nothing but what is known")
   func warnings() throws {
     let linux = try SmallLinux()
-    for line in try linux.warnings() { Issue.record("\(line)") }
+    try linux.expectNoWarnings()
+  }
+
+  @Test("keeps time by KVM's clock")
+  func clock() throws {
+    let linux = try SmallLinux()
+    let place = "/sys/devices/system/clocksource/clocksource0"
+    let offered = try linux.run("cat \(place)/available_clocksource")
+    #expect(offered.split(separator: " ").contains("kvm-clock"), "\(offered)")
+    // Linux prefers a processor's own clock that is constant and never stops.
+    let flags = try linux.run("grep -m 1 ^flags /proc/cpuinfo").split(
+      whereSeparator: \.isWhitespace)
+    let isConstant = flags.contains("constant_tsc") && flags.contains("nonstop_tsc")
+    let current = try linux.run("cat \(place)/current_clocksource")
+    #expect(current == (isConstant ? "tsc\n" : "kvm-clock\n"))
   }
 
   @Test("copies a disk from IDE to virtio, and the host finds it there")
@@ -36,6 +50,7 @@ struct SmallLinuxTests {
     let linux = try SmallLinux()
     _ = try linux.run("dd if=/dev/sda of=/dev/vda bs=64k conv=fsync 2>&1")
     #expect(try SmallLinux.disk("virtio") == SmallLinux.diskContents)
+    try linux.expectNoWarnings()
   }
 
   @Test("writes and reads at random on IDE and virtio disks, and finds the same in both")
@@ -62,6 +77,7 @@ struct SmallLinuxTests {
       let sum = try files.run("md5sum \(path) | cut -c1-32").output
       #expect(sum.filter { !$0.isWhitespace } == sums.first ?? "")
     }
+    try linux.expectNoWarnings()
   }
 
   @Test("gives memory up to its balloon, which the host has then, and takes it back")
@@ -77,6 +93,7 @@ struct SmallLinuxTests {
     let told = try linux.machine.readBalloon()
     #expect(told.memory == size && told.time > 0)
     #expect(told.statistics["stat-total-memory"].map { (64 << 20...size).contains($0) } == true)
+    try linux.expectNoWarnings()
   }
 
   @Test("talks with the host through a channel that it finds by its name")
@@ -90,6 +107,7 @@ struct SmallLinuxTests {
     var bytes: [UInt8] = []
     while bytes.last != 0x0A { bytes += try host.receive().bytes }
     #expect(String(decoding: bytes, as: UTF8.self).contains("console=ttyS0"))
+    try linux.expectNoWarnings()
   }
 
   @Test("has an address from passt, and reaches a server of the host", .needs("python3"))
@@ -121,6 +139,7 @@ struct SmallLinuxTests {
     #expect(answer.contains("192.0.2.42"), "\(answer)")
     #expect(linux.machine.setLink("net0", isUp: false))
     _ = try linux.run("cd /sys/class/net/eth0; while [ $(cat carrier) != 0 ]; do :; done")
+    try linux.expectNoWarnings()
   }
 
   /// Answers every question for an address with 192.0.2.42.
