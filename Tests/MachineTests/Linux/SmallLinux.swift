@@ -230,4 +230,10 @@ extension Trait where Self == ConditionTrait {
   static var needsSmallLinux: Self {
     .enabled(if: SmallLinux.isBuilt, "needs the small Linux: 'make guest-linux' builds it")
   }
+
+  static var needsDesktopDisk: Self {
+    .enabled(
+      if: Files.exists("build/guest-linux/current/desktop.img"),
+      "needs the small Linux's desktop: 'make guest-linux' builds it")
+  }
 }
