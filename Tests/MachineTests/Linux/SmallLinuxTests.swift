@@ -45,6 +45,73 @@ struct SmallLinuxTests {
     #expect(current == (isConstant ? "tsc\n" : "kvm-clock\n"))
   }
 
+  @Test("has random bytes from the host")
+  func random() throws {
+    let linux = try SmallLinux()
+    let source = try linux.run("cat /sys/class/misc/hw_random/rng_current")
+    #expect(source.hasPrefix("virtio_rng"))
+    let parts = try (0..<2).map { _ in
+      let text = try linux.run(
+        "dd if=/dev/hwrng bs=512 count=4 iflag=fullblock 2>/dev/null | od -An -v -tx1")
+      return text.split(whereSeparator: \.isWhitespace)
+    }
+    #expect(parts.allSatisfy { $0.count == 2048 })
+    #expect(parts.first != parts.last)
+    // 2048 of 256 values: 256 e^-8 of them lack on average.
+    for part in parts { #expect(Set(part).count > 240) }
+  }
+
+  @Test("talks with programs of the host over sockets of its own, whoever begins")
+  func sockets() throws {
+    let linux = try SmallLinux()
+    let bytes = (0..<100_000).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 7) }
+    let shell = "EXEC:/bin/busybox"
+    try linux.run("(desktop socat -t 60 VSOCK-LISTEN:1234 '\(shell) cat' >/tmp/socat 2>&1 &)")
+    var program: UnixSocket?
+    try eventually("the guest to listen") {
+      let socket = try UnixSocket.connect(to: linux.vsock, kind: .stream)
+      try socket.descriptor.writeAll(Array("CONNECT 1234\n".utf8))
+      var answer: [UInt8] = []
+      while answer.last != 0x0A {
+        let part = try socket.receive(capacity: 1)
+        guard !part.isEnd else { return false }
+        answer += part.bytes
+      }
+      program = socket
+      return String(decoding: answer, as: UTF8.self).hasPrefix("OK ")
+    }
+    #expect(try exchange(bytes, try #require(program)) == bytes)
+
+    let listener = try UnixListener(at: "\(linux.vsock)_1235", kind: .stream)
+    try linux.run("(desktop socat -t 60 VSOCK-CONNECT:2:1235 '\(shell) md5sum' >/tmp/socat 2>&1 &)")
+    let poller = try Poller()
+    try poller.add(listener.descriptor, token: 0)
+    try #require(!(try poller.wait(milliseconds: 120_000)).isEmpty, "nobody connects")
+    let sum = String(decoding: try exchange(bytes, try listener.accept()), as: UTF8.self)
+    let files = try TemporaryDirectory()
+    #expect(try files.run("md5sum <\(try files.write(bytes, to: "sent"))").output == sum)
+    try linux.expectNoWarnings()
+  }
+
+  /// What comes back until the end, once `bytes` were sent and nothing follows.
+  private func exchange(_ bytes: [UInt8], _ socket: UnixSocket) throws -> [UInt8] {
+    let sender = try Thread(name: "sender") {
+      try? socket.descriptor.writeAll(bytes)
+      socket.shutDownSending()
+    }
+    let poller = try Poller()
+    try poller.add(socket.descriptor, token: 0)
+    var got: [UInt8] = []
+    while true {
+      try #require(!(try poller.wait(milliseconds: 120_000)).isEmpty, "\(got.count) bytes came")
+      let part = try socket.receive()
+      guard !part.isEnd else { break }
+      got += part.bytes
+    }
+    sender.join()
+    return got
+  }
+
   @Test("copies a disk from IDE to virtio, and the host finds it there")
   func disks() throws {
     let linux = try SmallLinux()
