@@ -25,20 +25,20 @@ final class SmallDesktop {
 
   deinit { listener.close() }
 
-  /// What a stock viewer does there: vncdotool, with these commands.
-  func view(_ commands: String) throws {
+  /// What a stock viewer does there: vncdotool, with these commands and options.
+  func view(_ commands: String, _ options: String = "") throws {
     let python = try #require(Programs.python)
     let (status, output) = try files.run(
-      "\(python.dropLast("python".count))vncdo -s 127.0.0.1::\(port) \(commands)")
+      "\(python.dropLast("python".count))vncdo \(options) -s 127.0.0.1::\(port) \(commands)")
     #expect(status == 0, "\(output)")
   }
 
   /// The picture as a viewer has it, in a file that stays for whoever wants to look.
-  func capture(_ name: String) throws -> Picture {
+  func capture(_ name: String, _ options: String = "", after: String = "") throws -> Picture {
     let directory = "\(Programs.repository)/build/guest-linux/pictures"
     _ = try files.run("mkdir -p \(directory)")
     let path = "\(directory)/\(name).png"
-    try view("capture \(path)")
+    try view("\(after) capture \(path)", options)
     return Picture(path: path, files: files)
   }
 
@@ -57,6 +57,15 @@ final class SmallDesktop {
         "convert \(path) -alpha off -depth 8 -crop 1x1+\(x)+\(y) +repage rgb:- | od -An -tx1"
       ).output
       return text.filter { !$0.isWhitespace }
+    }
+
+    /// All that there are in a part of it.
+    func colors(_ x: ClosedRange<Int>, _ y: ClosedRange<Int>) throws -> Set<String> {
+      let text = try files.run(
+        "convert \(path) -alpha off -depth 8 -crop \(x.count)x\(y.count)"
+          + "+\(x.lowerBound)+\(y.lowerBound) +repage rgb:- | od -An -v -tx1 -w3"
+      ).output
+      return Set(text.split(separator: "\n").map { $0.filter { !$0.isWhitespace } })
     }
   }
 

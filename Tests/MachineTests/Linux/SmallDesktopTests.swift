@@ -73,6 +73,50 @@ struct SmallDesktopTests {
     try desktop.linux.expectNoWarnings()
   }
 
+  @Test(
+    "has a monitor for each output of a virtio card, side by side in a viewer's window",
+    .needs("vncviewer"), .needs("Xvfb"))
+  func outputs() throws {
+    let desktop = try SmallDesktop(.twoOutputs)
+    let screen = try VirtualScreen()
+    let viewer = try screen.start(
+      "vncviewer", ["-DesktopSize=1280x600", "127.0.0.1::\(desktop.port)"])
+    defer {
+      try? viewer.handle.send(.terminate)
+      _ = try? viewer.wait()
+    }
+    try eventually("X to fill the window", seconds: 300) {
+      try desktop.screenSize() == "1280x600"
+    }
+    let monitors = try desktop.linux.run("desktop xrandr")
+    #expect(monitors.contains("Virtual-1 connected 640x600+0+0"), "\(monitors)")
+    #expect(monitors.contains("Virtual-2 connected 640x600+640+0"), "\(monitors)")
+    try desktop.linux.run("desktop xsetroot -solid '#a03010'")
+    let picture = try desktop.capture("outputs")
+    #expect(try picture.size == "1280x600")
+    #expect(try picture.color(630, 590) == "a03010")
+    #expect(try picture.color(1270, 590) == "a03010")
+    try desktop.linux.expectNoWarnings()
+  }
+
+  @Test("a viewer has X's pointer on virtio-gpu as its own, and not in the picture")
+  func cursor() throws {
+    let desktop = try SmallDesktop(.virtioDesktop)
+    try desktop.linux.run("desktop xsetroot -solid '#204060'")
+    for (shape, color) in [("left_ptr", "d03020"), ("dot", "20d030")] {
+      try desktop.linux.run(
+        "desktop xsetroot -cursor_name \(shape) -fg '#\(color)' -bg '#f0f0e0'")
+      // Drawn by the viewer, from what it was told; and by nobody.
+      try eventually("the pointer \(shape) at a viewer", seconds: 60) {
+        try desktop.capture("cursor-\(shape)", "--localcursor", after: "move 700 600 pause 1")
+          .colors(690...720, 590...620).contains(color)
+      }
+      let bare = try desktop.capture("no-cursor", "--nocursor", after: "move 700 600 pause 1")
+      #expect(try bare.colors(690...720, 590...620) == ["204060"])
+    }
+    try desktop.linux.expectNoWarnings()
+  }
+
   /// A key of assets/demo/keyboard.txt.
   private static func keys() throws -> [(x: Int, name: String)] {
     let bytes = try Files.read("\(Programs.repository)/assets/demo/keyboard.txt")

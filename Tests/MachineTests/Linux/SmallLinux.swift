@@ -17,6 +17,8 @@ final class SmallLinux {
     /// X on the standard VGA, which bochs-drm drives.
     case desktop
     case virtioDesktop
+    /// X on a virtio card with two outputs.
+    case twoOutputs
   }
 
   private static let built = "build/guest-linux/current"
@@ -50,6 +52,7 @@ final class SmallLinux {
     case .virtioShell: virtioShell
     case .desktop: desktop
     case .virtioDesktop: virtioDesktop
+    case .twoOutputs: twoOutputs
     }
   }
 
@@ -84,6 +87,9 @@ final class SmallLinux {
   private static let desktop = Result { try startX(try shell.get()) }
   private static let virtioShell = Result { try boot(built, .virtio(outputs: 1), .virtio) }
   private static let virtioDesktop = Result { try startX(try virtioShell.get()) }
+  private static let twoOutputs = Result {
+    try startX(try boot(built, .virtio(outputs: 2), .virtio))
+  }
 
   /// Sockets in a directory of the test's own.
   private static func connected(_ configuration: MachineConfiguration, _ files: TemporaryDirectory)
