@@ -17,6 +17,11 @@ let inputAndStorageTargets: [String: FuzzTarget] = [
   "virtio-blk": { bytes, count in
     precondition(VirtioFuzzing.run(input(bytes, count)), "the disk did not recover")
   },
+  "uart": { bytes, count in runChipset(.serial, bytes, count) },
+  "rtc": { bytes, count in runChipset(.clock, bytes, count) },
+  "acpi-pm": { bytes, count in runChipset(.powerManagement, bytes, count) },
+  "system-control": { bytes, count in runChipset(.systemControl, bytes, count) },
+  "pci": { bytes, count in runChipset(.pci, bytes, count) },
   "virtio-rng": { bytes, count in runCard(0, bytes, count) },
   "virtio-keyboard": { bytes, count in runCard(1, bytes, count) },
   "virtio-tablet": { bytes, count in runCard(2, bytes, count) },
@@ -28,6 +33,12 @@ let inputAndStorageTargets: [String: FuzzTarget] = [
   "virtio-vsock": { bytes, count in runCard(8, bytes, count) },
   "virtio-net-offload": { bytes, count in runCard(9, bytes, count) },
 ]
+
+private func runChipset(
+  _ kind: ChipsetFuzzing.Kind, _ bytes: UnsafePointer<UInt8>?, _ count: Int
+) {
+  precondition(ChipsetFuzzing.run(kind, input(bytes, count)), "a device was not as it was saved")
+}
 
 /// - Parameter kind: instead of the input's first byte.
 private func runCard(_ kind: UInt8, _ bytes: UnsafePointer<UInt8>?, _ count: Int) {

@@ -190,6 +190,12 @@ class DemoSite:
             name = "-".join(log.relative_to(self.directory).parts)
             shutil.copy(log, pathlib.Path(self.keep_logs_in) / name)
 
+    def kill_everything(self):
+        """As a host that fails; `start_daemon` starts carreld again."""
+        self.daemon.kill()
+        self.daemon.wait()
+        self.end_survivors()
+
     def end_survivors(self):
         """Desktops outlive a carreld that was killed; those of a demo must not."""
         for process in self.processes():
