@@ -7,6 +7,7 @@ extension SmallLinux {
     ("Processor Platform Limit event detected", "said at start of a kernel without CPUfreq"),
     ("Consider compiling CPUfreq support", "the same"),
     ("Long readout interval, skipping watchdog", "interpreted kernels come late to look"),
+    ("clock-skew test skipped", "the same"),
     ("drm_plane_enable_fb_damage_clips() not called", "6.1's virtio-gpu leaves that out"),
     ("Lock dependency validator: Copyright", "the debug variant's lockdep says that it is there"),
     ("... MAX_LOCK", "the same, and what room it has"), ("... CLASSHASH_SIZE", "the same"),
@@ -22,6 +23,7 @@ extension SmallLinux {
     ("PCIe port services disabled", "the chipset has no PCI Express"),
     ("don't know the algorithms for LPM", "said of every controller that is not Intel's"),
     ("doesn't support DPO or FUA", "said of IDE disks"),
+    ("Quota mode: disabled", "file systems that are mounted have no quotas here"),
     ("PMU not available due to virtualization", "the machine has no counters"),
   ]
 

@@ -89,7 +89,7 @@ struct SmallDesktopTests {
       try desktop.screenSize() == "1280x600"
     }
     let monitors = try desktop.linux.run("desktop xrandr")
-    #expect(monitors.contains("Virtual-1 connected 640x600+0+0"), "\(monitors)")
+    #expect(monitors.contains("Virtual-1 connected primary 640x600+0+0"), "\(monitors)")
     #expect(monitors.contains("Virtual-2 connected 640x600+640+0"), "\(monitors)")
     try desktop.linux.run("desktop xsetroot -solid '#a03010'")
     let picture = try desktop.capture("outputs")
