@@ -21,7 +21,6 @@ let inputAndStorageTargets: [String: FuzzTarget] = [
   "rtc": { bytes, count in runChipset(.clock, bytes, count) },
   "acpi-pm": { bytes, count in runChipset(.powerManagement, bytes, count) },
   "system-control": { bytes, count in runChipset(.systemControl, bytes, count) },
-  "pci": { bytes, count in runChipset(.pci, bytes, count) },
   "virtio-rng": { bytes, count in runCard(0, bytes, count) },
   "virtio-keyboard": { bytes, count in runCard(1, bytes, count) },
   "virtio-tablet": { bytes, count in runCard(2, bytes, count) },
