@@ -106,7 +106,7 @@ final class DiskWorkers: @unchecked Sendable {
       let othersFirst = wasWriting && threads.count == 1 && !requests.isEmpty
       let run = isWriting || othersFirst ? [] : takeWrites()
       isWriting = isWriting || !run.isEmpty
-      let next = run.isEmpty ? [requests.popFirst()].compactMap(\.self) : run
+      let next = run.isEmpty ? requests.popFirst().map { [$0] } ?? [] : run
       underWay += next.count
       return next
     }

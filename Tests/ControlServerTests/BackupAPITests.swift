@@ -88,26 +88,17 @@ struct BackupAPITests {
     let site = try InProcess()
     try await site.serving { client in
       let home = try Home()
-      let socket = client.socketPath
-      func carrel(_ words: String...) async throws -> Home.Result {
-        try await aside {
-          try home.run(
-            path: try Home.program("carrel"), words, environment: ["CARREL_SOCKET": socket])
-        }
-      }
       for words in [
         ["export", "lab@3", "/srv/lab.carrel"], ["backup", "verify", "--from", "/srv/backups"],
         ["backup", "prune", "--from", "/srv/backups", "--keep-last", "3"],
       ] {
-        let result = try await aside {
-          try home.run(
-            path: try Home.program("carrel"), words, environment: ["CARREL_SOCKET": socket])
-        }
+        let result = try await client.carrel(words, in: home)
         try #require(result.code == 0, "\(result.errors)")
       }
       site.backups.fail(with: BrokerError(.host, "it cannot be done"))
-      _ = try await carrel("export", "lab@4", "/srv/lab.carrel")
-      let lines = try await carrel("backup", "jobs").output.split(separator: "\n")
+      _ = try await client.carrel(["export", "lab@4", "/srv/lab.carrel"], in: home)
+      let lines = try await client.carrel(["backup", "jobs"], in: home).output
+        .split(separator: "\n")
       #expect(lines.map { $0.hasSuffix(" -") } == Array(repeating: false, count: 5))
       for (line, text) in zip(
         lines.dropFirst(),

@@ -94,12 +94,8 @@ struct MemoryAPITests {
     try await site.serving { client in
       _ = try await status(client) { $0.memory != nil }
       let home = try Home()
-      let socket = client.socketPath
       func carrel(_ words: String...) async throws -> Home.Result {
-        try await aside {
-          try home.run(
-            path: try Home.program("carrel"), words, environment: ["CARREL_SOCKET": socket])
-        }
+        try await client.carrel(words, in: home)
       }
       let made = try await carrel(
         "pool", "create", "office", "--image", home.image, "--size", "3", "--spares", "2",

@@ -283,14 +283,8 @@ extension Result where Failure == BlockError {
   @Test("of many writes at once each has its own answer", .needsRoot)
   func answers() throws {
     let bench = try Bench()
-    let directory = "\(bench.directory)/small"
-    try Files.makeDirectory(directory)
-    try #require(mount("tmpfs", directory, "tmpfs", 0, "size=64k") == 0)
-    defer {
-      umount2(directory, Int32(MNT_DETACH))
-      rmdir(directory)
-    }
-    let path = "\(directory)/disk"
+    let small = try SmallDisk(kibibytes: 64)
+    let path = "\(small.path)/disk"
     try FileDescriptor.open(path, [.writable, .create]).setSize(1 << 20)
     let image = try bench.open(path)
     let memory = PieceMemory(4096)
@@ -505,14 +499,8 @@ extension Result where Failure == BlockError {
   @Test("a full file system is told from a bad medium", .needsRoot)
   func full() throws {
     let bench = try Bench()
-    let directory = "\(bench.directory)/small"
-    try Files.makeDirectory(directory)
-    try #require(mount("tmpfs", directory, "tmpfs", 0, "size=64k") == 0)
-    defer {
-      umount2(directory, Int32(MNT_DETACH))
-      rmdir(directory)
-    }
-    let path = "\(directory)/disk"
+    let small = try SmallDisk(kibibytes: 64)
+    let path = "\(small.path)/disk"
     try FileDescriptor.open(path, [.writable, .create]).setSize(1 << 20)
     let image = try bench.open(path)
     let result = bench.write(image, 0, [UInt8](repeating: 1, count: 512 << 10))

@@ -97,16 +97,10 @@ public final class Qcow2Disk: DiskImage {
     offset: UInt64, count: Int, target: @escaping () -> GuestSpace?,
     completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
-    guard may(completion, { image throws(DiskError) in try image.checkRange(offset, count) })
-    else { return }
-    workers.add(
-      .transfer(
-        count, isWrite: false, target,
-        { [image] space throws(BlockError) in
-          try image.forDevice { image throws(DiskError) in
-            try image.read(into: space.pieces, offset: offset)
-          }
-        }, completion: completion))
+    transfer(
+      count, isWrite: false, target, completion,
+      check: { image throws(DiskError) in try image.checkRange(offset, count) },
+      { image, space throws(DiskError) in try image.read(into: space.pieces, offset: offset) })
   }
 
   public func write(
@@ -119,33 +113,31 @@ public final class Qcow2Disk: DiskImage {
     offset: UInt64, count: Int, source: @escaping () -> GuestBytes?,
     completion: @escaping (Result<Void, BlockError>) -> Void
   ) {
-    guard
-      may(
-        completion,
-        { image throws(DiskError) in try image.checkWrite(offset, UInt64(clamping: count)) })
-    else { return }
-    workers.add(
-      .transfer(
-        count, isWrite: true, source,
-        { [image] bytes throws(BlockError) in
-          try image.forDevice { image throws(DiskError) in
-            try image.write(from: bytes.pieces, offset: offset)
-          }
-        }, completion: completion))
+    transfer(
+      count, isWrite: true, source, completion,
+      check: { image throws(DiskError) in
+        try image.checkWrite(offset, UInt64(clamping: count))
+      }, { image, bytes throws(DiskError) in try image.write(from: bytes.pieces, offset: offset) })
   }
 
-  /// Has what `check` refuses answered.
-  private func may(
+  /// - Parameter check: what it refuses is answered without looking for guest memory.
+  private func transfer<Memory>(
+    _ count: Int, isWrite: Bool, _ source: @escaping () -> Memory?,
     _ completion: @escaping (Result<Void, BlockError>) -> Void,
-    _ check: (Qcow2Image) throws(DiskError) -> Void
-  ) -> Bool {
+    check: (Qcow2Image) throws(DiskError) -> Void,
+    _ body: @escaping (Qcow2Image, Memory) throws(DiskError) -> Void
+  ) {
     do throws(BlockError) {
       try image.forDevice(check)
-      return true
     } catch {
-      workers.add(.refusal(error, completion))
-      return false
+      return workers.add(.refusal(error, completion))
     }
+    workers.add(
+      .transfer(
+        count, isWrite: isWrite, source,
+        { [image] memory throws(BlockError) in
+          try image.forDevice { image throws(DiskError) in try body(image, memory) }
+        }, completion: completion))
   }
 
   public func settle() { workers.settle() }

@@ -221,3 +221,14 @@ final class TestViewer: ViewerConnection {
   func setName(_ name: String) {}
   func close(telling text: String) { state.withLock { $0.farewell = text } }
 }
+
+extension ControlClient {
+  /// Runs the `carrel` command against the server that this one talks to.
+  func carrel(_ words: [String], in home: Home) async throws -> Home.Result {
+    let socket = socketPath
+    return try await aside {
+      try home.run(
+        path: try Home.program("carrel"), words, environment: ["CARREL_SOCKET": socket])
+    }
+  }
+}

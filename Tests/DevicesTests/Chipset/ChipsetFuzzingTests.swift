@@ -6,7 +6,7 @@ import Testing
 @Suite struct ChipsetFuzzingTests {
   private static let corpora: [(ChipsetFuzzing.Kind, String)] = [
     (.serial, "uart/loopback"), (.clock, "rtc/alarm"), (.powerManagement, "acpi-pm/buttons"),
-    (.systemControl, "system-control/reset"),
+    (.systemControl, "system-control/reset"), (.pci, "pci/bars"),
   ]
 
   @Test("whatever a guest does, devices stay sound", arguments: ChipsetFuzzing.Kind.allCases, 0..<4)
@@ -20,7 +20,7 @@ import Testing
     }
   }
 
-  @Test("what fuzzing begins with, and its neighbours, brings them to no harm", arguments: 0..<4)
+  @Test("what fuzzing begins with, and its neighbours, brings them to no harm", arguments: 0..<5)
   func corpus(index: Int) throws {
     let (kind, name) = Self.corpora[index]
     let original = try Files.read("\(Programs.repository)/Tests/Fuzz/Corpus/\(name)")

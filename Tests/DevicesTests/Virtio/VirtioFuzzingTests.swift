@@ -30,13 +30,10 @@ import Testing
 
   @Test(
     "what fuzzing of network cards begins with, and its neighbours, brings them to no harm",
-    arguments: [
-      "virtio-net/net-command", "virtio-net/net-loop", "virtio-net-offload/net-large",
-      "virtio-net-offload/net-offloads", "virtio-net-offload/net-segment",
-    ])
+    arguments: ["net-command", "net-large", "net-loop", "net-offloads", "net-segment"])
   func network(program: String) throws {
     let original = try Files.read(
-      "\(Programs.repository)/Tests/Fuzz/Corpus/\(program)")
+      "\(Programs.repository)/Tests/Fuzz/Corpus/virtio-net/\(program)")
     #expect(VirtioCardsFuzzing.run(original))
     var generator = SeededGenerator(seed: UInt64(original.count))
     for _ in 0..<300 {
