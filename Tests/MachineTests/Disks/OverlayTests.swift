@@ -363,7 +363,7 @@ struct OverlayTests {
     }
     let new = directory.path("new")
     let refusals: [(String, [(String, String)], [String: JSON])] = [
-      ("exists", [(guest.drive, directory.path("there"))], [:]),
+      ("there is a file", [(guest.drive, directory.path("there"))], [:]),
       ("there is no disk ide0-hd3", [("ide0-hd3", new)], [:]),
       ("is a CD-ROM drive", [("ide1-cd0", new)], [:]),
       ("read-only", [("virtio0", new)], [:]),
