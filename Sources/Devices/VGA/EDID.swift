@@ -1,13 +1,23 @@
 /// What the monitor says about itself (VESA E-EDID 1.4, one block of 128 bytes).
 package struct EDID: Sendable {
   /// A resolution that the block offers, at 60 Hz.
-  package struct Mode: Hashable, Sendable {
+  package struct Mode: Hashable, Codable, Sendable {
     package var width: Int
     package var height: Int
 
     package init(width: Int, height: Int) {
       self.width = width
       self.height = height
+    }
+
+    /// One that a timing can say, whose picture in true colour has room there: smaller in
+    /// proportion, and a multiple of eight pixels wide, as the Bochs interface wants it.
+    package func fitting(bytes: Int) -> Mode {
+      let width = min(max(width, 320), 4088)
+      let height = min(max(height, 200), 4095)
+      let scale = min(1, (Double(bytes) / Double(width * height * 4)).squareRoot())
+      return Mode(
+        width: Int(Double(width) * scale) & ~7, height: Int(Double(height) * scale))
     }
   }
 

@@ -13,6 +13,8 @@ package final class VGA: DisplayAdapter, StatefulDevice {
     var registers: VGARegisters
     var vbe: BochsVBE
     var isBigEndian: Bool
+    /// What the monitor prefers, once a viewer gave it a size.
+    var monitor: EDID.Mode?
   }
 
   /// Bytes that `renderedSurface` has at least. Sparse memory is fine: pages that
@@ -39,7 +41,7 @@ package final class VGA: DisplayAdapter, StatefulDevice {
   ///   - optionROM: the VGA BIOS, or empty for none.
   package init(
     videoMemory: any SharedBytes, renderedSurface: any SharedBytes, clock: any DeviceClock,
-    optionROM: [UInt8] = [], edid: EDID = EDID(), state: State? = nil
+    optionROM: [UInt8] = [], state: State? = nil
   ) throws(VGAError) {
     guard let memory = VideoMemory(videoMemory) else {
       throw VGAError(
@@ -61,7 +63,7 @@ package final class VGA: DisplayAdapter, StatefulDevice {
     ports = VGAPorts(core)
     extensionPorts = VBEPorts(core)
     window = VGAWindow(core)
-    let registers = VGARegisterBlock(core, edid: edid.bytes)
+    let registers = VGARegisterBlock(core)
     registerBlock = registers
     function = PCIFunction(
       name: "VGA",
@@ -89,6 +91,11 @@ package final class VGA: DisplayAdapter, StatefulDevice {
     core.reset()
     function.reset()
   }
+
+  /// A monitor of this size, or the nearest that half of video memory has room for, as drivers
+  /// want two pictures' worth. They find it when they start: no register tells them of another
+  /// monitor.
+  package func resize(width: Int, height: Int) { core.resizeMonitor(width, height) }
 
   package func refresh(dirtyVideoMemory: DirtyPages) -> ScanoutUpdate {
     core.refresh(dirtyVideoMemory: dirtyVideoMemory)

@@ -81,17 +81,14 @@ final class VGARegisterBlock: BusTarget {
   private static let bigEndian: UInt32 = 0xBEBE_BEBE
 
   private let core: VGACore
-  private let edid: [UInt8]
 
-  init(_ core: VGACore, edid: [UInt8]) {
-    self.core = core
-    self.edid = edid
-  }
+  init(_ core: VGACore) { self.core = core }
 
   func read(offset: UInt64, width: Int) -> UInt64 {
     let at = Int(truncatingIfNeeded: offset & 0xFFF)
     switch at {
     case 0..<0x400:
+      let edid = core.edid.bytes
       return assemble(width) { at + $0 < edid.count ? edid[at + $0] : 0 }
     case 0x400..<0x420:
       return assemble(width) { core.readPort(offset: UInt16(truncatingIfNeeded: at - 0x3F0 + $0)) }

@@ -38,6 +38,7 @@ final class Board {
   let usb: USBController?
   let display: (any DisplayAdapter)?
   let graphics: VirtioGPU?
+  let vga: VGA?
   let videoMemory: MappedMemory?
   let renderedSurface: MappedMemory?
   /// What the graphics card keeps pictures in.
@@ -194,7 +195,6 @@ final class Board {
         microphone: microphone.makeEar(), state: try saved.state("ac97")) : nil
 
     // Display.
-    var vga: VGA?
     if let videoMemory, let renderedSurface {
       let adapter = try VGA(
         videoMemory: videoMemory, renderedSurface: renderedSurface, clock: clock,
@@ -206,6 +206,8 @@ final class Board {
         adapter.window, name: "VGA window", at: PhysicalMap.legacyVideo,
         size: PhysicalMap.legacyVideoSize)
       vga = adapter
+    } else {
+      vga = nil
     }
 
     // Virtio devices, which sit on PCI alone.

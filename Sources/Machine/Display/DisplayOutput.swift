@@ -199,6 +199,7 @@ extension DisplayOutput: DisplayLinkHandler {
   /// running guest through a standard VGA, whose EDID is read when a driver starts.
   public func displayLink(wantsSize width: Int, height: Int) {
     machine.board.lock.withLock {
+      machine.board.vga?.resize(width: width, height: height)
       machine.board.graphics?.resize(width: width, height: height)
     }
   }

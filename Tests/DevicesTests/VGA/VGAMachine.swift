@@ -15,14 +15,12 @@ final class VGAMachine {
   private(set) var scanout: Scanout?
 
   init(
-    videoMemory: TestBytes? = nil, size: Int = 16 << 20, state: VGA.State? = nil,
-    edid: EDID = EDID()
+    videoMemory: TestBytes? = nil, size: Int = 16 << 20, state: VGA.State? = nil
   ) throws {
     self.videoMemory = try videoMemory ?? TestBytes(size)
     surface = try TestBytes(VGA.minimumSurfaceSize)
     vga = try VGA(
-      videoMemory: self.videoMemory, renderedSurface: surface, clock: clock, edid: edid,
-      state: state)
+      videoMemory: self.videoMemory, renderedSurface: surface, clock: clock, state: state)
     written = DirtyPages(pageCount: self.videoMemory.bytes.count / DirtyPages.pageSize)
     try io.map(vga.ports, name: "VGA", at: 0x3B0, size: 0x30)
     try io.map(vga.extensionPorts, name: "VBE", at: 0x1CE, size: 4)

@@ -55,6 +55,34 @@ struct VGAStateTests {
     #expect(copy.run(reads) == machine.run(reads))
   }
 
+  @Test("the monitor is of the size that a viewer gave it, as far as memory goes, and stays so")
+  func monitor() throws {
+    let machine = try VGAMachine()
+    #expect(preferredMode(machine) == [1024, 768])
+    for (asked, has) in [
+      ([1288, 900], [1288, 900]), ([1285, 901], [1280, 901]), ([1, 1], [320, 200]),
+      ([5000, 100], [4088, 200]), ([Int.min, Int.max], [320, 4095]),
+      // 8 MiB of the 16: 2,097,152 pixels.
+      ([1920, 1080], [1920, 1080]), ([4096, 2048], [2040, 1025]),
+    ] {
+      machine.vga.resize(width: asked[0], height: asked[1])
+      #expect(preferredMode(machine) == has)
+      let copy = try restored(machine)
+      #expect(preferredMode(copy) == has)
+      copy.vga.reset()
+      #expect(preferredMode(copy) == has)
+    }
+  }
+
+  /// Of the first detailed timing, in a block whose bytes add up to nothing.
+  private func preferredMode(_ machine: VGAMachine) -> [Int] {
+    var script = RegisterScript()
+    script.steps = (0..<128).map { .mmioRead($0, width: 1) }
+    let block = machine.run(script).map { Int($0) }
+    #expect(block.reduce(0, +) % 256 == 0)
+    return [block[0x38] | (block[0x3A] & 0xF0) << 4, block[0x3B] | (block[0x3D] & 0xF0) << 4]
+  }
+
   @Test("reset brings back a blank screen and power-on registers, and keeps VRAM")
   func reset() throws {
     let machine = try VGAMachine()

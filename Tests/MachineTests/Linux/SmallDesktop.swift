@@ -33,6 +33,11 @@ final class SmallDesktop {
     #expect(status == 0, "\(output)")
   }
 
+  /// TigerVNC, which asks for this size.
+  func startViewer(on screen: VirtualScreen, size: String) throws -> ChildProcess {
+    try screen.start("vncviewer", ["-DesktopSize=\(size)", "127.0.0.1::\(port)"])
+  }
+
   /// The picture as a viewer has it, in a file that stays for whoever wants to look.
   func capture(_ name: String, _ options: String = "", after: String = "") throws -> Picture {
     let directory = "\(Programs.repository)/build/guest-linux/pictures"

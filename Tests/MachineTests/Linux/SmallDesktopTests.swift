@@ -44,14 +44,39 @@ struct SmallDesktopTests {
   }
 
   @Test(
+    "starts at the size of TigerVNC's window on bochs-drm", .needs("vncviewer"), .needs("Xvfb"))
+  func startedAtSize() throws {
+    let desktop = try SmallDesktop(.shell)
+    let screen = try VirtualScreen()
+    let viewer = try desktop.startViewer(on: screen, size: "1000x700")
+    defer {
+      try? viewer.handle.send(.terminate)
+      _ = try? viewer.wait()
+    }
+    // Its driver reads the monitor's EDID when it starts, as at a boot.
+    try desktop.linux.run("echo 0 >/sys/class/vtconsole/vtcon1/bind")
+    try eventually("the monitor to have the viewer's size", seconds: 300) {
+      try desktop.linux.run("cd /sys/bus/pci/drivers/bochs-drm; echo 0000:00:02.0 >unbind")
+      try desktop.linux.run("cd /sys/bus/pci/drivers/bochs-drm; echo 0000:00:02.0 >bind")
+      return try desktop.linux.run("head -n 1 /sys/class/drm/card*-*/modes") == "1000x700\n"
+    }
+    try desktop.linux.run("desktop", seconds: 600)
+    #expect(try desktop.screenSize() == "1000x700")
+    try desktop.linux.run("desktop xsetroot -solid '#2040c0'")
+    let picture = try desktop.capture("started")
+    #expect(try picture.size == "1000x700")
+    #expect(try picture.color(990, 690) == "2040c0")
+    try desktop.linux.expectNoWarnings()
+  }
+
+  @Test(
     "takes the size of TigerVNC's window on virtio-gpu",
     .needs("vncviewer"), .needs("Xvfb"), .needs("xdotool"))
   func resized() throws {
     let desktop = try SmallDesktop(.virtioDesktop)
     try desktop.linux.run("desktop xsetroot -solid '#2040c0'")
     let screen = try VirtualScreen()
-    let viewer = try screen.start(
-      "vncviewer", ["-DesktopSize=1000x700", "127.0.0.1::\(desktop.port)"])
+    let viewer = try desktop.startViewer(on: screen, size: "1000x700")
     defer {
       try? viewer.handle.send(.terminate)
       _ = try? viewer.wait()
@@ -79,8 +104,7 @@ struct SmallDesktopTests {
   func outputs() throws {
     let desktop = try SmallDesktop(.twoOutputs)
     let screen = try VirtualScreen()
-    let viewer = try screen.start(
-      "vncviewer", ["-DesktopSize=1280x600", "127.0.0.1::\(desktop.port)"])
+    let viewer = try desktop.startViewer(on: screen, size: "1280x600")
     defer {
       try? viewer.handle.send(.terminate)
       _ = try? viewer.wait()
