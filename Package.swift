@@ -133,7 +133,9 @@ if part == "fuzz" {
     .target(name: "CFuzzer"),
     program(
       "carrel-fuzz",
-      ["CFuzzer", "Devices", "Disk", "Display", "Machine", "QMP", "RFB", "VNCServer"]),
+      [
+        "CFuzzer", "Devices", "Disk", "Display", "Machine", "QMP", "RFB", "Snapshot", "VNCServer",
+      ]),
   ]
 }
 

@@ -6,6 +6,7 @@ typealias FuzzTarget = @convention(c) (UnsafePointer<UInt8>?, Int) -> Void
 let fuzzTargets: [String: FuzzTarget] = [
   handshakeTargets, firmwareTargets, displayTargets, displayLinkTargets, inputAndStorageTargets,
   controlTargets, viewerTargets, completionTargets, imageTargets,
+  networkTargets,
 ].reduce(into: [:]) { all, some in all.merge(some) { first, _ in first } }
 
 /// One input as the targets like it.

@@ -53,7 +53,7 @@ package struct FirmwareContents: Sendable {
   /// The longest that a file that is read again may become.
   package static let maximumRereadSize = 1 << 16
 
-  private(set) var items: [UInt16: [UInt8]] = [:]
+  package private(set) var items: [UInt16: [UInt8]] = [:]
   private(set) var files: [File] = []
 
   /// Contents every PC has: signature, the version with DMA, no items beyond.

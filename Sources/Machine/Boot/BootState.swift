@@ -82,7 +82,7 @@ enum BootState {
 
   /// The first 4 GiB in pages of 2 MiB, and a descriptor table with code and data.
   static func writeLongModeTables(
-    _ memory: MachineMemory, pageTables: UInt64, descriptorTable: UInt64
+    _ memory: some BootMemory, pageTables: UInt64, descriptorTable: UInt64
   ) throws {
     var tables = LittleEndianBytes()
     let directories = pageTables + 0x2000
@@ -98,7 +98,7 @@ enum BootState {
 
   /// Code and data at the selectors that Linux wants.
   static func writeDescriptorTable(
-    _ memory: MachineMemory, at address: UInt64, isLong: Bool
+    _ memory: some BootMemory, at address: UInt64, isLong: Bool
   ) throws {
     let code: UInt64 = isLong ? 0x00AF_9B00_0000_FFFF : 0x00CF_9B00_0000_FFFF
     var descriptors = LittleEndianBytes()

@@ -142,7 +142,7 @@ struct ELFImage: KernelImage {
   ///
   /// - Returns: the end of the highest.
   /// - Throws: kind `image` when one does not lie in RAM; nothing is copied then.
-  func load(into memory: MachineMemory) throws(MachineError) -> UInt64 {
+  func load(into memory: some BootMemory) throws(MachineError) -> UInt64 {
     var end: UInt64 = 0
     var targets: [(UnsafeMutableRawBufferPointer, Segment)] = []
     for segment in segments where segment.memorySize > 0 {

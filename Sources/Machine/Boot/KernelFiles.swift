@@ -74,7 +74,7 @@ protocol KernelImage: Sendable {
   var bootParameters: [UInt8] { get }
 
   /// Puts it into RAM; returns where it ends.
-  func load(into memory: MachineMemory) throws -> UInt64
+  func load(into memory: some BootMemory) throws -> UInt64
 }
 
 /// How a kernel is entered without firmware, and where.

@@ -9,7 +9,7 @@ struct KernelLoader {
 
   /// Where things lie below 640 KiB. The kernel's own segments come first:
   /// nothing of this may overlap them.
-  private enum Place {
+  enum Place {
     static let descriptorTable: UInt64 = 0x500
     static let startInfo: UInt64 = 0x6000
     static let bootParameters: UInt64 = 0x7000
@@ -34,6 +34,29 @@ struct KernelLoader {
     into memory: MachineMemory, cpu: VirtualCPU, tables: ACPITables, smbios: SMBIOSTables,
     generation: GenerationIdentifier
   ) throws {
+    try place(into: memory, tables: tables, smbios: smbios, generation: generation.page)
+    generation.place(at: Place.generation)
+    switch start {
+    case .pvh(let entry):
+      try BootState.enterPVH(cpu, entry: entry, startInfo: Place.startInfo)
+    case .linux64(let entry):
+      try BootState.enterLinux64(
+        cpu, entry: entry, bootParameters: Place.bootParameters,
+        pageTables: Place.pageTables, descriptorTable: Place.descriptorTable)
+    case .linux32(let entry):
+      try BootState.enterLinux32(
+        cpu, entry: entry, bootParameters: Place.bootParameters,
+        descriptorTable: Place.descriptorTable)
+    }
+  }
+
+  /// Puts everything into RAM.
+  ///
+  /// - Returns: where the initial RAM disk is.
+  @discardableResult
+  func place(
+    into memory: some BootMemory, tables: ACPITables, smbios: SMBIOSTables, generation: [UInt8]
+  ) throws -> Range<UInt64> {
     let (acpi, rsdp) = tables.placed(
       tablesAt: UInt32(Place.acpiTables), generationAt: UInt32(Place.generation))
     let (anchor, structures) = smbios.placed(structuresAt: UInt32(Place.smbiosTables))
@@ -45,29 +68,21 @@ struct KernelLoader {
     }
     try memory.write(rsdp, at: Place.rsdp)
     try memory.write(acpi, at: Place.acpiTables)
-    try memory.write(generation.page, at: Place.generation)
-    generation.place(at: Place.generation)
+    try memory.write(generation, at: Place.generation)
     try memory.write(anchor, at: Place.smbiosAnchor)
     try memory.write(structures, at: Place.smbiosTables)
     try memory.write(Array(files.commandLine.utf8) + [0], at: Place.commandLine)
     switch start {
-    case .pvh(let entry):
-      try memory.write(startInfo(disk, memory.layout), at: Place.startInfo)
-      try BootState.enterPVH(cpu, entry: entry, startInfo: Place.startInfo)
-    case .linux64(let entry):
+    case .pvh: try memory.write(startInfo(disk, memory.layout), at: Place.startInfo)
+    case .linux64:
       try memory.write(bootParameters(disk, memory.layout), at: Place.bootParameters)
       try BootState.writeLongModeTables(
         memory, pageTables: Place.pageTables, descriptorTable: Place.descriptorTable)
-      try BootState.enterLinux64(
-        cpu, entry: entry, bootParameters: Place.bootParameters,
-        pageTables: Place.pageTables, descriptorTable: Place.descriptorTable)
-    case .linux32(let entry):
+    case .linux32:
       try memory.write(bootParameters(disk, memory.layout), at: Place.bootParameters)
       try BootState.writeDescriptorTable(memory, at: Place.descriptorTable, isLong: false)
-      try BootState.enterLinux32(
-        cpu, entry: entry, bootParameters: Place.bootParameters,
-        descriptorTable: Place.descriptorTable)
     }
+    return disk
   }
 
   /// Refuses a kernel that would be overwritten by what is put beside it.

@@ -115,7 +115,7 @@ extension LinuxImage {
     try file.bytes().dropFirst(kernelStart)
   }
 
-  func load(into memory: MachineMemory) throws -> UInt64 {
+  func load(into memory: some BootMemory) throws -> UInt64 {
     guard let target = memory.bytes(at: loadAddress, count: Int(clamping: runtimeSize)) else {
       throw MachineError(
         .image,

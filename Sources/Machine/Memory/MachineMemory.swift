@@ -6,7 +6,7 @@ import Snapshot
 /// The machine's RAM, its memory slots, and bus masters' access to it.
 ///
 /// Which pages change is not known before somebody asks for it (`trackWrites`).
-final class MachineMemory: GuestMemory {
+final class MachineMemory: GuestMemory, BootMemory {
   enum Slot: UInt32 {
     case conventional = 0
     case low = 1
@@ -189,12 +189,5 @@ final class MachineMemory: GuestMemory {
 
   func contains(_ address: UInt64, count: Int) -> Bool {
     layout.offset(of: address, count: count) != nil
-  }
-
-  func write(_ bytes: [UInt8], at address: UInt64) throws(GuestMemoryError) {
-    guard let target = self.bytes(at: address, count: bytes.count) else {
-      throw GuestMemoryError(address: address, count: bytes.count)
-    }
-    target.copyBytes(from: bytes)
   }
 }

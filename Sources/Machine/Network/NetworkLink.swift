@@ -76,9 +76,7 @@ package final class NetworkLink: NetworkBackend {
     case .tap(let interface):
       interface.write(frame.queue % interface.queues.count, frame.header.bytes(), frame.bytes)
     case .stream(let socket):
-      let length = UInt32(truncatingIfNeeded: frame.bytes.count)
-      let bytes =
-        (0..<4).map { UInt8(truncatingIfNeeded: length >> (24 - 8 * $0)) } + frame.bytes
+      let bytes = FrameBuffer.framed(frame.bytes)
       let isLate = unsent.change { unsent in
         guard unsent.count + bytes.count <= Self.mostUnsent else { return false }
         return unsent.add(bytes, for: socket)

@@ -19,8 +19,6 @@ final class NetworkReader {
     var refused: [NetworkFrame] = []
   }
 
-  /// A whole frame of the protocol; what is longer is not Ethernet, and ends the link.
-  private static let longest = 65535 + 18
   private static let mostComplaint = 1024
   /// What is read of a queue before the card is offered it, unless there is less.
   private static let mostFrames = 32
@@ -29,7 +27,7 @@ final class NetworkReader {
   private weak var link: NetworkLink?
   private let lock: Lock
   private let poller: Poller
-  private var buffer = FrameBuffer(longest: longest)
+  private var buffer = FrameBuffer(longest: FrameBuffer.longestFrame)
   private var space: [UInt8]
   private var sources: [Source]
   private var isSending = false
@@ -40,7 +38,7 @@ final class NetworkReader {
     self.lock = lock
     poller = try Poller()
     sources = link.medium.descriptors.map { Source(descriptor: $0) }
-    space = [UInt8](repeating: 0, count: link.takesUnfinished ? Self.longest : 0)
+    space = [UInt8](repeating: 0, count: link.takesUnfinished ? FrameBuffer.longestFrame : 0)
     try poller.add(link.ending.descriptor, token: Token.ending)
     try poller.add(link.roomEvent.descriptor, token: Token.room)
     try poller.add(link.unsentEvent.descriptor, token: Token.unsent)
