@@ -45,6 +45,11 @@ enum QMPCommands {
       try machine.pressPowerButton()
       return [:]
     },
+    // QEMU's machine has no such button.
+    "carrel-sleep-button": { machine throws(QMPError) in
+      try machine.pressSleepButton()
+      return [:]
+    },
     "inject-nmi": { machine throws(QMPError) in
       try machine.injectNMI()
       return [:]

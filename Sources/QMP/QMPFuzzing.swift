@@ -37,6 +37,7 @@ package enum QMPFuzzing {
     func resume() throws(QMPError) {}
     func reset() throws(QMPError) {}
     func pressPowerButton() throws(QMPError) {}
+    func pressSleepButton() throws(QMPError) {}
     func quit() {}
     func screendump(to path: String, format: QMPImageFormat) throws(QMPError) {}
     func press(_ scanCodes: [UInt16], milliseconds: Int) throws(QMPError) {}

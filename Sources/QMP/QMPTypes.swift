@@ -216,6 +216,8 @@ package protocol QMPMachine: AnyObject {
   /// Raises a non-maskable interrupt at every processor.
   func injectNMI() throws(QMPError)
   /// Opens the tray of the removable drive of that name, and takes the medium out.
+  /// Presses the ACPI sleep button.
+  func pressSleepButton() throws(QMPError)
   func eject(_ drive: String, force: Bool) throws(QMPError)
   /// Plugs the cable of a network card (`net0`, …) in, or pulls it.
   func setLink(_ card: String, isUp: Bool) throws(QMPError)

@@ -82,6 +82,10 @@ final class MachineController: QMPMachine, Sendable {
     try perform { () throws(MachineError) in try machine.pressPowerButton() }
   }
 
+  func pressSleepButton() throws(QMPError) {
+    try perform { () throws(MachineError) in try machine.pressSleepButton() }
+  }
+
   func quit() { machine.quit() }
 
   /// - Parameter unable: the class of the error that says that the machine's state forbids it.

@@ -18,6 +18,7 @@ final class FakeQMPMachine: QMPMachine {
   func resume() throws(QMPError) { try note("resume") }
   func reset() throws(QMPError) { try note("reset") }
   func pressPowerButton() throws(QMPError) { try note("power button") }
+  func pressSleepButton() throws(QMPError) { try note("sleep button") }
   func quit() { calls.append("quit") }
 
   func screendump(to path: String, format: QMPImageFormat) throws(QMPError) {

@@ -92,11 +92,13 @@ struct QMPSessionTests {
   @Test("lifecycle commands reach the machine in order")
   func lifecycle() throws {
     var session = negotiated()
-    let text = ["stop", "cont", "system_reset", "system_powerdown", "quit"]
-      .map { "{\"execute\":\"\($0)\"}" }.joined()
+    let text = [
+      "stop", "cont", "system_reset", "system_powerdown", "carrel-sleep-button", "quit",
+    ].map { "{\"execute\":\"\($0)\"}" }.joined()
     let answers = try replies(&session, text)
-    #expect(answers == Array(repeating: ["return": [:]], count: 5))
-    #expect(machine.calls == ["stop", "resume", "reset", "power button", "quit"])
+    #expect(answers == Array(repeating: ["return": [:]], count: 6))
+    #expect(
+      machine.calls == ["stop", "resume", "reset", "power button", "sleep button", "quit"])
   }
 
   @Test("a failing machine's reason reaches the client")

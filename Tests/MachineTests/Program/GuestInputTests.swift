@@ -75,7 +75,7 @@ struct GuestInputTests {
       names == [
         "balloon", "block-job-cancel", "block-job-set-speed", "block-stream",
         "block_set_io_throttle", "blockdev-change-medium", "blockdev-snapshot-sync",
-        "carrel-save", "carrel-save-continue", "cont",
+        "carrel-save", "carrel-save-continue", "carrel-sleep-button", "cont",
         "eject",
         "human-monitor-command",
         "inject-nmi", "input-send-event", "qmp_capabilities", "query-balloon", "query-block",
@@ -90,6 +90,18 @@ struct GuestInputTests {
     #expect(error?.context == "There is no display adapter")
     try control.execute("quit")
     #expect(try control.nextEvent().data == ["guest": false, "reason": "host-qmp-quit"])
+    #expect(try program.process.wait() == .exited(0))
+  }
+
+  @Test("carrel-sleep-button presses the sleep button, and the guest decides what it means")
+  func sleepButton() throws {
+    var guest = GuestProgram()
+    guest.send("r")
+    guest.port(0x600)
+    guest.emit(0x66, 0xED, 0xF6, 0xC4, 0x02, 0x74, 0xF9)  // in ax, dx; test ah, 2; jz
+    guest.powerOff()
+    let program = try RunningProgram(guest)
+    try program.control().execute("carrel-sleep-button")
     #expect(try program.process.wait() == .exited(0))
   }
 
