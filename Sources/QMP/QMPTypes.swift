@@ -142,19 +142,33 @@ package enum QMPEvent: Hashable, Sendable {
   /// process ends, and SHUTDOWN follows.
   case guestPanicked(detail: String, action: String)
 
-  package var name: String {
+  package enum Name: String, CaseIterable, Sendable {
+    case stop = "STOP"
+    case resume = "RESUME"
+    case powerDown = "POWERDOWN"
+    case reset = "RESET"
+    case shutdown = "SHUTDOWN"
+    case trayMoved = "DEVICE_TRAY_MOVED"
+    case balloonChanged = "BALLOON_CHANGE"
+    case saved = "CARREL_SAVE_STATUS"
+    case blockJobCancelled = "BLOCK_JOB_CANCELLED"
+    case blockJobCompleted = "BLOCK_JOB_COMPLETED"
+    case guestPanicked = "GUEST_PANICKED"
+  }
+
+  package var name: Name {
     switch self {
-    case .stop: "STOP"
-    case .resume: "RESUME"
-    case .powerDown: "POWERDOWN"
-    case .reset: "RESET"
-    case .shutdown: "SHUTDOWN"
-    case .trayMoved: "DEVICE_TRAY_MOVED"
-    case .balloonChanged: "BALLOON_CHANGE"
-    case .saved: "CARREL_SAVE_STATUS"
-    case .blockJobEnded(_, .cancelled): "BLOCK_JOB_CANCELLED"
-    case .blockJobEnded: "BLOCK_JOB_COMPLETED"
-    case .guestPanicked: "GUEST_PANICKED"
+    case .stop: .stop
+    case .resume: .resume
+    case .powerDown: .powerDown
+    case .reset: .reset
+    case .shutdown: .shutdown
+    case .trayMoved: .trayMoved
+    case .balloonChanged: .balloonChanged
+    case .saved: .saved
+    case .blockJobEnded(_, .cancelled): .blockJobCancelled
+    case .blockJobEnded: .blockJobCompleted
+    case .guestPanicked: .guestPanicked
     }
   }
 
@@ -176,7 +190,7 @@ package enum QMPEvent: Hashable, Sendable {
   /// The message, stamped with UTC.
   package func message(seconds: Int64, microseconds: Int64) -> JSON {
     var members: [String: JSON] = [
-      "event": .string(name),
+      "event": .string(name.rawValue),
       "timestamp": ["seconds": .integer(seconds), "microseconds": .integer(microseconds)],
     ]
     members["data"] = data
@@ -202,6 +216,8 @@ package protocol QMPMachine: AnyObject {
   func reset() throws(QMPError)
   /// Presses the ACPI power button.
   func pressPowerButton() throws(QMPError)
+  /// Presses the ACPI sleep button.
+  func pressSleepButton() throws(QMPError)
   /// Ends the process soon: the reply is sent first.
   func quit()
   /// Writes a picture of the screen to a file.
@@ -216,8 +232,6 @@ package protocol QMPMachine: AnyObject {
   /// Raises a non-maskable interrupt at every processor.
   func injectNMI() throws(QMPError)
   /// Opens the tray of the removable drive of that name, and takes the medium out.
-  /// Presses the ACPI sleep button.
-  func pressSleepButton() throws(QMPError)
   func eject(_ drive: String, force: Bool) throws(QMPError)
   /// Plugs the cable of a network card (`net0`, …) in, or pulls it.
   func setLink(_ card: String, isUp: Bool) throws(QMPError)
