@@ -4,10 +4,14 @@ import LinuxSystem
 /// What this host offers to tests. A test that needs more than plain Linux says so
 /// with a trait such as `.needsKVM`, so that a host without it says what was left out.
 public enum HostFacilities {
+  /// Whether tests fail, rather than being left out, where what they need is missing and could
+  /// be there: /dev/kvm, programs, and what is built.
+  public static let requiresAll = environment("CARREL_REQUIRE_ALL") == "1"
+
   /// Whether /dev/kvm opens. `CARREL_REQUIRE_KVM=1` makes tests run, and fail,
   /// where it does not.
   public static let kvm: Bool = {
-    if environment("CARREL_REQUIRE_KVM") == "1" { return true }
+    if requiresAll || environment("CARREL_REQUIRE_KVM") == "1" { return true }
     let descriptor = open("/dev/kvm", O_RDWR | O_CLOEXEC)
     guard descriptor >= 0 else { return false }
     close(descriptor)

@@ -18,6 +18,9 @@ public enum Programs {
     #endif
   }
 
+  /// The demo desktop's kernel, which `make desktop` builds.
+  public static let demoDesktop = "\(repository)/build/demo-desktop/carrel-demo.elf"
+
   /// Debian's guest agent, which is not on every user's path.
   public static let guestAgent: String? = {
     let path = "/usr/sbin/qemu-ga"

@@ -9,26 +9,24 @@ import Testing
   .timeLimit(.minutes(10)), .serialized)
 struct DemoDesktopTests {
   private static let directory = "\(Programs.repository)/assets/demo-desktop"
-  private static let kernel = "\(Programs.repository)/build/demo-desktop/carrel-demo.elf"
-  private static let isBuilt = access(kernel, R_OK) == 0
 
   private func check(_ arguments: String) throws {
     let directory = try TemporaryDirectory()
     let (status, output) = try directory.run(
-      "python3 \(Self.directory)/check.py \(Self.kernel) \(arguments) 2>&1")
+      "python3 \(Self.directory)/check.py \(Programs.demoDesktop) \(arguments) 2>&1")
     #expect(status == 0, "\(output)")
   }
 
   @Test(
     "does all it says in the carrel-vmm of this build, and follows to another user",
-    .enabled(if: isBuilt, "`make desktop` builds it"))
+    .needsDemoDesktop)
   func carrelVMM() throws {
     try check("--vmm \(Programs.built("carrel-vmm"))")
   }
 
   @Test(
     "does all it says in QEMU, with the PS/2 mouse too",
-    .enabled(if: isBuilt, "`make desktop` builds it"),
+    .needsDemoDesktop,
     .needsQEMU)
   func qemu() throws {
     try check("")

@@ -47,12 +47,6 @@ private struct Key {
 
 @Suite("Every key of a PC keyboard", .timeLimit(.minutes(8)), .serialized)
 struct EveryKeyTests {
-  private static let hasTigerVNC =
-    ["vncviewer", "Xvfb", "xdotool"].allSatisfy { HostFacilities.executable($0) != nil }
-  private static let hasNoVNC =
-    ["chromium", "chromedriver", "websockify"].allSatisfy { HostFacilities.executable($0) != nil }
-    && Programs.python != nil
-
   private static let latin1 = (UInt32(0xA1)...0xFF).filter { $0 != 0xAD }
 
   private func start() throws -> (FakeMachine, ViewerListener) {
@@ -89,7 +83,7 @@ struct EveryKeyTests {
 
   @Test(
     "TigerVNC hands every key on, at both levels",
-    .enabled(if: hasTigerVNC, "needs TigerVNC, Xvfb and xdotool"))
+    .needs("vncviewer", "Xvfb", "xdotool"))
   func tigerVNC() throws {
     let (machine, listener) = try start()
     defer { listener.close() }
@@ -112,19 +106,17 @@ struct EveryKeyTests {
     expect(self.keys(machine, wanted.count), wanted)
   }
 
-  private static let kernel = "\(Programs.repository)/build/demo-desktop/carrel-demo.elf"
-
   /// TigerVNC 1.12 and noVNC 1.3 do not ask for the lights; this viewer does.
   @Test(
     "lock keys reach a real guest through a viewer, and its lights come back",
     .needsKVM,
-    .enabled(if: access(kernel, R_OK) == 0, "`make desktop` builds the guest"))
+    .needsDemoDesktop)
   func locks() throws {
     let directory = try TemporaryDirectory()
     let path = directory.path("desk.display")
     var request = ChildProcess.Request(
       Programs.built("carrel-vmm"),
-      ["run", "--memory", "128M", "--kernel", Self.kernel, "--display-link", path])
+      ["run", "--memory", "128M", "--kernel", Programs.demoDesktop, "--display-link", path])
     request.parentDeathSignal = .kill
     let machine = try ChildProcess(request)
     defer {
@@ -161,7 +153,7 @@ struct EveryKeyTests {
 
   @Test(
     "vncdotool hands on every key that it has a name for, and all of Latin-1",
-    .enabled(if: Programs.python != nil, "needs vncdotool, which `make deps` installs"))
+    .needsPython)
   func vncdotool() throws {
     let (machine, listener) = try start()
     defer { listener.close() }
@@ -192,7 +184,7 @@ struct EveryKeyTests {
 
   @Test(
     "noVNC in Chromium hands every key on, at both levels, and all of Latin-1",
-    .enabled(if: hasNoVNC, "needs Chromium, its driver, websockify and `make deps`"))
+    .needs("chromium", "chromedriver", "websockify"), .needsPython)
   func noVNC() throws {
     let (machine, listener) = try start()
     defer { listener.close() }
@@ -216,14 +208,15 @@ struct EveryKeyTests {
   @Test(
     "a whole keyboard and all of Latin-1 are in the demo desktop's editor as typed",
     .needsKVM,
-    .enabled(if: access(kernel, R_OK) == 0, "`make desktop` builds the guest"),
-    .enabled(if: hasNoVNC && hasTigerVNC, "needs TigerVNC, Chromium, websockify, `make deps`"))
+    .needsDemoDesktop,
+    .needs("vncviewer", "Xvfb", "xdotool", "chromium", "chromedriver", "websockify"),
+    .needsPython)
   func readBack() throws {
     let python = try #require(Programs.python)
     let (status, output) = try TemporaryDirectory().run(
       """
       \(python) \(Programs.repository)/Tests/Tools/type-keyboard.py --vmm \
-      \(Programs.built("carrel-vmm")) \(Self.kernel) 2>&1
+      \(Programs.built("carrel-vmm")) \(Programs.demoDesktop) 2>&1
       """)
     #expect(status == 0, "\(output)")
   }

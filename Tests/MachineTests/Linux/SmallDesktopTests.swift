@@ -7,7 +7,7 @@ import Testing
 
 @Suite(
   "X on the small Linux", .needsKVM, .needsSmallLinux, .serialized,
-  .enabled(if: Programs.python != nil, "needs vncdotool, which `make deps` installs"))
+  .needsPython)
 struct SmallDesktopTests {
   @Test(
     "is what a viewer sees, at the guest's resolution",
