@@ -21,7 +21,7 @@ public struct MachineConfiguration: Sendable {
 
   public struct Disk: Hashable, Sendable {
     /// What the guest's driver talks to.
-    public enum Bus: String, Hashable, Sendable {
+    public enum Bus: String, CaseIterable, Hashable, Sendable {
       case ide
       case virtio
     }

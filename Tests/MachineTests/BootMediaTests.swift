@@ -8,7 +8,6 @@ import Testing
 /// services and all of its interrupts.
 @Suite("Boot media under SeaBIOS", .needsKVM, .serialized)
 struct BootMediaTests {
-  /// SeaBIOS sends what is written on the screen along the serial line, too.
   private func guest(
     _ image: String?, _ files: TemporaryDirectory, boot: MachineConfiguration.Boot = .firmware
   ) throws -> (Machine, Console) {
@@ -17,19 +16,15 @@ struct BootMediaTests {
     configuration.cdrom = image
     configuration.bootOrder = [.cdrom]
     configuration.boot = boot
-    configuration.serial = .socket(files.path("serial"))
-    configuration.firmwareFiles = [
-      .init(name: "etc/sercon-port", bytes: [0xF8, 0x03, 0, 0, 0, 0, 0, 0])
-    ]
+    configuration.sendScreen(to: files.path("serial"))
     let machine = try Machine(configuration)
     return (machine, Console(try SerialPeer(configuration)))
   }
 
   @Test(
     "isolinux comes to its prompt, and reads what is typed there", .needs("xorriso"),
-    .enabled(
-      if: Files.exists("/usr/lib/ISOLINUX/isolinux.bin"),
-      "needs isolinux and syslinux-common: 'make deps' installs them"))
+    .needsFile("/usr/lib/ISOLINUX/isolinux.bin", of: "isolinux"),
+    .needsFile("/usr/lib/syslinux/modules/bios/ldlinux.c32", of: "syslinux-common"))
   func isolinux() throws {
     let files = try TemporaryDirectory()
     let (status, output) = try files.run(
@@ -50,8 +45,7 @@ struct BootMediaTests {
 
   @Test(
     "iPXE comes to its command line", .needs("passt"),
-    .enabled(
-      if: Files.exists("/usr/lib/ipxe/ipxe.iso"), "needs ipxe: 'make deps' installs it"))
+    .needsFile("/usr/lib/ipxe/ipxe.iso", of: "ipxe"))
   func ipxe() throws {
     let files = try TemporaryDirectory()
     let (machine, console) = try guest("/usr/lib/ipxe/ipxe.iso", files)
@@ -68,8 +62,7 @@ struct BootMediaTests {
   /// script.
   @Test(
     "iPXE comes to its command line as a kernel, and finds its command line and RAM disk",
-    .enabled(
-      if: Files.exists("/boot/ipxe.lkrn"), "needs ipxe: 'make deps' installs it"))
+    .needsFile("/boot/ipxe.lkrn", of: "ipxe"))
   func ipxeKernel() throws {
     let files = try TemporaryDirectory()
     let (machine, console) = try guest(
@@ -86,59 +79,5 @@ struct BootMediaTests {
     try console.wait(for: "iPXE>", on: machine)
     machine.type("show version\n")
     try console.wait(for: "1.0.0", on: machine)
-  }
-}
-
-/// A screen in text mode as SeaBIOS sends it.
-private final class Console {
-  private let peer: SerialPeer
-  private var text = ""
-  /// What of an escape sequence has come.
-  private var escape = ""
-
-  init(_ peer: SerialPeer) { self.peer = peer }
-
-  /// Takes all up to `wanted`. Interpreted firmware takes its time.
-  func wait(for wanted: String, on machine: Machine, seconds: UInt64 = 900) throws {
-    let deadline = MonotonicClock.now + seconds * 1_000_000_000
-    let poller = try Poller()
-    try poller.add(peer.socket.descriptor, token: 0)
-    while true {
-      if let place = text.firstRange(of: wanted) {
-        text = String(text[place.upperBound...])
-        return
-      }
-      guard machine.status == .running, MonotonicClock.now < deadline else {
-        throw NeverCame(what: "\(wanted); \(machine.stuckReason ?? "it says"): \(text)")
-      }
-      guard try !poller.wait(milliseconds: 1000).isEmpty else { continue }
-      for byte in try peer.socket.receive().bytes { take(Character(Unicode.Scalar(byte))) }
-    }
-  }
-
-  /// Leaves out escape sequences: ESC c, and ESC [ up to a letter.
-  private func take(_ character: Character) {
-    if escape.isEmpty {
-      if character == "\u{1B}" { escape = "\u{1B}" } else { text.append(character) }
-    } else {
-      escape.append(character)
-      if character.isLetter { escape = "" }
-    }
-  }
-}
-
-extension Machine {
-  /// Lower case letters, blanks and ends of lines, on the keyboard.
-  func type(_ text: String) {
-    let rows: [(first: UInt16, keys: String)] = [
-      (0x10, "qwertyuiop"), (0x1C, "\n"), (0x1E, "asdfghjkl"), (0x2C, "zxcvbnm"), (0x39, " "),
-    ]
-    for character in text {
-      for row in rows {
-        guard let place = row.keys.firstIndex(of: character) else { continue }
-        let offset = row.keys.distance(from: row.keys.startIndex, to: place)
-        press([KeyCode(row.first + UInt16(offset))], milliseconds: 20)
-      }
-    }
   }
 }
