@@ -114,10 +114,20 @@ extension Subject {
       guard let now = try readOutput() else { continue }
       if collected.firstRange(of: wanted) != nil { return now }
       if let failure, collected.firstRange(of: Array(failure.utf8)) != nil {
-        throw BenchError("\(failure) after \(String(format: "%.1f", now - start)) s")
+        throw BenchError(
+          "\(failure) after \(String(format: "%.1f", now - start)) s\(lastLines)")
       }
     }
-    throw BenchError("\(name) did not write \"\(text)\" within \(Int(seconds)) s")
+    throw BenchError("\(name) did not write \"\(text)\" within \(Int(seconds)) s\(lastLines)")
+  }
+
+  /// What it wrote last, for a failure's text.
+  private var lastLines: String {
+    let printed = collected.suffix(4000).map { $0 == 0x0A || 0x20..<0x7F ~= $0 ? $0 : 0x20 }
+    let lines = String(decoding: printed, as: UTF8.self).split(separator: "\n")
+      .map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
+    return lines.isEmpty
+      ? "; it wrote nothing" : "; its last lines: " + lines.suffix(3).joined(separator: " | ")
   }
 
   /// Reads what the process wrote meanwhile, or will write next; returns when.
@@ -137,7 +147,7 @@ extension Subject {
     var chunk = [UInt8](repeating: 0, count: 4096)
     let count = read(descriptor, &chunk, chunk.count)
     let now = Clock.seconds
-    guard count > 0 else { throw BenchError("\(name) ended") }
+    guard count > 0 else { throw BenchError("\(name) ended\(lastLines)", kind: .program) }
     collected += chunk[..<count]
     return now
   }

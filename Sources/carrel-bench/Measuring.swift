@@ -2,9 +2,20 @@ import Foundation
 import LinuxSystem
 
 struct BenchError: Error, CustomStringConvertible {
+  enum Kind {
+    /// What is measured did not behave, or could not be measured.
+    case measurement
+    /// A program is not installed, or ended by itself.
+    case program
+  }
+
+  let kind: Kind
   let description: String
 
-  init(_ description: String) { self.description = description }
+  init(_ description: String, kind: Kind = .measurement) {
+    self.kind = kind
+    self.description = description
+  }
 }
 
 enum Clock {

@@ -39,13 +39,13 @@ final class Subject {
     try input?.fileHandleForWriting.write(contentsOf: Data(text.utf8))
   }
 
-  private static func locate(_ name: String) throws -> String {
+  static func locate(_ name: String) throws -> String {
     if name.contains("/") { return name }
     for directory in (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":") {
       let path = "\(directory)/\(name)"
       if access(path, X_OK) == 0 { return path }
     }
-    throw BenchError("\(name) is not installed; run `make deps`")
+    throw BenchError("\(name) is not installed; run `make deps`", kind: .program)
   }
 
   /// CPU seconds of all threads so far, those that have ended included.
