@@ -6,8 +6,10 @@ import QMP
 /// The guest, and its states as both servers save them.
 struct CloneDirectory {
   let url: URL
+  let qemu: String
 
   init() throws {
+    qemu = try Subject.locate("qemu-system-x86_64")
     url = FileManager.default.temporaryDirectory.appendingPathComponent(
       "carrel-bench-clones-\(getpid())")
     try? FileManager.default.removeItem(at: url)
@@ -27,37 +29,12 @@ struct CloneDirectory {
     ]
   }
 
-  /// Milliseconds from QEMU's start, with what the same guest's file holds, to its answer.
-  func timeQEMU() throws -> Double {
-    if !FileManager.default.fileExists(atPath: path("qemu")) { try saveQEMU() }
-    let start = Clock.seconds
-    let server = try Spoken(qemu + ["-incoming", "exec:cat \(path("qemu"))"])
-    defer { server.stop() }
-    // Bytes that come before its state was loaded are lost.
-    try Monitor(path("qemu.control"), offeredBy: server.process).awaitStatus("running")
-    try server.prove()
-    return (Clock.seconds - start) * 1000
+  /// What QEMU's machine is.
+  var qemuMachine: [String] {
+    ["-kernel", path("guest"), "-device", "virtio-rng-pci,addr=15.2"]
   }
 
-  private var qemu: [String] {
-    [
-      "/usr/bin/qemu-system-x86_64", "-machine", "pc,accel=kvm", "-m", "512", "-kernel",
-      path("guest"), "-nodefaults", "-vga", "std", "-display", "none", "-device",
-      "virtio-rng-pci,addr=15.2", "-serial", "stdio", "-qmp",
-      "unix:\(path("qemu.control")),server=on,wait=off",
-    ]
-  }
-
-  private func saveQEMU() throws {
-    let server = try Spoken(qemu)
-    defer { server.stop() }
-    let monitor = try Monitor(path("qemu.control"), offeredBy: server.process)
-    try server.awaitReady()
-    try monitor.execute(
-      "migrate-set-capabilities", ["capabilities": [["capability": "events", "state": true]]])
-    try monitor.execute("migrate", ["uri": "exec:cat > \(path("qemu"))"])
-    try monitor.awaitEvent("MIGRATION", done: "completed", failed: "failed")
-  }
+  func remove() { try? FileManager.default.removeItem(at: url) }
 }
 
 /// A server whose guest's serial port is at the other end of a socket.
@@ -65,10 +42,13 @@ final class Spoken {
   let process: ChildProcess
   let line: UnixSocket
 
-  init(_ arguments: [String]) throws {
+  /// - Parameter descriptors: more of them, by the number it knows each by.
+  init(_ arguments: [String], descriptors: [Int32: FileDescriptor] = [:]) throws {
     let (ours, theirs) = try UnixSocket.pair(kind: .stream)
     var request = ChildProcess.Request(arguments[0], Array(arguments.dropFirst()))
-    request.descriptors = [0: theirs.descriptor, 1: theirs.descriptor]
+    request.descriptors = descriptors
+    request.descriptors[0] = theirs.descriptor
+    request.descriptors[1] = theirs.descriptor
     request.parentDeathSignal = .kill
     process = try ChildProcess(request)
     line = ours
@@ -80,8 +60,20 @@ final class Spoken {
   }
 
   func awaitReady() throws {
+    try line.awaitBytes("the guest to be ready", seconds: 120)
     guard try line.receive(capacity: 1).bytes == Array("R".utf8) else {
       throw BenchError("the guest is not ready")
+    }
+  }
+
+  /// Waits until the guest has written what holds `text`.
+  func awaitLine(_ text: String) throws {
+    var written = ""
+    while !written.contains(text) {
+      try line.awaitBytes("the guest to write \"\(text)\"", seconds: 120)
+      let bytes = try line.receive().bytes
+      guard !bytes.isEmpty else { throw BenchError("the guest ended: \(written)") }
+      written += String(decoding: bytes, as: UTF8.self)
     }
   }
 
@@ -89,10 +81,31 @@ final class Spoken {
 }
 
 extension UnixSocket {
+  /// Waits until there is something to receive, or the other end is closed.
+  func awaitBytes(_ what: String, seconds: Double) throws {
+    let deadline = Clock.seconds + seconds
+    while true {
+      let left = deadline - Clock.seconds
+      guard left > 0 else { throw BenchError("waited for \(what) for \(Int(seconds)) s") }
+      var watched = pollfd(fd: descriptor.raw, events: Int16(POLLIN), revents: 0)
+      if poll(&watched, 1, Int32(left * 1000) + 1) > 0 { return }
+    }
+  }
+
   /// Has the guest answer a challenge.
   func prove() throws {
     try send([0x2A])
+    try awaitBytes("the guest's answer", seconds: 30)
     guard try receive(capacity: 1).bytes == [0x2A ^ 0x55] else {
+      throw BenchError("the guest did not answer")
+    }
+  }
+
+  /// Has the guest write to 256 pages.
+  func dirty() throws {
+    try send(Array("d".utf8))
+    try awaitBytes("the guest's answer", seconds: 30)
+    guard try receive(capacity: 1).bytes == Array("d".utf8) else {
       throw BenchError("the guest did not answer")
     }
   }
@@ -235,12 +248,7 @@ final class BenchClone {
   func prove() throws { try line.prove() }
 
   /// Has it write to 256 pages.
-  func dirty() throws {
-    try line.send(Array("d".utf8))
-    guard try line.receive(capacity: 1).bytes == Array("d".utf8) else {
-      throw BenchError("the guest did not answer")
-    }
-  }
+  func dirty() throws { try line.dirty() }
 
   @discardableResult
   func awaitAnswer() throws -> (process: Int32, startTime: UInt64) {

@@ -5,21 +5,23 @@ import LinuxSystem
 final class Monitor {
   private let socket: UnixSocket
   private var received: [UInt8] = []
+  /// Commands whose answers nobody waits for.
+  private var told = 0
 
   convenience init(_ path: String) throws {
-    try self.init(try UnixSocket.connect(to: path, kind: .stream))
+    self.init(unheard: try UnixSocket.connect(to: path, kind: .stream))
+    try execute("qmp_capabilities")
   }
 
   /// - Parameter process: is about to listen there.
   convenience init(_ path: String, offeredBy process: ChildProcess) throws {
-    try self.init(try TemplateProcess.connect(to: path, kind: .stream, process))
-  }
-
-  private init(_ socket: UnixSocket) throws {
-    self.socket = socket
-    _ = try message()
+    self.init(unheard: try TemplateProcess.connect(to: path, kind: .stream, process))
     try execute("qmp_capabilities")
   }
+
+  /// - Parameter socket: its other end is a process's that may not listen yet; commands wait
+  ///   for it there.
+  init(unheard socket: UnixSocket) { self.socket = socket }
 
   private func message() throws -> [String: Any] {
     while true {
@@ -28,6 +30,7 @@ final class Monitor {
         received.removeSubrange(...end)
         return try JSONSerialization.jsonObject(with: line) as? [String: Any] ?? [:]
       }
+      try socket.awaitBytes("a word from the control socket", seconds: 120)
       let part = try socket.receive()
       guard !part.isEnd else { throw BenchError("the control socket was closed") }
       received += part.bytes
@@ -36,19 +39,36 @@ final class Monitor {
 
   @discardableResult
   func execute(_ command: String, _ arguments: [String: Any] = [:]) throws -> [String: Any] {
-    let json = try JSONSerialization.data(
-      withJSONObject: ["execute": command, "arguments": arguments])
-    try socket.descriptor.writeAll([UInt8](json) + [0x0A])
+    try write(command, arguments)
     while true {
       let answer = try message()
       if let error = answer["error"] { throw BenchError("\(command): \(error)") }
-      if let result = answer["return"] { return result as? [String: Any] ?? [:] }
+      guard let result = answer["return"] else { continue }
+      if told == 0 { return result as? [String: Any] ?? [:] }
+      told -= 1
     }
   }
 
-  /// Waits until the machine is in that state.
-  func awaitStatus(_ status: String) throws {
-    while try execute("query-status")["status"] as? String != status { poll(nil, 0, 1) }
+  /// Has a command carried out; if that fails, what is waited for next says so.
+  func tell(_ command: String, _ arguments: [String: Any] = [:]) throws {
+    try write(command, arguments)
+    told += 1
+  }
+
+  private func write(_ command: String, _ arguments: [String: Any]) throws {
+    let json = try JSONSerialization.data(
+      withJSONObject: ["execute": command, "arguments": arguments])
+    try socket.descriptor.writeAll([UInt8](json) + [0x0A])
+  }
+
+  /// Waits for an event.
+  func awaitEvent(_ name: String) throws {
+    while true {
+      let message = try message()
+      if let error = message["error"] { throw BenchError("\(error)") }
+      if message["return"] != nil { told -= 1 }
+      if message["event"] as? String == name { return }
+    }
   }
 
   /// Waits for an event that says so.

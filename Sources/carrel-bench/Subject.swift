@@ -39,6 +39,7 @@ final class Subject {
     try input?.fileHandleForWriting.write(contentsOf: Data(text.utf8))
   }
 
+  /// Where a program is; throws when it is nowhere.
   static func locate(_ name: String) throws -> String {
     if name.contains("/") { return name }
     for directory in (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":") {

@@ -10,6 +10,7 @@ final class VNCPeer {
 
   private let client: UnsafeMutablePointer<rfbClient>
   private let encodingName: UnsafeMutablePointer<CChar>?
+  private let encoding: Encoding
   /// Updates received in full since the connection was made.
   private(set) var updates = 0
 
@@ -17,6 +18,7 @@ final class VNCPeer {
   init(host: String, port: Int, encoding: Encoding, ticket: String? = nil) throws {
     guard let client = rfbGetClient(8, 3, 4) else { throw BenchError("no memory for a viewer") }
     self.client = client
+    self.encoding = encoding
     encodingName = strdup(encoding == .raw ? "raw" : "\(encoding.rawValue) copyrect raw")
     client.pointee.serverHost = strdup(host)
     client.pointee.serverPort = Int32(port)
@@ -96,6 +98,32 @@ final class VNCPeer {
     // SAFETY: libvncclient's frame buffer holds width * height pixels of 4 bytes.
     return UnsafeRawPointer(bytes).load(fromByteOffset: (y * width + x) * 4, as: UInt32.self)
       & 0xFF_FFFF
+  }
+
+  /// Takes back that it understands the extended message of a new size: libvncclient 0.9.14
+  /// passes over a screen with the number 0, which is QEMU's.
+  func understandPlainSizesOnly() throws {
+    let jpegQuality6: Int32 = -26
+    let compression1: Int32 = -255
+    let (newSize, lastRectangle): (Int32, Int32) = (-223, -224)
+    let encodings: [Int32] =
+      switch encoding {
+      case .raw: [0, newSize]
+      case .tight: [7, 1, 0, compression1, jpegQuality6, newSize, lastRectangle]
+      case .zrle: [16, 1, 0, newSize]
+      }
+    // SetEncodings of RFC 6143, section 7.5.2.
+    var message: [UInt8] = [2, 0, 0, UInt8(encodings.count)]
+    for encoding in encodings {
+      message += stride(from: 24, through: 0, by: -8).map {
+        UInt8(truncatingIfNeeded: encoding >> $0)
+      }
+    }
+    // SAFETY: the bytes are read within the call.
+    let sent = message.withUnsafeBytes {
+      WriteToRFBServer(client, $0.bindMemory(to: CChar.self).baseAddress, UInt32($0.count))
+    }
+    guard sent != 0 else { throw BenchError("the server closed the connection") }
   }
 
   func sendKey(_ keysym: UInt32, pressed: Bool) {
