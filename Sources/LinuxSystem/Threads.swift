@@ -5,6 +5,7 @@ import Glibc
 public final class Thread: Sendable {
   private let handle: pthread_t
   private let start: Start
+  private let isJoined = Guarded(false)
 
   /// Starts `body`.
   ///
@@ -49,7 +50,13 @@ public final class Thread: Sendable {
 
   /// Waits for its end. Call it once, from another thread.
   public func join() {
+    isJoined.withLock { $0 = true }
     pthread_join(handle, nil)
+  }
+
+  /// Nobody can wait for it any more: its stack goes when it ends.
+  deinit {
+    if !isJoined.withLock({ $0 }) { pthread_detach(handle) }
   }
 
   /// Its number in the kernel; `nil` before it runs and after it ended.

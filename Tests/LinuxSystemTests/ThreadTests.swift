@@ -14,4 +14,23 @@ struct ThreadTests {
     #expect(ran.withLock { $0.sorted() } == [0, 1, 2, 3, 4])
     #expect(threads.allSatisfy { $0.kernelIdentifier == nil })
   }
+
+  @Test("those that nobody waits for leave nothing behind, before their end or after")
+  func detached() throws {
+    /// Mappings of this process: a thread's stack is two.
+    func mappings() throws -> Int { try Files.read("/proc/self/maps").count { $0 == 0x0A } }
+    let before = try mappings()
+    for _ in 0..<1000 {
+      let ended = Guarded(false)
+      let thread = try Thread(name: "left alone") { ended.change { $0 = true } }
+      ended.wait(until: { $0 }) { _ in }
+      withExtendedLifetime(thread) {}
+      _ = try Thread(name: "left alone") {}
+    }
+    let deadline = MonotonicClock.now + 60_000_000_000
+    while try mappings() > before + 200, MonotonicClock.now < deadline {
+      _ = try Poller().wait(milliseconds: 10)
+    }
+    #expect(try mappings() <= before + 200)
+  }
 }
