@@ -5,48 +5,50 @@ import LinuxSystem
 /// Loads kernels that somebody made with bad intentions. Shared by the fuzz target and the
 /// tests.
 package enum KernelFuzzing {
+  package enum Outcome: Hashable, Sendable {
+    case refused, loaded
+    /// Something lies where it must not.
+    case wrong
+  }
+
   /// The first byte says how much memory there is, and whether firmware starts the kernel; the
   /// second how large the initial RAM disk is; the third how long the command line. The rest is
   /// the kernel's file.
-  ///
-  /// - Returns: whether a kernel that was accepted lies in RAM with all that is put beside it.
-  package static func run(_ program: [UInt8]) -> Bool {
-    guard program.count > 3, let kernel = try? Self.file(Array(program[3...])) else { return true }
+  package static func run(_ program: [UInt8]) -> Outcome {
+    guard program.count > 3, let kernel = try? Self.file(Array(program[3...])) else {
+      return .refused
+    }
     let disk = [UInt8](repeating: 0xD5, count: Int(program[1]) * 1031)
     let commandLine = String(repeating: "c", count: Int(program[2]) * 3)
     guard let diskFile = try? Self.file(disk),
       let files = try? KernelFiles(
         kernel: path(kernel), ramDisk: disk.isEmpty ? nil : path(diskFile),
         commandLine: commandLine)
-    else { return true }
-    return start(files, program[0], disk, commandLine)
-  }
-
-  private static func start(
-    _ files: KernelFiles, _ choice: UInt8, _ disk: [UInt8], _ commandLine: String
-  ) -> Bool {
-    let layout = MemoryLayoutMap(size: 1 << UInt64(20 + choice & 3))
-    guard choice & 4 == 0, let start = files.image.start else { return install(files, layout) }
-    guard let memory = try? Memory(layout) else { return true }
-    let loader = KernelLoader(files, start: start)
-    guard
-      let place = try? loader.place(
+    else { return .refused }
+    let layout = MemoryLayoutMap(size: 1 << UInt64(20 + program[0] & 3))
+    guard program[0] & 4 == 0, let start = files.image.start else {
+      return install(files, layout)
+    }
+    guard let memory = try? Memory(layout),
+      let place = try? KernelLoader(files, start: start).place(
         into: memory, tables: tables, smbios: smbios(layout), generation: generation)
-    else { return true }
-    return memory.hasNothingButRAM
+    else { return .refused }
+    let isWhole =
+      memory.hasNothingButRAM
       && memory.holds(Array("RSD PTR ".utf8), at: KernelLoader.Place.rsdp)
       && memory.holds(generation, at: KernelLoader.Place.generation)
       && memory.holds(Array("_SM".utf8), at: KernelLoader.Place.smbiosAnchor)
       && memory.holds(Array(commandLine.utf8) + [0], at: KernelLoader.Place.commandLine)
       && place.count == disk.count && memory.holds(disk, at: place.lowerBound)
+    return isWhole ? .loaded : .wrong
   }
 
   /// What the machine's ROM copies to where the firmware leaves room.
-  private static func install(_ files: KernelFiles, _ layout: MemoryLayoutMap) -> Bool {
+  private static func install(_ files: KernelFiles, _ layout: MemoryLayoutMap) -> Outcome {
     var contents = FirmwareContents()
     guard let kernel = try? FirmwareKernel(files),
       (try? kernel.install(into: &contents, layout)) != nil
-    else { return true }
+    else { return .refused }
     typealias Key = FirmwareContents.Key
     let keys: [(address: UInt16, size: UInt16, data: UInt16)] = [
       (Key.setupAddress, Key.setupSize, Key.setupData),
@@ -62,10 +64,10 @@ package enum KernelFuzzing {
       let address = number(key.address)
       guard address >= end, contents.items[key.data]?.count == number(key.size),
         layout.offset(of: UInt64(address), count: number(key.size)) != nil
-      else { return false }
+      else { return .wrong }
       end = address + number(key.size)
     }
-    return true
+    return .loaded
   }
 
   private static let generation = [UInt8](repeating: 0x6E, count: GenerationIdentifier.pageSize)
