@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/sockios.h>
-#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -122,45 +121,6 @@ static int ofd(int fd, short type) {
 
 int clinux_ofd_lock(int fd, int exclusive) { return ofd(fd, exclusive ? F_WRLCK : F_RDLCK); }
 int clinux_ofd_unlock(int fd) { return ofd(fd, F_UNLCK); }
-
-int clinux_userfaultfd(void) {
-  // The device can be given to a process by its permissions; the system call, which
-  // is older, wants CAP_SYS_PTRACE or a sysctl.
-  int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-  int fd = device >= 0 ? ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK)
-                       : (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-  int error = fd < 0 ? -errno : 0;
-  if (device >= 0) close(device);
-  if (error) return error;
-  struct uffdio_api api = {
-    .api = UFFD_API,
-    .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM};
-  if (ioctl(fd, UFFDIO_API, &api) == 0) return fd;
-  error = -errno;
-  close(fd);
-  return error;
-}
-
-int clinux_userfaultfd_watch(int fd, void *start, size_t length) {
-  struct uffdio_register request = {
-    .range = {.start = (uintptr_t)start, .len = length}, .mode = UFFDIO_REGISTER_MODE_WP};
-  RESULT(ioctl(fd, UFFDIO_REGISTER, &request));
-}
-
-int clinux_userfaultfd_protect(int fd, void *start, size_t length, int on) {
-  struct uffdio_writeprotect request = {
-    .range = {.start = (uintptr_t)start, .len = length},
-    .mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0};
-  RESULT(ioctl(fd, UFFDIO_WRITEPROTECT, &request));
-}
-
-int clinux_userfaultfd_drain(int fd) {
-  struct uffd_msg messages[16];
-  int count = 0;
-  ssize_t size;
-  while ((size = read(fd, messages, sizeof messages)) > 0) count += (int)(size / sizeof *messages);
-  return count;
-}
 
 int clinux_pipe(int ends[2]) { RESULT(pipe2(ends, O_CLOEXEC)); }
 

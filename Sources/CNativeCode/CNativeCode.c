@@ -63,15 +63,23 @@ extern const uint8_t cguest_flash[], cguest_flash_end[];
 extern const uint8_t cguest_clone[], cguest_clone_end[];
 extern const uint8_t cguest_counting[], cguest_counting_end[];
 extern const uint8_t cguest_paravirtual[], cguest_paravirtual_end[];
+extern const uint8_t cguest_writing[], cguest_writing_end[];
 
 size_t cguest_copy(enum cguest guest, uint8_t *target, size_t capacity) {
-  const uint8_t *starts[] = {
-      cguest_protected, cguest_long, cguest_flash, cguest_clone, cguest_counting,
-      cguest_paravirtual};
-  const uint8_t *ends[] = {
-      cguest_protected_end, cguest_long_end, cguest_flash_end, cguest_clone_end,
-      cguest_counting_end, cguest_paravirtual_end};
-  size_t count = ends[guest] - starts[guest];
-  memcpy(target, starts[guest], count < capacity ? count : capacity);
+#define GUEST(name) {cguest_##name, cguest_##name##_end}
+  static const struct {
+    const uint8_t *start, *end;
+  } guests[] = {
+      GUEST(protected),
+      GUEST(long),
+      GUEST(flash),
+      GUEST(clone),
+      GUEST(counting),
+      GUEST(paravirtual),
+      GUEST(writing),
+  };
+#undef GUEST
+  size_t count = guests[guest].end - guests[guest].start;
+  memcpy(target, guests[guest].start, count < capacity ? count : capacity);
   return count;
 }

@@ -24,6 +24,24 @@ public struct DirtyPages: Sendable, Equatable {
     page / 64 < words.count && words[page / 64] & (1 << UInt64(page % 64)) != 0
   }
 
+  /// The first pages from `start` on that follow one another, `limit` at most; `nil` when there
+  /// is none.
+  public func run(from start: Int, limit: Int) -> Range<Int>? {
+    var page = start
+    while page / 64 < words.count {
+      let rest = words[page / 64] >> UInt64(page % 64)
+      guard rest != 0 else {
+        page = (page / 64 + 1) * 64
+        continue
+      }
+      page += rest.trailingZeroBitCount
+      var end = page + 1
+      while end - page < limit, contains(page: end) { end += 1 }
+      return page..<end
+    }
+    return nil
+  }
+
   public mutating func insert(page: Int) {
     guard page >= 0, page / 64 < words.count else { return }
     words[page / 64] |= 1 << UInt64(page % 64)
@@ -32,6 +50,14 @@ public struct DirtyPages: Sendable, Equatable {
   public mutating func remove(page: Int) {
     guard page >= 0, page / 64 < words.count else { return }
     words[page / 64] &= ~(1 << UInt64(page % 64))
+  }
+
+  public mutating func insert(pages: Range<Int>) {
+    for page in pages { insert(page: page) }
+  }
+
+  public mutating func remove(pages: Range<Int>) {
+    for page in pages { remove(page: page) }
   }
 
   /// The pages that hold a range of bytes.

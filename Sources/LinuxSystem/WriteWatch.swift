@@ -15,7 +15,7 @@ public final class WriteWatch: Sendable {
 
   /// - Throws: when the kernel has no such watch or does not give this process one.
   public init(_ mapping: MemoryMapping) throws(SystemError) {
-    descriptor = FileDescriptor(owning: try check(clinux_userfaultfd(), "make a userfaultfd"))
+    descriptor = FileDescriptor(owning: try check(clinux_userfaultfd(0), "make a userfaultfd"))
     self.mapping = mapping
     try check(
       clinux_userfaultfd_watch(

@@ -1,3 +1,4 @@
+import CNativeCode
 import Foundation
 import Glibc
 import LinuxSystem
@@ -27,6 +28,7 @@ func measureSnapshots(_ settings: Settings) throws -> [Comparison] {
   }
   let difference = try measureDifference(settings, directory: directory, guest: guest.path)
   let colds = try measureColdRestores(settings, directory: directory, guest: guest.path)
+  let fast = try measureFastWriter(settings, directory: directory)
   func median(_ samples: [Server: Samples], _ server: Server) -> Double {
     samples[server]?.median ?? 0
   }
@@ -36,6 +38,7 @@ func measureSnapshots(_ settings: Settings) throws -> [Comparison] {
       ours: median(pauses, .carrel), bound: 50),
     Comparison(
       "  beside the peer", unit: "ms", ours: median(pauses, .carrel), peer: median(pauses, .qemu)),
+    fast,
     Comparison(
       "snapshot, until it is whole", unit: "s", ours: median(saves, .carrel),
       peer: median(saves, .qemu)),
@@ -44,6 +47,24 @@ func measureSnapshots(_ settings: Settings) throws -> [Comparison] {
       peer: median(restores, .qemu), bound: 1),
     difference,
   ] + colds
+}
+
+/// The longest time that a guest stands which writes to a tenth of its memory over and over, as
+/// fast as the processor can.
+private func measureFastWriter(_ settings: Settings, directory: URL) throws -> Comparison {
+  var code = [UInt8](repeating: 0, count: 4096)
+  code.removeLast(code.count - cguest_copy(CGUEST_WRITING, &code, code.count))
+  let pages: UInt32 = 52_429
+  for index in 0..<4 { code[4 + index] = UInt8(truncatingIfNeeded: pages >> (8 * index)) }
+  let guest = directory.appendingPathComponent("writer.elf")
+  try PVHKernel.elf(code).write(to: guest)
+  let saving = Saving(.carrel, settings, directory: directory, guest: guest.path)
+  var longest = 0.0
+  for _ in 0..<max(5, settings.rounds) {
+    longest = max(longest, try saving.save(after: "....").pause)
+  }
+  return Comparison(
+    "  of one that never stops writing, the longest", unit: "ms", ours: longest, bound: 50)
 }
 
 /// How long it takes to save what changed since the machine was saved, as for a second backup.
@@ -123,10 +144,12 @@ private struct Saving {
   }
 
   /// Milliseconds that the guest stood, and seconds until the file was whole.
-  func save() throws -> (pause: Double, seconds: Double) {
+  ///
+  /// - Parameter output: of the guest when it is at work.
+  func save(after output: String = "+..") throws -> (pause: Double, seconds: Double) {
     let subject = try start(restoring: false)
     defer { subject.stop() }
-    try subject.awaitOutput(containing: "+..", seconds: 60)
+    try subject.awaitOutput(containing: output, seconds: 60)
     let monitor = try Monitor(control)
     let start = Clock.seconds
     switch server {

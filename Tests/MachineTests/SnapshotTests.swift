@@ -24,11 +24,14 @@ struct MachineSnapshotTests {
   }
 
   private func request(
-    _ guest: TestGuest, _ identifier: MachineUUID, base: MachineUUID? = nil
+    _ guest: TestGuest, _ identifier: MachineUUID, base: MachineUUID? = nil,
+    pagesInPause: Int = 4096
   ) -> SnapshotRequest {
-    SnapshotRequest(
+    var request = SnapshotRequest(
       path: guest.directory.path("\(identifier).snapshot"), identifier: identifier, base: base,
       created: 1)
+    request.pagesInPause = pagesInPause
+    return request
   }
 
   private func open(_ guest: TestGuest, _ identifier: MachineUUID) throws -> SavedMachine {
@@ -52,15 +55,18 @@ struct MachineSnapshotTests {
     try eventually("output") { try guest.directory.read("serial").count > count }
   }
 
-  @Test("taken while the guest runs, each goes on to the same result, and so does the guest")
-  func live() throws {
+  @Test(
+    "taken while the guest runs, each goes on to the same result, and so does the guest",
+    arguments: [4096, 0])
+  func live(pagesInPause: Int) throws {
     let guest = try TestGuest(program)
     try guest.machine.resume()
     try eventually("output") { try !guest.directory.read("serial").isEmpty }
     let identifiers = (0..<4).map { _ in MachineUUID.random() }
     for (index, identifier) in identifiers.enumerated() {
       let base = index == 0 ? nil : identifiers[index - 1]
-      let report = try guest.machine.saveSnapshot(request(guest, identifier, base: base))
+      let report = try guest.machine.saveSnapshot(
+        request(guest, identifier, base: base, pagesInPause: pagesInPause))
       #expect(report.isDifferential == (index > 0))
       if index < 3 { try awaitMore(guest) }
     }

@@ -40,12 +40,17 @@ int clinux_copy_sparse(int source, int target, int64_t start, int64_t limit);
 /// Takes an OFD lock on the whole file without waiting; -EAGAIN when another holds one.
 int clinux_ofd_lock(int fd, int exclusive);
 int clinux_ofd_unlock(int fd);
-/// A non-blocking userfaultfd that can report writes to shared memory.
-int clinux_userfaultfd(void);
+/// A non-blocking userfaultfd that can report writes to shared memory, and with `untouched`
+/// (Linux 6.4) also to private memory that nobody looked at yet.
+int clinux_userfaultfd(int untouched);
 /// Makes `fd` the one that is told of writes to these pages while they are protected.
 int clinux_userfaultfd_watch(int fd, void *start, size_t length);
 /// `on` 0 lets writers go on that were stopped.
 int clinux_userfaultfd_protect(int fd, void *start, size_t length, int on);
+/// Takes `watch` back, and has writers go on. The process's memory map is locked meanwhile.
+int clinux_userfaultfd_forget(int fd, void *start, size_t length);
+/// Where writers were stopped that nobody was told of yet; returns how many, 0 for none.
+int clinux_userfaultfd_stopped(int fd, uint64_t *addresses, int capacity);
 /// Takes all reports; returns how many there were.
 int clinux_userfaultfd_drain(int fd);
 

@@ -20,10 +20,15 @@ int cnative_run(const uint8_t *code, size_t count, struct cnative_state *state);
 // Of CPUID leaf and sub-leaf.
 void cnative_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t registers[4]);
 
-// Of GuestPrograms.S, CloneGuest.S, CountingGuest.S and ParavirtualGuest.S, where what each
-// does is told.
+// Of GuestPrograms.S and the files named for their guest, where what each does is told.
 enum cguest {
-  CGUEST_PROTECTED, CGUEST_LONG, CGUEST_FLASH, CGUEST_CLONE, CGUEST_COUNTING, CGUEST_PARAVIRTUAL
+  CGUEST_PROTECTED,
+  CGUEST_LONG,
+  CGUEST_FLASH,
+  CGUEST_CLONE,
+  CGUEST_COUNTING,
+  CGUEST_PARAVIRTUAL,
+  CGUEST_WRITING,
 };
 
 // Copies a guest's code; returns its size.

@@ -16,6 +16,9 @@ public struct SnapshotRequest: Sendable {
   public var overlays: [OverlayRequest]
   /// Whether a user's session ran in the machine, so that it is no template.
   public var hasSession: Bool
+  /// How many pages of RAM are copied while the guest stands, rather than before or afterwards:
+  /// so many take some milliseconds.
+  package var pagesInPause = 4096
 
   public init(
     path: String, identifier: MachineUUID, base: MachineUUID? = nil, created: UInt64,
@@ -32,22 +35,19 @@ public struct SnapshotRequest: Sendable {
 
 /// What became of it.
 public struct SnapshotReport: Sendable {
-  /// How long the guest stood.
+  /// How long the guest stood, without a break.
   public let pauseNanoseconds: UInt64
   /// Whether it needs its base.
   public let isDifferential: Bool
+  /// Pages of RAM that were copied while the guest stood.
+  public let pagesInPause: Int
+  /// Pages that were protected from writes and copied when it ran again.
+  public let pagesBehind: Int
 }
 
-/// One machine's snapshot on its way into a file. Memory is copied while the guest runs on,
-/// over again where it was written meanwhile; the guest stands for what is left then, which
-/// is copied to memory, and written after it runs again.
+/// One machine's snapshot on its way into a file: memory while the guest runs, and the rest, at
+/// one instant, while it stands.
 struct SnapshotSaving {
-  /// So few pages that they are copied while the guest stands: some milliseconds.
-  private static let fewPages = 4096
-  /// A guest that writes faster than memory is copied does not get more turns than these.
-  private static let mostTurns = 4
-  private static let piece = 256
-
   private let machine: Machine
   private let board: Board
   private let request: SnapshotRequest
@@ -93,120 +93,87 @@ struct SnapshotSaving {
   private func run(
     _ disks: DiskSwitch, _ beforeLast: () throws -> Void, _ whenTaken: () -> Void
   ) throws -> SnapshotReport {
-    var changes = try board.lock.withLock { try board.beginSnapshot(on: request.base) }
+    let changes = try board.lock.withLock { try board.beginSnapshot(on: request.base) }
     let writer = try SnapshotWriter(
       path: request.path, identifier: request.identifier.bytes,
       base: changes.base?.bytes, created: request.created)
-    let ram = try writer.addMemory(GuestRAM.sectionName, size: board.memory.ram.bytes.count)
-    var done: UInt64 = 0
-    try copyMost(of: &changes.pages, to: ram, &done)
+    let memory = MemoryCopying(
+      machine, changes.pages,
+      to: try writer.addMemory(GuestRAM.sectionName, size: board.memory.ram.bytes.count),
+      few: request.pagesInPause, workingSet: workingSet, progress: progress)
+    defer { memory.end() }
+    try memory.copyMost()
     if !disks.isEmpty {
       try disks.prepare()
-      changes.pages.formUnion(try takeChanges())
-      try copyMost(of: &changes.pages, to: ram, &done)
+      try memory.copyMost()
     }
     try beforeLast()
-    let rest = try takeRest(&changes.pages, disks)
+    let rest = try takeRest(memory, disks)
     if disks.isDone { disks.finish() }
     whenTaken()
     try? workingSet?.end()
-    try store(rest, changes.pages, writer, ram)
+    try memory.storeRest()
+    try store(rest, writer)
     try writer.finish()
     try? workingSet?.store(for: request)
     board.lock.withLock { board.endSnapshot(request.identifier) }
     return SnapshotReport(
-      pauseNanoseconds: rest.pause, isDifferential: changes.base != nil)
+      pauseNanoseconds: max(rest.pause, memory.longestStop),
+      isDifferential: changes.base != nil, pagesInPause: memory.copiedCount,
+      pagesBehind: memory.behindCount)
   }
 
-  /// Until few pages are left, which the guest wrote meanwhile, or it writes too fast.
-  private func copyMost(
-    of pages: inout DirtyPages, to ram: MemoryWriter, _ done: inout UInt64
-  ) throws {
-    for _ in 0..<Self.mostTurns where pages.count > Self.fewPages {
-      try copy(pages, to: ram, &done)
-      pages = try takeChanges()
-    }
-  }
-
-  private func takeChanges() throws -> DirtyPages {
-    let written = try board.lock.withLock { try board.takeChanges() }
-    workingSet?.note(written: written)
-    return written
-  }
-
-  private func copy(
-    _ pages: DirtyPages, to ram: MemoryWriter, _ done: inout UInt64
-  ) throws {
-    let total = done + UInt64(pages.count * DirtyPages.pageSize)
-    try pages.forEachRun(limit: Self.piece) { (run) throws(any Error) in
-      guard machine.status != .ended else { throw Machine.isOver }
-      try ram.store(bytes(of: run), at: run.lowerBound)
-      done += UInt64(run.count * DirtyPages.pageSize)
-      progress(done, total)
-    }
-  }
-
-  private func bytes(of run: Range<Int>) -> UnsafeRawBufferPointer {
-    let range = run.lowerBound * DirtyPages.pageSize..<run.upperBound * DirtyPages.pageSize
-    // SAFETY: pages are those of RAM, which the board keeps mapped.
-    return UnsafeRawBufferPointer(rebasing: board.memory.ram.savedBytes[range])
-  }
-
-  /// What is copied while the guest stands.
+  /// What is copied while the guest stands, besides RAM.
   private struct Rest {
     var archive = BoardArchive()
     var lived: UInt64 = 0
-    var memory: [UInt8] = []
     var pictures: [(name: String, bytes: [UInt8])] = []
     var pause: UInt64 = 0
   }
 
-  private func takeRest(_ pages: inout DirtyPages, _ disks: DiskSwitch) throws -> Rest {
+  private func takeRest(_ memory: MemoryCopying, _ disks: DiskSwitch) throws -> Rest {
     var rest = Rest()
-    var left = pages
-    // Room for what is there now and as much again, without page faults later.
-    rest.memory = Array(repeating: 0, count: (left.count * 2 + 64) * DirtyPages.pageSize)
-    rest.memory.removeAll(keepingCapacity: true)
+    memory.prepareInstant()
     for (name, memory, _) in board.pictureMemories {
       rest.pictures.append((name, [UInt8](repeating: 0, count: memory.bytes.count)))
     }
-    try disks.hold()
-    var start: UInt64 = 0
-    try machine.whileParked(onPark: { start = MonotonicClock.now }) {
-      left.formUnion(try board.takeChanges())
-      left.forEachRun { rest.memory.append(contentsOf: bytes(of: $0)) }
-      rest.archive = try board.saveAllButMemory()
-      rest.lived = board.clock.now
-      for (index, (_, memory, ranges)) in board.pictureMemories.enumerated() {
-        for range in ranges {
-          // SAFETY: ranges lie within the memory, which is as large as the copy.
-          rest.pictures[index].bytes.withUnsafeMutableBytes { target in
-            UnsafeMutableRawBufferPointer(rebasing: target[range])
-              .copyMemory(from: UnsafeRawBufferPointer(rebasing: memory.bytes[range]))
-          }
-        }
-      }
-      try disks.carryOut()
-      board.markInstant()
+    try memory.settle()
+    if !disks.isEmpty {
+      try disks.hold()
+      // The guest may have run for long meanwhile.
+      try memory.settle()
     }
-    rest.pause = MonotonicClock.now - start
-    pages = left
-    return rest
+    while true {
+      var start: UInt64 = 0
+      let isTaken = try machine.whileParked(onPark: { start = MonotonicClock.now }) {
+        guard try memory.takeInstant(since: start) else { return false }
+        try takeDevices(&rest)
+        try disks.carryOut()
+        board.markInstant()
+        return true
+      }
+      rest.pause = MonotonicClock.now - start
+      if isTaken { return rest }
+      try memory.letGuestRun(since: start)
+    }
   }
 
-  private func store(
-    _ rest: Rest, _ pages: DirtyPages, _ writer: SnapshotWriter, _ ram: MemoryWriter
-  ) throws {
-    var place = 0
-    // SAFETY: the buffer is used only within the call; it holds the pages one after another.
-    try rest.memory.withUnsafeBytes { buffer in
-      try pages.forEachRun { (run) throws(SnapshotError) in
-        let size = run.count * DirtyPages.pageSize
-        try ram.store(
-          UnsafeRawBufferPointer(rebasing: buffer[place..<place + size]), at: run.lowerBound)
-        place += size
+  /// vCPUs parked, device lock held.
+  private func takeDevices(_ rest: inout Rest) throws {
+    rest.archive = try board.saveAllButMemory()
+    rest.lived = board.clock.now
+    for (index, (_, memory, ranges)) in board.pictureMemories.enumerated() {
+      for range in ranges {
+        // SAFETY: ranges lie within the memory, which is as large as the copy.
+        rest.pictures[index].bytes.withUnsafeMutableBytes { target in
+          UnsafeMutableRawBufferPointer(rebasing: target[range])
+            .copyMemory(from: UnsafeRawBufferPointer(rebasing: memory.bytes[range]))
+        }
       }
     }
+  }
+
+  private func store(_ rest: Rest, _ writer: SnapshotWriter) throws {
     for (name, bytes) in rest.pictures {
       let memory = try writer.addMemory(name, size: bytes.count)
       // SAFETY: the buffer is used only within the call.

@@ -18,6 +18,8 @@ final class GuestRAM: SharedBytes {
   let mapping: MemoryMapping
   /// For whoever must not seem to be the guest; see `watchTouched`.
   var reader: MemoryMapping?
+  /// Told which bytes are about to be lost. Owned by the device lock.
+  var beforeRelease: ((Range<Int>) -> Void)?
 
   init(size: Int, stored: StoredMemory? = nil) throws {
     do {
@@ -51,8 +53,15 @@ final class GuestRAM: SharedBytes {
     }
   }
 
-  /// Lets go of whole pages, whose contents nobody needs.
+  /// Something that stops whoever writes to protected pages, the guest included.
+  func makeWriteProtection() throws(SystemError) -> WriteProtection {
+    let isPrivate = if case .stored = source { true } else { false }
+    return try WriteProtection(mapping, isPrivate: isPrivate)
+  }
+
+  /// Lets go of whole pages, whose contents the guest does not need.
   func release(_ range: Range<Int>) {
+    beforeRelease?(range)
     switch source {
     // Where a host cannot, the range stays as it is, and nobody counts on its contents.
     case .own(let shared):
