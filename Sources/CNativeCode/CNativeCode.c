@@ -64,6 +64,7 @@ extern const uint8_t cguest_clone[], cguest_clone_end[];
 extern const uint8_t cguest_counting[], cguest_counting_end[];
 extern const uint8_t cguest_paravirtual[], cguest_paravirtual_end[];
 extern const uint8_t cguest_writing[], cguest_writing_end[];
+extern const uint8_t cguest_agent[], cguest_agent_end[];
 
 size_t cguest_copy(enum cguest guest, uint8_t *target, size_t capacity) {
 #define GUEST(name) {cguest_##name, cguest_##name##_end}
@@ -77,6 +78,7 @@ size_t cguest_copy(enum cguest guest, uint8_t *target, size_t capacity) {
       GUEST(counting),
       GUEST(paravirtual),
       GUEST(writing),
+      GUEST(agent),
   };
 #undef GUEST
   size_t count = guests[guest].end - guests[guest].start;

@@ -4,6 +4,7 @@ import LinuxSystem
 import Logging
 import Supervisor
 import TestSupport
+import Testing
 
 /// A supervisor with real programs in a directory of its own.
 struct RunningSupervisor {
@@ -64,5 +65,14 @@ struct RunningSupervisor {
   func nextExit() async -> DesktopExit? {
     var iterator = supervisor.exits.makeAsyncIterator()
     return await iterator.next()
+  }
+
+  /// The newest generation of a template once none is being made.
+  func settledTemplate() async throws -> PoolTemplate {
+    while true {
+      let last = try #require(try await supervisor.templates().last)
+      guard case .making = last.state else { return last }
+      try await Task.sleep(for: .milliseconds(20))
+    }
   }
 }

@@ -31,19 +31,7 @@ struct TemplateTests {
         pool: pool, machine: TemplateMachine(of: request),
         readiness: try TemplateReadiness(
           sign: .screen, settleSeconds: 1, limitSeconds: limitSeconds)))
-    return try await settled(running)
-  }
-
-  /// The newest generation once none is being made.
-  private func settled(_ running: RunningSupervisor) async throws -> PoolTemplate {
-    while true {
-      let last = try #require(try await running.supervisor.templates().last)
-      if case .making = last.state {
-        try await Task.sleep(for: .milliseconds(20))
-      } else {
-        return last
-      }
-    }
+    return try await running.settledTemplate()
   }
 
   private func parent(of desktop: String, _ running: RunningSupervisor) throws -> Int32 {
@@ -76,7 +64,9 @@ struct TemplateTests {
     #expect(parents.count == 1 && parents != [getpid()], "one process made all")
     #expect(await running.supervisor.comeUp(DesktopID(pool: pool, number: 1)) == .cloned)
     #expect(
-      try await settled(running).clones.map(\.rawValue) == ["office-1", "office-2", "office-3"])
+      try await running.settledTemplate().clones.map(\.rawValue) == [
+        "office-1", "office-2", "office-3",
+      ])
     let office = DesktopID(rawValue: "office-1")
     #expect(try await running.supervisor.screenshot(office).starts(with: [0x89, 0x50]))
 
@@ -103,11 +93,11 @@ struct TemplateTests {
     #expect(found.first { $0.desktop == office }?.state == .running)
     // That needs a process of its own for new clones.
     try await next.supervisor.start(try request(4, in: next))
-    #expect(try await settled(next).clones.count == 4)
+    #expect(try await next.settledTemplate().clones.count == 4)
     try await next.supervisor.stop(office, graceSeconds: nil)
 
     try await next.supervisor.deleteTemplate(of: pool)
-    #expect(try await settled(next).state != .ready)
+    #expect(try await next.settledTemplate().state != .ready)
     try await next.supervisor.start(try request(5, in: next))
     #expect(try parent(of: "office-5", next) == getpid(), "it booted")
     for number in 1...5 {
@@ -128,24 +118,24 @@ struct TemplateTests {
     // This one boots, and has a template made meanwhile.
     try await running.supervisor.start(try request(2, in: running, memoryMiB: 24))
     #expect(try parent(of: "office-2", running) == getpid())
-    let second = try await settled(running)
+    let second = try await running.settledTemplate()
     #expect(second.generation == 2 && second.state == .ready)
     #expect(try await running.supervisor.templates().map(\.generation) == [1, 2])
     try await running.supervisor.start(try request(3, in: running, memoryMiB: 24))
-    #expect(try await settled(running).clones.map(\.rawValue) == ["office-3"])
+    #expect(try await running.settledTemplate().clones.map(\.rawValue) == ["office-3"])
     try await running.supervisor.discard(DesktopID(rawValue: "office-1"))
     #expect(try await running.supervisor.templates().map(\.generation) == [2])
 
     // The image's file is another.
     try Files.replace(running.directory.path("guest.elf"), with: SmallGuest.sleeping + [0])
-    guard case .stale(let reason) = try await settled(running).state else {
+    guard case .stale(let reason) = try await running.settledTemplate().state else {
       Issue.record("it serves on")
       return
     }
     #expect(reason.contains("image"))
     try await running.supervisor.start(try request(4, in: running, memoryMiB: 24))
     #expect(try parent(of: "office-4", running) == getpid())
-    #expect(try await settled(running).generation == 3)
+    #expect(try await running.settledTemplate().generation == 3)
   }
 
   @Test("clones have the queues of the template's network card, or another one", .needs("passt"))
@@ -162,13 +152,13 @@ struct TemplateTests {
       try await running.supervisor.start(
         try request(UInt64(number), Hardware.Network.mostQueues))
     }
-    #expect(try await settled(running).clones.map(\.rawValue) == ["office-1", "office-2"])
+    #expect(try await running.settledTemplate().clones.map(\.rawValue) == ["office-1", "office-2"])
     #expect(try parent(of: "office-1", running) != getpid())
     try await running.supervisor.start(try request(3, 2))
     #expect(try parent(of: "office-3", running) == getpid(), "it boots")
-    #expect(try await settled(running).generation == 2)
+    #expect(try await running.settledTemplate().generation == 2)
     try await running.supervisor.start(try request(4, 2))
-    #expect(try await settled(running).clones.map(\.rawValue) == ["office-4"])
+    #expect(try await running.settledTemplate().clones.map(\.rawValue) == ["office-4"])
     for number in 1...4 {
       try await running.supervisor.discard(DesktopID(pool: pool, number: UInt64(number)))
     }
@@ -196,7 +186,7 @@ struct TemplateTests {
     for number in 1...2 {
       try await running.supervisor.start(request(UInt64(number), 1, .fresh))
     }
-    #expect(try await settled(running).clones.count == 2)
+    #expect(try await running.settledTemplate().clones.count == 2)
     let overlay = "\(state)/desktops/office-1/disk-1.qcow2"
     try await running.supervisor.stop(DesktopID(rawValue: "office-1"), graceSeconds: nil)
     let (_, chain) = try running.directory.run("qemu-img info -U --backing-chain \(overlay)")
@@ -226,7 +216,7 @@ struct TemplateTests {
         TemplatePlan(
           pool: pool, machine: TemplateMachine(of: request), readiness: try TemplateReadiness()))
     }
-    guard case .failed(let problem) = try await settled(running).state else {
+    guard case .failed(let problem) = try await running.settledTemplate().state else {
       Issue.record("it did not fail")
       return
     }
@@ -322,10 +312,10 @@ struct TemplateTests {
     try Files.replace(try memory(running), with: [1, 2, 3])
     try await running.supervisor.start(try request(1, in: running))
     #expect(try parent(of: "office-1", running) == getpid())
-    #expect(try await settled(running).clones.isEmpty)
+    #expect(try await running.settledTemplate().clones.isEmpty)
     try Files.replace("\(directory)/template.json", with: Array("{".utf8))
     try await running.supervisor.start(try request(2, in: running))
-    guard case .failed = try await settled(running).state else {
+    guard case .failed = try await running.settledTemplate().state else {
       Issue.record("a broken record is told")
       return
     }

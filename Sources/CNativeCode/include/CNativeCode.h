@@ -29,6 +29,7 @@ enum cguest {
   CGUEST_COUNTING,
   CGUEST_PARAVIRTUAL,
   CGUEST_WRITING,
+  CGUEST_AGENT,
 };
 
 // Copies a guest's code; returns its size.

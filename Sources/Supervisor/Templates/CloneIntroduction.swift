@@ -19,7 +19,8 @@ struct CloneIntroduction: Sendable {
     let name = directory.desktop.rawValue
     let rename = GuestAgentCommand.Program(path: "hostname", arguments: [name], input: nil)
     // A guest without an agent, or without that program, looks at fw_cfg or keeps its name.
-    _ = try? AgentLink(to: directory.agent).ask(.execute(rename), within: limits)
+    // It has the name when the program has ended.
+    _ = try? AgentRun(agent: directory.agent, program: rename, limits: limits, turns: 50).run()
     let client = ControlClient(path: directory.control)
     let pause = try Pause()
     for attempt in 1... {

@@ -17,8 +17,6 @@ struct GuestReadiness: Sendable {
   let progress: @Sendable (String) -> Void
 
   private static let interval: UInt64 = 500
-  private static let answerInterval: UInt64 = 100
-  private static let answerTurns = 20
   /// A clock and a cursor change less of the screen.
   private static let restingShare = 0.01
   /// A processor that waits has its ticks to serve.
@@ -30,6 +28,7 @@ struct GuestReadiness: Sendable {
   func wait() throws -> String {
     let deadline = MonotonicClock.now + UInt64(wanted.limitSeconds) * 1_000_000_000
     var sign: String?
+    var hasAgent = false
     var rest = RestWatch(directory: directory, process: process, cpus: cpus)
     let pause = try Pause()
     while true {
@@ -39,12 +38,19 @@ struct GuestReadiness: Sendable {
       guard MonotonicClock.now < deadline else {
         throw BrokerError(
           .host,
-          "the desktop was not ready after \(wanted.limitSeconds) s: \(missing(sign)); look at "
-            + "its screen with 'carrel desktop start' of another, or give it more time")
+          "the desktop was not ready after \(wanted.limitSeconds) s: \(missing(sign, hasAgent)); "
+            + "look at its screen with 'carrel desktop start' of another, or give it more time")
       }
-      if sign == nil { sign = try agentSign(pause) }
+      if sign == nil, wanted.sign != .screen {
+        let (found, isThere) = askAgent()
+        sign = found
+        hasAgent = hasAgent || isThere
+      }
       let rested = rest.look(Self.restingShare, Self.idleShare)
-      progress(sign ?? "waiting until it rests: \(rested) s of \(wanted.settleSeconds) s")
+      progress(
+        sign == nil && restSign == nil
+          ? "waiting: \(missing(sign, hasAgent))"
+          : sign ?? "waiting until it rests: \(rested) s of \(wanted.settleSeconds) s")
       if rested >= wanted.settleSeconds, let seen = sign ?? restSign { return seen }
       try pause.wait(milliseconds: Self.interval)
     }
@@ -57,39 +63,32 @@ struct GuestReadiness: Sendable {
     }
   }
 
-  private func missing(_ sign: String?) -> String {
+  private func missing(_ sign: String?, _ hasAgent: Bool) -> String {
     guard sign == nil else { return "its screen and processors did not rest" }
     switch wanted.sign {
     case .automatic, .screen: return "its screen and processors did not rest"
     case .agent: return "no guest agent answered"
-    case .marker(let path): return "its guest agent did not find \(path)"
-    }
-  }
-
-  private func agentSign(_ pause: Pause) throws -> String? {
-    switch wanted.sign {
-    case .screen: return nil
-    case .automatic, .agent:
-      return ask(.ping) == nil ? nil : "its guest agent answered"
     case .marker(let path):
-      let program = GuestAgentCommand.Program(path: "test", arguments: ["-e", path], input: nil)
-      guard let started = ask(.execute(program)),
-        let number = GuestAgentAnswers.process(started)
-      else { return nil }
-      for _ in 0..<Self.answerTurns {
-        let state = ask(.executionStatus(process: number)).flatMap(GuestAgentAnswers.execution)
-        if let state, state.hasEnded {
-          return state.status == 0 ? "its guest agent found \(path)" : nil
-        }
-        try pause.wait(milliseconds: Self.answerInterval)
-      }
-      return nil
+      return hasAgent ? "its guest agent did not find \(path)" : "no guest agent answered"
     }
   }
 
-  private func ask(_ command: GuestAgentCommand) -> JSON? {
+  /// What the agent says, and whether there is one.
+  private func askAgent() -> (sign: String?, isThere: Bool) {
     let limits = AgentLink.Limits(presence: .milliseconds(300), answer: .seconds(2))
-    return try? AgentLink(to: directory.agent).ask(command, within: limits)
+    do {
+      guard case .marker(let path) = wanted.sign else {
+        _ = try AgentLink(to: directory.agent).ask(.ping, within: limits)
+        return ("its guest agent answered", true)
+      }
+      let test = GuestAgentCommand.Program(path: "test", arguments: ["-e", path])
+      let ended = try AgentRun(agent: directory.agent, program: test, limits: limits).run()
+      return (ended?.status == 0 ? "its guest agent found \(path)" : nil, true)
+    } catch AgentLink.Problem.refused {
+      return (nil, true)
+    } catch {
+      return (nil, false)
+    }
   }
 }
 
