@@ -63,3 +63,21 @@ struct ExitAnswer: Decodable {
   let reason: String
   let detail: String
 }
+
+struct BackupJobAnswer: Decodable {
+  struct Result: Decodable {
+    let desktop: String
+    let backup: String?
+    let problem: String?
+  }
+
+  let state: String
+  let problem: String?
+  let results: [Result]
+}
+
+struct BackupAnswer: Decodable {
+  let id: String
+  let desktop: String
+  let owner: String?
+}

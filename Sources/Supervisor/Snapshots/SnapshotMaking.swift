@@ -70,8 +70,20 @@ struct SnapshotMaking: Sendable {
     return record
   }
 
-  private func takeResting() throws -> SnapshotRecord {
+  /// The desktop's disk. One that is gone is not passed over: what was kept would lack it.
+  private func layers() throws -> DiskLayers {
     let disks = try DiskLayers(in: directory.state)
+    guard disks.top != nil || request.shape.kind != .disk else {
+      throw BrokerError(
+        .storage,
+        "the disk of desktop '\(directory.desktop)' is gone from \(directory.state): put it back, "
+          + "or reset the desktop")
+    }
+    return disks
+  }
+
+  private func takeResting() throws -> SnapshotRecord {
+    let disks = try layers()
     let hasMemory = isBackup && directory.isSuspended
     guard disks.top != nil || hasMemory else {
       throw BrokerError(
@@ -94,7 +106,7 @@ struct SnapshotMaking: Sendable {
 
   private func takeRunning() throws -> SnapshotRecord {
     if !isBackup { shorten() }
-    let disks = try DiskLayers(in: directory.state)
+    let disks = try layers()
     let base = isWhole ? nil : shelf.nextBase(forBackup: isBackup)
     let quiesces = request.quiesces && disks.top != nil && quiescing.isPossible
     let isQuiesced = try save(
