@@ -50,6 +50,15 @@ extension Qcow2Image {
   public static func create(
     _ path: String, _ options: Qcow2Options, permissions: UInt32 = 0o600
   ) throws(DiskError) {
+    try place(path, permissions) { file in
+      try format(FileStorage(file), options, path: path)
+    }
+  }
+
+  /// Makes a new file, which is there as a whole or not at all, of what `fill` writes to it.
+  static func place(
+    _ path: String, _ permissions: UInt32, _ fill: (FileDescriptor) throws -> Void
+  ) throws(DiskError) {
     let isThere = DiskError(
       kind: .alreadyExists,
       context: "there is a file \(path) already; give another name, or remove it first")
@@ -59,7 +68,7 @@ extension Qcow2Image {
     do {
       let file = try FileDescriptor.open(
         temporary, [.writable, .exclusive], permissions: permissions)
-      try format(FileStorage(file), options, path: path)
+      try fill(file)
       // Unlike rename, a link never takes another file's place.
       guard link(temporary, path) == 0 else {
         if errno == EEXIST { throw isThere }

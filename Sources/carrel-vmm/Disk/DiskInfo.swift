@@ -4,7 +4,8 @@ import QMP
 
 struct DiskInfo: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "info", abstract: "Show a qcow2 image and all that it is based on.")
+    commandName: "info",
+    abstract: "Show a qcow2 image, its internal snapshots and all that it is based on.")
 
   @OptionGroup var options: DiskToolOptions
 
@@ -28,7 +29,20 @@ struct DiskInfo: ParsableCommand {
         (index == 0 ? "" : String(repeating: "   ", count: index - 1) + "└─ ")
           + "\(layer.path)  \(layer is Qcow2Image ? "qcow2" : "raw"), \(layer.byteCount) bytes"
       }
-      try options.report(["chain": .array(documents)], lines.joined(separator: "\n"))
+      let snapshots = try image.snapshots()
+      let named = snapshots.map { snapshot -> JSON in
+        [
+          "id": .string(snapshot.identifier), "name": .string(snapshot.name),
+          "size": .integer(Int64(clamping: snapshot.byteCount)),
+          "time": .integer(Int64(snapshot.time)),
+        ]
+      }
+      let shots = snapshots.map {
+        "snapshot \($0.identifier): \($0.name), \($0.byteCount) bytes"
+      }
+      try options.report(
+        ["chain": .array(documents), "snapshots": .array(named)],
+        (lines + shots).joined(separator: "\n"))
     }
   }
 }

@@ -15,8 +15,8 @@ struct DiskTool: ParsableCommand {
       done again.
       """,
     subcommands: [
-      DiskCreate.self, DiskInfo.self, DiskCheck.self, DiskFlatten.self, DiskRebase.self,
-      DiskCommit.self,
+      DiskCreate.self, DiskInfo.self, DiskCheck.self, DiskCopy.self, DiskFlatten.self,
+      DiskRebase.self, DiskCommit.self,
     ])
 }
 

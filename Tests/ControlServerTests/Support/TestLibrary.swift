@@ -7,10 +7,19 @@ final class TestLibrary: ImageLibrary {
     TestLibrary.image(ImageName(rawValue: "debian"), origin: "trixie")
   ])
 
-  static func image(_ name: ImageName, origin: String) -> LibraryImage {
+  static func image(
+    _ name: ImageName, origin: String, disks: [ImageDisk] = []
+  ) -> LibraryImage {
     LibraryImage(
       name: name, state: .ready, kind: .disk, path: "/images/\(name)", size: 1 << 30,
-      allocated: 1 << 20, origin: origin, created: Timestamp(milliseconds: 0))
+      allocated: 1 << 20, origin: origin, created: Timestamp(milliseconds: 0), disks: disks)
+  }
+
+  /// An image that these are based on.
+  func add(_ name: String, with disks: [ImageDisk]) {
+    content.withLock {
+      $0.append(Self.image(ImageName(rawValue: name), origin: "a test", disks: disks))
+    }
   }
 
   func images() async throws(BrokerError) -> [LibraryImage] { content.withLock { $0 } }

@@ -56,6 +56,47 @@ struct DiskToolTests {
     #expect(try shell("qemu-img compare c.qcow2 expected.raw").contains("identical"))
   }
 
+  @Test(
+    "are copied, compressed, and from internal snapshots", arguments: ["", "zlib", "zstd"])
+  func copies(compression: String) throws {
+    _ = try shell(
+      """
+      seq 1 200000 | head -c 1048576 > base.raw
+      qemu-img create -q -f qcow2 -b base.raw -F raw -o cluster_size=4k a.qcow2 3M
+      qemu-io -c 'write -q -P 1 64k 8k' -c 'write -q -z 256k 64k' a.qcow2
+      qemu-img snapshot -c first a.qcow2
+      qemu-io -c 'write -q -P 2 0 2M' a.qcow2
+      qemu-img snapshot -c second a.qcow2
+      qemu-io -c 'write -q -P 3 68k 8k' a.qcow2
+      """)
+    let info = try disk("info a.qcow2")
+    #expect(info.contains("snapshot 1: first, 3145728 bytes"), "\(info)")
+    #expect(try disk("info a.qcow2 --json").contains("\"name\": \"second\""))
+    let compress = compression.isEmpty ? "" : "--compress \(compression)"
+    for (name, option, size) in [("now", "", "512"), ("first", "first", "4K"), ("2", "2", "64K")] {
+      let theirs = option.isEmpty ? "" : "-l snapshot.\(option == "2" ? "id" : "name")=\(option)"
+      let ours = option.isEmpty ? "" : "--snapshot \(option)"
+      _ = try shell("qemu-img convert -f qcow2 \(theirs) -O raw a.qcow2 \(name).raw")
+      try disk("copy a.qcow2 \(name).qcow2 \(ours) \(compress) --cluster-size \(size)")
+      #expect(
+        try shell("qemu-img compare -f qcow2 -F raw \(name).qcow2 \(name).raw")
+          .contains("identical"))
+      let check = try shell("qemu-img check \(name).qcow2")
+      #expect(check.contains("No errors"))
+      #expect(try !disk("info \(name).qcow2 --json").contains("base.raw"))
+      if size != "512" { #expect(check.contains(" 0.00% compressed") == compression.isEmpty) }
+    }
+    let blocks = try #require(Int(try shell("stat -c %b first.qcow2").prefix { $0.isNumber }))
+    #expect((blocks < 1500) == !compression.isEmpty, "\(blocks)")
+    #expect(try disk("copy a.qcow2 now.qcow2", fails: true).contains("there is a file now.qcow2"))
+    #expect(
+      try disk("copy a.qcow2 b.qcow2 --snapshot third", fails: true)
+        .contains("has no snapshot third"))
+    #expect(try disk("copy none b.qcow2", fails: true).contains("none"))
+    #expect(try shell("ls").split(separator: "\n").allSatisfy { !$0.hasSuffix(".new") })
+    #expect(!Files.exists(directory.path("b.qcow2")))
+  }
+
   @Test("lose nothing and find lost room again")
   func repair() throws {
     try disk("create --size 1M a.qcow2")
