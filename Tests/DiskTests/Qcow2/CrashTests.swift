@@ -44,7 +44,8 @@ private struct SectorHistory {
   }
 }
 
-private func stamps(_ bytes: [UInt8]) -> [UInt64] {
+/// What each sector has, if it is one stamp all over.
+func stamps(_ bytes: [UInt8]) -> [UInt64] {
   bytes.withUnsafeBytes { buffer in
     var stamps: [UInt64] = []
     var offset = 0
@@ -64,7 +65,8 @@ private func stamps(_ bytes: [UInt8]) -> [UInt64] {
   }
 }
 
-private func sector(_ stamp: UInt64) -> [UInt8] {
+/// One with a stamp all over.
+func sector(_ stamp: UInt64) -> [UInt8] {
   let bytes = (0..<8).map { UInt8(truncatingIfNeeded: stamp >> (56 - $0 * 8)) }
   return Array(repeatElement(bytes, count: 64).joined())
 }

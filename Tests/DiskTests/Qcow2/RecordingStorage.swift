@@ -27,12 +27,19 @@ final class RecordingStorage: ImageStorage {
   private let state: Guarded<State>
   private let interruption = Guarded<(@Sendable () -> Void)?>(nil)
   private let note: (@Sendable (Operation) -> Void)?
+  private let pause: (@Sendable () -> Void)?
   let growsWithZeros = true
 
-  /// - Parameter note: told of each operation, as it is carried out.
-  init(_ bytes: [UInt8] = [], note: (@Sendable (Operation) -> Void)? = nil) {
+  /// - Parameters:
+  ///   - note: told of each operation, as it is carried out.
+  ///   - pause: called before each; others go on meanwhile.
+  init(
+    _ bytes: [UInt8] = [], note: (@Sendable (Operation) -> Void)? = nil,
+    pause: (@Sendable () -> Void)? = nil
+  ) {
     state = Guarded(State(bytes: bytes))
     self.note = note
+    self.pause = pause
   }
 
   var log: [Operation] { state.withLock { $0.log } }
@@ -49,6 +56,7 @@ final class RecordingStorage: ImageStorage {
   func interrupt(_ body: @escaping @Sendable () -> Void) { interruption.withLock { $0 = body } }
 
   private func beInterrupted() {
+    pause?()
     let body = interruption.withLock { body in
       defer { body = nil }
       return body
@@ -96,6 +104,7 @@ final class RecordingStorage: ImageStorage {
   }
 
   func synchronize() throws(SystemError) {
+    pause?()
     try state.withLock { state throws(SystemError) in
       try state.spend()
       state.log.append(.barrier)
