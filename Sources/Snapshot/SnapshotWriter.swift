@@ -5,8 +5,7 @@ import LinuxSystem
 /// `finish`, and when that throws, the path holds what it held before.
 public final class SnapshotWriter {
   public let path: String
-  private let temporary: String
-  private let descriptor: FileDescriptor
+  private let output: any SnapshotOutput
   private var directory: SnapshotFormat.Directory
   private var memories: [MemoryWriter] = []
   /// Of what there is in the file, a multiple of the page size.
@@ -17,22 +16,30 @@ public final class SnapshotWriter {
   ///   - identifier: 16 bytes that no other snapshot has.
   ///   - base: the identifier of the snapshot that this one completes.
   ///   - created: seconds since 1970.
-  public init(
+  public convenience init(
     path: String, identifier: [UInt8], base: [UInt8]? = nil, created: UInt64
   ) throws(SnapshotError) {
-    self.path = path
-    temporary = "\(path).new"
-    directory = SnapshotFormat.Directory(
-      identifier: identifier, base: base, created: created, sections: [], memories: [])
+    let draft: SnapshotDraft
     do {
-      descriptor = try FileDescriptor.open(temporary, [.writable, .create, .truncate])
+      draft = try SnapshotDraft(of: path)
     } catch {
       throw Self.error("make", path, error)
     }
+    self.init(path: path, identifier: identifier, base: base, created: created, output: draft)
+  }
+
+  /// - Parameter output: where it is written instead of next to `path`.
+  package init(
+    path: String, identifier: [UInt8], base: [UInt8]?, created: UInt64, output: any SnapshotOutput
+  ) {
+    self.path = path
+    self.output = output
+    directory = SnapshotFormat.Directory(
+      identifier: identifier, base: base, created: created, sections: [], memories: [])
   }
 
   deinit {
-    if !isFinished { try? Files.remove(temporary) }
+    if !isFinished { output.abandon() }
   }
 
   /// Adds a section.
@@ -46,7 +53,7 @@ public final class SnapshotWriter {
   public func addMemory(_ name: String, size: Int) throws(SnapshotError) -> MemoryWriter {
     let isComplete = directory.base == nil
     let memory = MemoryWriter(
-      name: name, size: size, descriptor: descriptor, end: end,
+      name: name, size: size, output: output, end: end,
       offset: isComplete ? end.take(UInt64(size)) : nil, path: path)
     memories.append(memory)
     return memory
@@ -74,10 +81,10 @@ public final class SnapshotWriter {
     let header = SnapshotFormat.header(
       of: try append(encoded), isCompact: directory.memories.contains { $0.places != nil })
     do {
-      try descriptor.synchronize()
-      try descriptor.write(header[...], offset: 0)
-      try descriptor.synchronize()
-      try Files.move(temporary, to: path)
+      try output.synchronize()
+      try output.write(header, offset: 0)
+      try output.synchronize()
+      try output.place()
     } catch {
       throw Self.error("write", path, error)
     }
@@ -90,7 +97,7 @@ public final class SnapshotWriter {
       offset: end.take((length + page - 1) / page * page), length: length,
       checksum: SnapshotFormat.checksum(bytes))
     do {
-      try descriptor.write(bytes[...], offset: extent.offset)
+      try output.write(bytes, offset: extent.offset)
     } catch {
       throw Self.error("write", path, error)
     }
@@ -150,17 +157,17 @@ public final class MemoryWriter: Sendable {
   /// Of its region; `nil` when it has none.
   let offset: UInt64?
   private let end: Guarded<UInt64>
-  private let descriptor: FileDescriptor
+  private let output: any SnapshotOutput
   private let path: String
   private let state: Guarded<Tables>
 
   init(
-    name: String, size: Int, descriptor: FileDescriptor, end: Guarded<UInt64>, offset: UInt64?,
+    name: String, size: Int, output: any SnapshotOutput, end: Guarded<UInt64>, offset: UInt64?,
     path: String
   ) {
     self.name = name
     self.size = size
-    self.descriptor = descriptor
+    self.output = output
     self.end = end
     self.offset = offset
     self.path = path
@@ -211,7 +218,7 @@ public final class MemoryWriter: Sendable {
       for (pages, offset) in pieces(of: first..<first + bytes.count / pageSize) {
         let range = (pages.lowerBound - first) * pageSize..<(pages.upperBound - first) * pageSize
         // SAFETY: the pieces are those of the pages in `bytes`.
-        try descriptor.write(UnsafeRawBufferPointer(rebasing: bytes[range]), offset: offset)
+        try output.write(UnsafeRawBufferPointer(rebasing: bytes[range]), offset: offset)
       }
     } catch {
       throw SnapshotWriter.error("write", path, error)
