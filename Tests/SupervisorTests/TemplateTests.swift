@@ -138,6 +138,33 @@ struct TemplateTests {
     #expect(try await running.settledTemplate().generation == 3)
   }
 
+  @Test("of another processor it serves no more, and a new generation is made")
+  func processor() async throws {
+    let running = try RunningSupervisor()
+    _ = try await make(try request(1, in: running), running)
+    try await running.supervisor.start(try request(1, in: running))
+    #expect(try parent(of: "office-1", running) != getpid())
+    // As after the host's processor was changed, or the state was moved to another host.
+    let record = running.settings.stateDirectory + "/templates/office@1/template.json"
+    let parsed = try JSONSerialization.jsonObject(with: Data(try Files.read(record)))
+    var members = try #require(parsed as? [String: Any])
+    let processor = try #require(members["processor"] as? String)
+    #expect(processor.contains("model name") && processor.contains("flags"))
+    members["processor"] = processor.replacingOccurrences(of: "flags", with: "flags\t: none")
+    try Files.replace(record, with: Array(try JSONSerialization.data(withJSONObject: members)))
+    #expect(
+      try await running.settledTemplate().state == .stale("the host has another processor"))
+    try await running.supervisor.start(try request(2, in: running))
+    #expect(try parent(of: "office-2", running) == getpid(), "it boots")
+    let next = try await running.settledTemplate()
+    #expect(next.generation == 2 && next.state == .ready)
+    try await running.supervisor.start(try request(3, in: running))
+    #expect(try await running.settledTemplate().clones.map(\.rawValue) == ["office-3"])
+    for number in 1...3 {
+      try await running.supervisor.discard(DesktopID(pool: pool, number: UInt64(number)))
+    }
+  }
+
   @Test("clones have the queues of the template's network card, or another one", .needs("passt"))
   func queues() async throws {
     let running = try RunningSupervisor()
