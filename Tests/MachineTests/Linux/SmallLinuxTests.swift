@@ -25,10 +25,38 @@ struct SmallLinuxTests {
     }
   }
 
-  @Test("its kernel warns of nothing but what is known")
-  func warnings() throws {
+  @Test("its kernel says nothing but what is known, line by line")
+  func log() throws {
     let linux = try SmallLinux()
-    try linux.expectNoWarnings()
+    try linux.expectKnownLog()
+    // What is expected of every boot, and nothing said, is expected in vain.
+    let lines = try linux.log().map { Array($0.text.utf8) }
+    for known in KernelLog.all where known.isSure {
+      #expect(lines.contains { known.matches($0) }, "no line is like '\(known.text)'")
+    }
+  }
+
+  @Test("no line that its kernel may say could be just any, and each has its reason")
+  func knownLines() {
+    for known in KernelLog.all {
+      let itself = known.text.filter { $0 != "*" && $0 != "#" }
+      #expect(itself.count >= 6 || !known.text.contains("*") && !itself.isEmpty, "\(known.text)")
+      #expect(!known.reason.isEmpty, "\(known.text)")
+    }
+    #expect(Set(KernelLog.all.map(\.text)).count == KernelLog.all.count)
+    let known = KnownLine("pci 0000:00:#.#: BAR # [mem #-#*]", "", isSure: false)
+    #expect(known.matches(Array("pci 0000:00:0f.6: BAR 4 [mem 0xfe030000-0xfe037fff]".utf8)))
+    #expect(known.matches(Array("pci 0000:00:0e.0: BAR 0 [mem 0x1-0x2 64bit]".utf8)))
+    #expect(!known.matches(Array("pci 0000:00:0f.6: BAR 4 [io  0xc000-0xc00f]".utf8)))
+    #expect(!known.matches(Array("pci 0000:00:0f.6: BAR 4 [mem 0x1-0x2] and more".utf8)))
+    #expect(KernelLine("<12>EXT4-fs: text > more") == KernelLine("<4>EXT4-fs: text > more"))
+    #expect(KernelLine("<6>usb: it is not there")?.tellsOfTrouble == true)
+    #expect(KernelLine("<3>usb: good morning")?.tellsOfTrouble == true)
+    #expect(KernelLine("<6>usb: good morning")?.tellsOfTrouble == false)
+    // What tells of trouble is not known by what is no reason for that.
+    let news = KernelLine("<6>Unpacking initramfs...")
+    #expect(news.map(KernelLog.knows) == true)
+    #expect(KernelLine("<4>Unpacking initramfs...").map(KernelLog.knows) == false)
   }
 
   @Test("keeps time by KVM's clock")
@@ -90,7 +118,7 @@ struct SmallLinuxTests {
     let sum = String(decoding: try exchange(bytes, try listener.accept()), as: UTF8.self)
     let files = try TemporaryDirectory()
     #expect(try files.run("md5sum <\(try files.write(bytes, to: "sent"))").output == sum)
-    try linux.expectNoWarnings()
+    try linux.expectKnownLog()
   }
 
   /// What comes back until the end, once `bytes` were sent and nothing follows.
@@ -117,7 +145,7 @@ struct SmallLinuxTests {
     let linux = try SmallLinux()
     _ = try linux.run("dd if=/dev/sda of=/dev/vda bs=64k conv=fsync 2>&1")
     #expect(try SmallLinux.disk("virtio") == SmallLinux.diskContents)
-    try linux.expectNoWarnings()
+    try linux.expectKnownLog()
   }
 
   @Test("writes and reads at random on IDE and virtio disks, and finds the same in both")
@@ -144,7 +172,7 @@ struct SmallLinuxTests {
       let sum = try files.run("md5sum \(path) | cut -c1-32").output
       #expect(sum.filter { !$0.isWhitespace } == sums.first ?? "")
     }
-    try linux.expectNoWarnings()
+    try linux.expectKnownLog()
   }
 
   @Test("gives memory up to its balloon, which the host has then, and takes it back")
@@ -160,7 +188,7 @@ struct SmallLinuxTests {
     let told = try linux.machine.readBalloon()
     #expect(told.memory == size && told.time > 0)
     #expect(told.statistics["stat-total-memory"].map { (64 << 20...size).contains($0) } == true)
-    try linux.expectNoWarnings()
+    try linux.expectKnownLog()
   }
 
   @Test("talks with the host through a channel that it finds by its name")
@@ -174,7 +202,7 @@ struct SmallLinuxTests {
     var bytes: [UInt8] = []
     while bytes.last != 0x0A { bytes += try host.receive().bytes }
     #expect(String(decoding: bytes, as: UTF8.self).contains("console=ttyS0"))
-    try linux.expectNoWarnings()
+    try linux.expectKnownLog()
   }
 
   @Test("has an address from passt, and reaches a server of the host", .needs("python3"))
@@ -206,7 +234,7 @@ struct SmallLinuxTests {
     #expect(answer.contains("192.0.2.42"), "\(answer)")
     #expect(linux.machine.setLink("net0", isUp: false))
     _ = try linux.run("cd /sys/class/net/eth0; while [ $(cat carrier) != 0 ]; do :; done")
-    try linux.expectNoWarnings()
+    try linux.expectKnownLog()
   }
 
   /// Answers every question for an address with 192.0.2.42.
