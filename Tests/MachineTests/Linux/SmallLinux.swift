@@ -23,8 +23,10 @@ final class SmallLinux {
 
   private static let built = "build/guest-linux/current"
   private static let builtToDebug = "build/guest-linux/debug"
+  private static let builtForMany = "build/guest-linux/smp"
   static let isBuilt = Files.exists("\(built)/append")
   static let isBuiltToDebug = Files.exists("\(builtToDebug)/append")
+  static let isBuiltForMany = Files.exists("\(builtForMany)/append")
 
   let machine: Machine
   let peer: SerialPeer
@@ -61,6 +63,17 @@ final class SmallLinux {
     try SmallLinux(goingOnFrom: try boot(builtToDebug, .virtio(outputs: 1), .virtio))
   }
 
+  /// One for many processors, booted once for each number of them.
+  static func with(processors: Int) throws -> SmallLinux {
+    let booted = try manyProcessors.withLock { known in
+      if let booted = known[processors] { return booted }
+      let booted = try boot(builtForMany, .standard, .ac97, processors: processors)
+      known[processors] = booted
+      return booted
+    }
+    return try SmallLinux(goingOnFrom: booted)
+  }
+
   private init(
     goingOnFrom booted: Booted, wave: String? = nil,
     network: MachineConfiguration.Network.Backend = .user
@@ -68,7 +81,9 @@ final class SmallLinux {
     files = try TemporaryDirectory()
     var configuration = try Self.connected(booted.configuration, files)
     configuration.audio.wave = wave
-    configuration.networks = [.init(network)]
+    configuration.networks = [
+      .init(network, queues: booted.configuration.networks.first?.queues ?? 1)
+    ]
     machine = try Machine(configuration, from: booted.state)
     machine.onEvent { [events] event in events.change { $0.append(event) } }
     peer = try SerialPeer(configuration)
@@ -76,6 +91,14 @@ final class SmallLinux {
   }
 
   deinit { machine.tearDown() }
+
+  /// Another that goes on from what this one is now, which ends.
+  func goingOn() throws -> SmallLinux {
+    let state = try machine.save()
+    machine.tearDown()
+    return try SmallLinux(
+      goingOnFrom: Booted(configuration: machine.configuration, state: state, files: files))
+  }
 
   private struct Booted: Sendable {
     let configuration: MachineConfiguration
@@ -90,6 +113,7 @@ final class SmallLinux {
   private static let twoOutputs = Result {
     try startX(try boot(built, .virtio(outputs: 2), .virtio))
   }
+  private static let manyProcessors = Guarded<[Int: Booted]>([:])
 
   /// Sockets in a directory of the test's own.
   private static func connected(_ configuration: MachineConfiguration, _ files: TemporaryDirectory)
@@ -105,7 +129,7 @@ final class SmallLinux {
   /// Disks of 1 MiB: "disk" on IDE with known contents, "virtio" empty; and the desktop's.
   private static func boot(
     _ directory: String, _ display: MachineConfiguration.Display,
-    _ sound: MachineConfiguration.Audio.Card
+    _ sound: MachineConfiguration.Audio.Card, processors: Int = 1
   ) throws -> Booted {
     let files = try TemporaryDirectory()
     var configuration = MachineConfiguration()
@@ -118,17 +142,19 @@ final class SmallLinux {
     configuration.disks = [
       .init(path: try files.write(diskContents, to: "disk")),
       .init(
-        path: try files.write([UInt8](repeating: 0, count: 1 << 20), to: "virtio"), bus: .virtio),
+        path: try files.write([UInt8](repeating: 0, count: 1 << 20), to: "virtio"), bus: .virtio,
+        queues: min(processors, mostQueues)),
       .init(path: "\(directory)/desktop.img", isReadOnly: true, bus: .virtio),
     ]
-    configuration.networks = [.init(.user)]
+    configuration.networks = [.init(.user, queues: min(processors, mostQueues))]
+    configuration.processors = processors
     configuration.hasUSB = true
     configuration = try connected(configuration, files)
     let machine = try Machine(configuration)
     defer { machine.tearDown() }
     let peer = try SerialPeer(configuration)
     try machine.resume()
-    _ = try peer.read(until: "guest: ready\n", seconds: directory == builtToDebug ? 7200 : 900)
+    _ = try peer.read(until: "guest: ready\n", seconds: directory == built ? 900 : 7200)
     return Booted(configuration: configuration, state: try machine.save(), files: files)
   }
 
@@ -138,6 +164,9 @@ final class SmallLinux {
     return Booted(
       configuration: booted.configuration, state: try linux.machine.save(), files: booted.files)
   }
+
+  /// Of a disk, and of a network card in pairs.
+  static let mostQueues = 4
 
   static let channel = "org.example.channel"
 
