@@ -99,6 +99,10 @@ package final class VirtioBalloon: VirtioDevice, StatefulDevice {
 
   /// Has the guest tell which pages it does not use (section 5.5.6.5).
   ///
+  /// Saving a machine does not ask: it reads no page that the host does not hold, and what a
+  /// Linux would hint at, free blocks of 4 MiB, it has reported two seconds after it let go of
+  /// them. Older kernels, which only hint, are not worth a save that waits for its guest.
+  ///
   /// - Returns: `false` when its driver cannot.
   package func askForHints() -> Bool {
     guard transport?.isRunning == true, state.features & Feature.hinting != 0 else { return false }

@@ -191,6 +191,20 @@ struct SmallLinuxTests {
     try linux.expectKnownLog()
   }
 
+  @Test("gives back memory that it let go of, with its balloon left alone")
+  func freePages() throws {
+    let linux = try SmallLinux()
+    // A machine that goes on has all of it on the host, free or not.
+    let before = linux.machine.hostMemory
+    try linux.run("cat /dev/vdb >/dev/null; echo 3 >/proc/sys/vm/drop_caches", seconds: 900)
+    // Linux tells of whole free blocks, two seconds later.
+    try eventually("the host to have the pages again", seconds: 300) {
+      linux.machine.hostMemory + (64 << 20) <= before
+    }
+    #expect(try linux.machine.readBalloon().memory == linux.machine.configuration.memory)
+    try linux.expectKnownLog()
+  }
+
   @Test("talks with the host through a channel that it finds by its name")
   func channel() throws {
     let linux = try SmallLinux()
