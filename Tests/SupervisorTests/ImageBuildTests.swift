@@ -8,14 +8,37 @@ import Testing
 
 /// The real builder, with what Debian's mirror gives.
 @Suite(
-  "Images that are built of Debian", .isSlow, .needsRoot, .serialized,
+  "Images that are built of Debian", .needsRoot, .serialized,
   .needs("debootstrap", "qemu-img", "debugfs", "e2fsck", "sfdisk", "unshare"))
 struct ImageBuildTests {
   private let directory: TemporaryDirectory
 
   init() throws { directory = try TemporaryDirectory() }
 
-  @Test("a Debian is whole, starts its agent, and takes a viewer's size where it has a desktop")
+  @Test("one that cannot be built is none, and why is told")
+  func failing() async throws {
+    let store = store()
+    let name = ImageName(rawValue: "nowhere")
+    let mirror = "http://127.0.0.1:1/debian"
+    try await store.build(
+      try ImageRecipe(suite: "bookworm", desktop: .none, sizeMiB: 2048, mirror: mirror), as: name)
+    while case .making = try await store.image(name).state {
+      try await Task.sleep(for: .milliseconds(20))
+    }
+    guard case .failed(let problem) = try await store.image(name).state else {
+      Issue.record("it did not fail")
+      return
+    }
+    #expect(problem.contains("fetching Debian bookworm failed"), "\(problem)")
+    #expect(problem.contains(mirror), "\(problem)")
+    #expect(!Files.exists(directory.path("images/nowhere")))
+    let loops = try directory.run("losetup --list --output BACK-FILE").output
+    #expect(!loops.contains(directory.path("images")), "nothing stays attached")
+  }
+
+  @Test(
+    "a Debian is whole, starts its agent, and takes a viewer's size where it has a desktop", .isSlow
+  )
   func built() async throws {
     for desktop in [ImageRecipe.Desktop.none, .lxqt] {
       let image = try await build(desktop)
@@ -28,13 +51,17 @@ struct ImageBuildTests {
     #expect(!loops.contains(directory.path("images")), "nothing stays attached")
   }
 
-  /// Builds one, and looks at what is told meanwhile.
-  private func build(_ desktop: ImageRecipe.Desktop) async throws -> LibraryImage {
-    let store = ImageStore(
+  private func store() -> ImageStore {
+    ImageStore(
       stateDirectory: directory.path,
       builder: "\(Programs.repository)/assets/images/carrel-image-build",
       now: { Timestamp(milliseconds: 1) },
       logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
+  }
+
+  /// Builds one, and looks at what is told meanwhile.
+  private func build(_ desktop: ImageRecipe.Desktop) async throws -> LibraryImage {
+    let store = store()
     let name = ImageName(rawValue: desktop.rawValue)
     let recipe = try ImageRecipe(suite: "bookworm", desktop: desktop, sizeMiB: 8192, mirror: nil)
     try await store.build(recipe, as: name)
