@@ -121,7 +121,7 @@ struct UEFITests {
 
   @Test(
     "Debian's firmware comes to its shell, which does what it is told", .isSlow,
-    .enabled(if: Files.exists("/usr/share/OVMF/\(code)"), "needs ovmf: 'make deps' installs it"))
+    .needsFile("/usr/share/OVMF/\(code)", of: "ovmf"))
   func shell() throws {
     let directory = try TemporaryDirectory()
     var configuration = MachineConfiguration()
@@ -137,6 +137,56 @@ struct UEFITests {
     try peer.socket.descriptor.writeAll(Array("map\r".utf8))
     _ = try peer.read(until: "Shell> ", seconds: 600)
     try peer.socket.descriptor.writeAll(Array("reset -s\r".utf8))
+    #expect(machine.waitForEnd() == .guestShutdown)
+  }
+
+  @Test(
+    "a variable that is set in the shell of Debian's firmware is there after the next start",
+    .isSlow,
+    .needsFile("/usr/share/OVMF/\(code)", of: "ovmf"))
+  func keptByFirmware() throws {
+    let directory = try TemporaryDirectory()
+    let vendor = "a1a2a3a4-b1b2-c1c2-d1d2-e1e2e3e4e5e6"
+    // UEFI 2.10, section 2.3: its first three fields are little-endian. The name is in UCS-2.
+    let entry: [UInt8] =
+      [0xA4, 0xA3, 0xA2, 0xA1, 0xB2, 0xB1, 0xC2, 0xC1, 0xD1, 0xD2]
+      + [0xE1, 0xE2, 0xE3, 0xE4, 0xE5, 0xE6] + "carrel\0".utf16.flatMap { [UInt8($0), 0] }
+    let template = try Files.read("/usr/share/OVMF/\(Self.variables)")
+    #expect(template.firstRange(of: entry) == nil)
+    try inShell(directory) { console, machine in
+      try console.type("setvar carrel -guid \(vendor) -nv -bs =0x4849\n", on: machine)
+    }
+    let file = try directory.read("nvram")
+    #expect(file.count == template.count)
+    let found = try #require(file.firstRange(of: entry + [0x49, 0x48]))
+    // What is before it is of a variable that is whole (3Fh), kept, and for boot services.
+    let header = file[(found.lowerBound - 44)..<found.lowerBound]
+    #expect(header.prefix(8) == [0xAA, 0x55, 0x3F, 0, 3, 0, 0, 0], "\(header)")
+    try inShell(directory) { console, machine in
+      try console.type("setvar carrel -guid \(vendor)\n", on: machine)
+      let said = try console.wait(for: "Shell> ", on: machine).uppercased()
+      #expect(said.contains("CARREL") && said.contains("49 48"), "\(said)")
+      try console.type("\n", on: machine)
+    }
+  }
+
+  /// Starts Debian's firmware with the variables of a file, and ends it from its shell.
+  private func inShell(
+    _ directory: TemporaryDirectory, _ body: (Console, Machine) throws -> Void
+  ) throws {
+    var configuration = MachineConfiguration()
+    configuration.memory = 256 << 20
+    configuration.display = .none
+    configuration.boot = .uefi(variables: directory.path("nvram"))
+    configuration.serial = .socket(directory.path("serial"))
+    let machine = try Machine(configuration)
+    defer { machine.tearDown() }
+    let console = Console(try SerialPeer(configuration))
+    try machine.resume()
+    try console.wait(for: "Shell> ", on: machine, seconds: 7200)
+    try body(console, machine)
+    try console.wait(for: "Shell> ", on: machine)
+    try console.type("reset -s\n", on: machine)
     #expect(machine.waitForEnd() == .guestShutdown)
   }
 
