@@ -37,7 +37,9 @@ extension EndToEnd {
         let outcome = try await site.carrel(["backup", "run", "study"] + to)
         #expect(outcome.exit == .exited(6))
         #expect(outcome.complaint.contains("1 of 3 desktops have no new backup"))
-        #expect(outcome.complaint.contains("the disk of desktop 'study-2' is gone"), "\(outcome.complaint)")
+        #expect(
+          outcome.complaint.contains("the disk of desktop 'study-2' is gone"),
+          "\(outcome.complaint)")
         let rows = outcome.output.split(separator: "\n").filter { $0.hasPrefix("study-") }
         #expect(rows.map { $0.contains("ready") } == [true, false, true], "\(outcome.output)")
         #expect(try await owners(site) == ["alice", "carol"])

@@ -207,8 +207,7 @@ private final class SiteSoaking {
   .needs("qemu-img", "restic"), .serialized)
 struct SiteSoakTests {
   /// `make soak` does more.
-  private static let cycles =
-    getenv("CARREL_SOAK_CYCLES").flatMap { Int(String(cString: $0)) } ?? 12
+  private static let cycles = Soak.cycles("SITE", usually: 12)
 
   @Test("never part memory and disk")
   func cycles() async throws {

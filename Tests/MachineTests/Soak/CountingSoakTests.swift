@@ -1,4 +1,3 @@
-import Glibc
 import LinuxSystem
 import QMP
 import TestSupport
@@ -103,10 +102,9 @@ private final class Soaking {
 }
 
 @Suite("Snapshots, returns and sleep, over and over", .needsKVM, .needs("qemu-img"))
-struct SoakTests {
+struct CountingSoakTests {
   /// `make soak` does more.
-  private static let cycles =
-    getenv("CARREL_SOAK_CYCLES").flatMap { Int(String(cString: $0)) } ?? 12
+  private static let cycles = Soak.cycles("COUNTING", usually: 12)
 
   @Test("never part memory and disk", arguments: [1, 2] as [UInt64])
   func cycles(seed: UInt64) throws {
