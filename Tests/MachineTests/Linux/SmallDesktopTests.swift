@@ -66,7 +66,7 @@ struct SmallDesktopTests {
     let picture = try desktop.capture("started")
     #expect(try picture.size == "1000x700")
     #expect(try picture.color(990, 690) == "2040c0")
-    try desktop.linux.expectNoWarnings()
+    try desktop.linux.expectKnownLog()
   }
 
   @Test(
