@@ -7,7 +7,8 @@ extension KernelLog {
       "ACPI: Early table checksum verification disabled")
     + KnownLine.sometimes(
       "a protection's name, or a setting's",
-      "EXT4-fs (*): mounted filesystem* without journal. Quota mode: disabled.")
+      "EXT4-fs (*): mounted filesystem* without journal. Quota mode: disabled.",
+      "EXT4-fs (*): mounted filesystem with ordered data mode. Quota mode: disabled.")
     + KnownLine.sometimes(
       "KVM's HWCR of AMD processors has no TscFreqSel",
       "[Firmware Bug]: TSC doesn't count with P0 frequency!")
