@@ -34,9 +34,18 @@ extension KernelLog {
       "Consider compiling CPUfreq support into your kernel.")
     + KnownLine.sometimes(
       "interpreted kernels come late to look",
+      "hrtimer: interrupt took # ns",
       "clocksource: timekeeping watchdog on CPU#: * read-back delay of #ns",
       "clocksource: wd-*-wd read-back delay of #ns, clock-skew test skipped!",
       "clocksource: *Long readout interval, skipping watchdog check: *")
+    + KnownLine.sometimes(
+      "the TSC runs on while a machine stands, and kvm-clock, which is the guest's, does not",
+      "clocksource: timekeeping watchdog on CPU#: Marking clocksource 'tsc' as unstable because"
+        + " the skew is too large:",
+      "clocksource: *'kvm-clock' wd_nsec: # wd_now: # wd_last: # mask: #",
+      "clocksource: *'tsc' cs_nsec: # cs_now: # cs_last: # mask: #",
+      "clocksource: *'kvm-clock' (not 'tsc') is current clocksource.",
+      "tsc: Marking TSC unstable due to clocksource watchdog")
     + KnownLine.always(
       "this configuration has none for serial ports",
       "Serial: 8250/16550 driver, * ports, IRQ sharing disabled")
