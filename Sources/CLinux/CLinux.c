@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
+#include "Result.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/sockios.h>
@@ -24,12 +24,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#define RESULT(call) \
-  do { \
-    int result_ = (call); \
-    return result_ < 0 ? -errno : result_; \
-  } while (0)
 
 int clinux_open(const char *path, int flags, unsigned mode) {
   RESULT(open(path, flags | O_CLOEXEC, mode));

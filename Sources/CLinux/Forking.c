@@ -1,15 +1,9 @@
 #include "CLinux.h"
+#include "Result.h"
 
-#include <errno.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define RESULT(call) \
-  do { \
-    int result_ = (call); \
-    return result_ < 0 ? -errno : result_; \
-  } while (0)
 
 int clinux_thread_count(void) {
   // A directory has a link of each of its own, besides two (proc_task_getattr).

@@ -1,18 +1,12 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
+#include "Result.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#define RESULT(call) \
-  do { \
-    int result_ = (call); \
-    return result_ < 0 ? -errno : result_; \
-  } while (0)
 
 int clinux_userfaultfd(int untouched) {
   // The device can be given to a process by its permissions; the system call, which
@@ -64,13 +58,5 @@ int clinux_userfaultfd_stopped(int fd, uint64_t *addresses, int capacity) {
     if (messages[index].event != UFFD_EVENT_PAGEFAULT) continue;
     addresses[count++] = messages[index].arg.pagefault.address;
   }
-  return count;
-}
-
-int clinux_userfaultfd_drain(int fd) {
-  struct uffd_msg messages[16];
-  int count = 0;
-  ssize_t size;
-  while ((size = read(fd, messages, sizeof messages)) > 0) count += (int)(size / sizeof *messages);
   return count;
 }

@@ -10,11 +10,13 @@ public final class WriteProtection: Sendable {
   /// Readable while there are stopped writers in `stoppedAt`.
   public let descriptor: FileDescriptor
 
-  private static let pageSize = 4096
+  static let pageSize = 4096
   /// The memory map is locked for as long as it takes to forget about so many pages.
   private static let forgottenAtOnce = 2048
 
   private let mapping: MemoryMapping
+
+  var pageCount: Int { mapping.bytes.count / Self.pageSize }
 
   /// - Parameter isPrivate: whether pages that were never looked at are of this process alone,
   ///   which wants Linux 6.4.
@@ -64,16 +66,14 @@ public final class WriteProtection: Sendable {
 
   /// Gives the memory back as it was. Somebody has to listen until this returns.
   public func end() {
-    let count = mapping.bytes.count / Self.pageSize
-    for first in stride(from: 0, to: count, by: Self.forgottenAtOnce) {
-      let pages = first..<min(first + Self.forgottenAtOnce, count)
+    for first in stride(from: 0, to: pageCount, by: Self.forgottenAtOnce) {
+      let pages = first..<min(first + Self.forgottenAtOnce, pageCount)
       _ = clinux_userfaultfd_forget(descriptor.raw, start(pages), length(pages))
     }
   }
 
   private func start(_ pages: Range<Int>) -> UnsafeMutableRawPointer? {
-    precondition(
-      pages.lowerBound >= 0 && pages.upperBound <= mapping.bytes.count / Self.pageSize)
+    precondition(pages.lowerBound >= 0 && pages.upperBound <= pageCount)
     // SAFETY: the pages were checked to lie in the mapping, which this object keeps.
     return mapping.bytes.baseAddress.map { $0 + pages.lowerBound * Self.pageSize }
   }

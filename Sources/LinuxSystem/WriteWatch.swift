@@ -8,33 +8,26 @@ import CLinux
 /// `descriptor` must therefore not wait, while armed, for anything a writer may hold.
 public final class WriteWatch: Sendable {
   /// Readable when a writer was stopped.
-  public let descriptor: FileDescriptor
+  public var descriptor: FileDescriptor { protection.descriptor }
 
-  private let mapping: MemoryMapping
+  private let protection: WriteProtection
   private let armed = Guarded<Range<Int>?>(nil)
 
   /// - Throws: when the kernel has no such watch or does not give this process one.
   public init(_ mapping: MemoryMapping) throws(SystemError) {
-    descriptor = FileDescriptor(owning: try check(clinux_userfaultfd(0), "make a userfaultfd"))
-    self.mapping = mapping
-    try check(
-      clinux_userfaultfd_watch(
-        descriptor.raw, mapping.bytes.baseAddress, mapping.bytes.count),
-      "watch memory for writes")
+    protection = try WriteProtection(mapping, isPrivate: false)
   }
 
   /// Watches the pages that hold `range`, given in bytes from the mapping's start, in
   /// place of what was watched before.
   public func arm(_ range: Range<Int>) throws(SystemError) {
-    let range = range.clamped(to: 0..<mapping.bytes.count)
-    let pages = range.lowerBound & ~4095..<(range.upperBound + 4095) & ~4095
+    let size = WriteProtection.pageSize
+    let range = range.clamped(to: 0..<protection.pageCount * size)
+    let pages = range.lowerBound / size..<(range.upperBound + size - 1) / size
     disarm()
     guard !pages.isEmpty else { return }
     try armed.withLock { armed throws(SystemError) in
-      let result = protect(pages, true)
-      // It may have come part of the way.
-      if result < 0 { _ = protect(pages, false) }
-      try check(result, "protect memory from writes")
+      try protection.protect(pages)
       armed = pages
     }
   }
@@ -45,15 +38,10 @@ public final class WriteWatch: Sendable {
     armed.withLock { armed in
       guard let pages = armed else { return false }
       armed = nil
-      let reports = clinux_userfaultfd_drain(descriptor.raw)
-      _ = protect(pages, false)
-      return reports > 0
+      var wasTried = false
+      while !protection.stoppedAt().isEmpty { wasTried = true }
+      protection.allow(pages)
+      return wasTried
     }
-  }
-
-  private func protect(_ pages: Range<Int>, _ on: Bool) -> Int32 {
-    // SAFETY: `pages` was clamped to the mapping, which this object keeps.
-    let start = mapping.bytes.baseAddress.map { $0 + pages.lowerBound }
-    return clinux_userfaultfd_protect(descriptor.raw, start, pages.count, on ? 1 : 0)
   }
 }

@@ -208,6 +208,17 @@ final class TestGuest {
     try eventually("the guest to write \(text)") { output == text }
   }
 
+  /// Another machine that goes on from where this one is, which ends, and the far end of its
+  /// serial socket.
+  func moved() throws -> (machine: Machine, peer: SerialPeer) {
+    let saved = try machine.save()
+    machine.tearDown()
+    var configuration = machine.configuration
+    configuration.serial = .socket(directory.path("second"))
+    let second = try Machine(configuration, from: saved)
+    return (second, try SerialPeer(configuration))
+  }
+
   /// Runs to the end.
   func run() throws -> EndReason {
     try machine.resume()

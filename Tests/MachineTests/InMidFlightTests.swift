@@ -1,5 +1,6 @@
 import DeviceModel
 import Devices
+import Disk
 import LinuxSystem
 import Machine
 import TestSupport
@@ -99,12 +100,7 @@ struct InMidFlightTests {
     #expect(try peer.read(ready.count) == ready)
     meanwhile(guest.machine)
     #expect(try peer.read(before.count) == before)
-    let saved = try guest.machine.save()
-    guest.machine.tearDown()
-    var configuration = guest.machine.configuration
-    configuration.serial = .socket(guest.directory.path("second"))
-    let second = try Machine(configuration, from: saved)
-    let secondPeer = try SerialPeer(configuration)
+    let (second, secondPeer) = try guest.moved()
     try second.resume()
     try secondPeer.socket.send([1])
     let answer = try secondPeer.read(count)
@@ -210,7 +206,10 @@ struct InMidFlightTests {
     let image = (0..<(1 << 20)).map { UInt8(truncatingIfNeeded: $0 &* 7 ^ ($0 >> 8)) }
     func guest() throws -> TestGuest {
       try TestGuest(program) { configuration, directory in
-        configuration.disks = [.init(path: try directory.write(image, to: "disk"))]
+        var disk = MachineConfiguration.Disk(path: try directory.write(image, to: "disk"))
+        // So slow that there is a transfer under way nearly always, however fast the host is.
+        disk.limits = DiskLimits([.operations: .init(200)])
+        configuration.disks = [disk]
         configuration.memory = 4 << 20
       }
     }

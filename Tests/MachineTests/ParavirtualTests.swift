@@ -22,13 +22,7 @@ struct ParavirtualTests {
     // An end that is noted is asked for at entry to a guest, not by the emulator.
     let ends = ProcessorModel.interpretsKernels ? ["e", "w"] : ["e"]
     try #require(ends.contains { before == "3cs\($0)a" }, "\(before)")
-    let saved = try guest.machine.save()
-    guest.machine.tearDown()
-
-    var configuration = guest.machine.configuration
-    configuration.serial = .socket(guest.directory.path("second"))
-    let second = try Machine(configuration, from: saved)
-    let secondPeer = try SerialPeer(configuration)
+    let (second, secondPeer) = try guest.moved()
     try secondPeer.socket.send([1])
     try second.resume()
     let after = try secondPeer.text(6)

@@ -56,13 +56,7 @@ struct ProcessorTests {
     try line.socket.send([1])
     #expect(try line.read(2) == Array("AB".utf8), "after a reset it waits to be started, and is")
     try guest.machine.pause()
-    let saved = try guest.machine.save()
-    guest.machine.tearDown()
-
-    var configuration = guest.machine.configuration
-    configuration.serial = .socket(guest.directory.path("line2"))
-    let second = try Machine(configuration, from: saved)
-    let secondLine = try SerialPeer(configuration)
+    let (second, secondLine) = try guest.moved()
     try second.resume()
     try secondLine.socket.send([1])
     #expect(try secondLine.read(2) == Array("CD".utf8))

@@ -124,14 +124,8 @@ struct UEFITests {
     .needsFile("/usr/share/OVMF/\(code)", of: "ovmf"))
   func shell() throws {
     let directory = try TemporaryDirectory()
-    var configuration = MachineConfiguration()
-    configuration.memory = 256 << 20
-    configuration.display = .none
-    configuration.boot = .uefi(variables: directory.path("nvram"))
-    configuration.serial = .socket(directory.path("serial"))
-    let machine = try Machine(configuration)
+    let (machine, peer) = try debian(directory)
     defer { machine.tearDown() }
-    let peer = try SerialPeer(configuration)
     try machine.resume()
     _ = try peer.read(until: "Shell> ", seconds: 3600)
     try peer.socket.descriptor.writeAll(Array("map\r".utf8))
@@ -170,18 +164,23 @@ struct UEFITests {
     }
   }
 
-  /// Starts Debian's firmware with the variables of a file, and ends it from its shell.
-  private func inShell(
-    _ directory: TemporaryDirectory, _ body: (Console, Machine) throws -> Void
-  ) throws {
+  /// A machine with Debian's firmware and the variables of a file, and the far end of its line.
+  private func debian(_ directory: TemporaryDirectory) throws -> (Machine, SerialPeer) {
     var configuration = MachineConfiguration()
     configuration.memory = 256 << 20
     configuration.display = .none
     configuration.boot = .uefi(variables: directory.path("nvram"))
     configuration.serial = .socket(directory.path("serial"))
-    let machine = try Machine(configuration)
+    return (try Machine(configuration), try SerialPeer(configuration))
+  }
+
+  /// Starts Debian's firmware with the variables of a file, and ends it from its shell.
+  private func inShell(
+    _ directory: TemporaryDirectory, _ body: (Console, Machine) throws -> Void
+  ) throws {
+    let (machine, peer) = try debian(directory)
     defer { machine.tearDown() }
-    let console = Console(try SerialPeer(configuration))
+    let console = Console(peer)
     try machine.resume()
     try console.wait(for: "Shell> ", on: machine, seconds: 7200)
     try body(console, machine)

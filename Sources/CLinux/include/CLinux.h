@@ -51,8 +51,6 @@ int clinux_userfaultfd_protect(int fd, void *start, size_t length, int on);
 int clinux_userfaultfd_forget(int fd, void *start, size_t length);
 /// Where writers were stopped that nobody was told of yet; returns how many, 0 for none.
 int clinux_userfaultfd_stopped(int fd, uint64_t *addresses, int capacity);
-/// Takes all reports; returns how many there were.
-int clinux_userfaultfd_drain(int fd);
 
 // Both ends of a pipe, closed on exec.
 int clinux_pipe(int ends[2]);

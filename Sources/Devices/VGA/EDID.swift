@@ -21,6 +21,7 @@ package struct EDID: Sendable {
     }
   }
 
+  package let preferred: Mode
   package let bytes: [UInt8]
 
   /// Standard timings can say no more than eight, of the aspect ratios 16:10, 4:3,
@@ -61,6 +62,7 @@ package struct EDID: Sendable {
     // A dummy descriptor.
     put([0, 0, 0, 0x10, 0], at: 0x6C)
     block[127] = 0 &- block.reduce(0, &+)
+    self.preferred = preferred
     bytes = block
   }
 

@@ -13,7 +13,7 @@ package final class VGA: DisplayAdapter, StatefulDevice {
     var registers: VGARegisters
     var vbe: BochsVBE
     var isBigEndian: Bool
-    /// What the monitor prefers, once a viewer gave it a size.
+    /// What the monitor prefers; states of before it had a viewer's size have none.
     var monitor: EDID.Mode?
   }
 

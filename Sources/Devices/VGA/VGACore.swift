@@ -13,8 +13,8 @@ final class VGACore {
   private let surface: RenderedSurface
   private let clock: any DeviceClock
 
+  /// What the monitor says of itself.
   private(set) var edid: EDID
-  private var monitor: EDID.Mode?
 
   private var text = TextRenderer()
   private var graphics = GraphicsRenderer()
@@ -38,21 +38,20 @@ final class VGACore {
     registers = state?.registers ?? VGARegisters()
     vbe = state?.vbe ?? BochsVBE()
     isBigEndian = state?.isBigEndian ?? false
-    monitor = state?.monitor
-    edid = monitor.map { EDID(preferred: $0) } ?? EDID()
+    edid = state?.monitor.map { EDID(preferred: $0) } ?? EDID()
     // A state from elsewhere may claim what this much memory does not allow.
     if vbe.isEnabled { vbe.makeValid(videoMemorySize: memory.count) }
   }
 
   func saveState(pci: PCIFunction.State) -> VGA.State {
     VGA.State(
-      pci: pci, registers: registers, vbe: vbe, isBigEndian: isBigEndian, monitor: monitor)
+      pci: pci, registers: registers, vbe: vbe, isBigEndian: isBigEndian,
+      monitor: edid.preferred)
   }
 
   func resizeMonitor(_ width: Int, _ height: Int) {
-    let mode = EDID.Mode(width: width, height: height).fitting(bytes: memory.count / 2)
-    monitor = mode
-    edid = EDID(preferred: mode)
+    edid = EDID(
+      preferred: .init(width: width, height: height).fitting(bytes: memory.count / 2))
   }
 
   func reset() {

@@ -80,10 +80,9 @@ final class MemoryCopying {
   func settle() throws {
     // A machine that is being suspended stands already.
     if workingSet != nil { try copyMost() }
-    // Also where there is no need now: there may be at the instant.
-    if behind == nil { beginProtecting() }
     try takeChanges()
     guard pages.count > few else { return }
+    if behind == nil { beginProtecting() }
     guard let behind else { return try copyWithStops() }
     for _ in 0..<Self.mostProtectingTurns {
       guard machine.status != .ended else { throw Machine.isOver }

@@ -154,7 +154,9 @@ struct SnapshotSaving {
       }
       rest.pause = MonotonicClock.now - start
       if isTaken { return rest }
+      // It wrote much of a sudden, which is seen to before the next attempt.
       try memory.letGuestRun(since: start)
+      try memory.settle()
     }
   }
 

@@ -70,21 +70,23 @@ struct SnapshotMaking: Sendable {
     return record
   }
 
-  /// The desktop's disk. One that is gone is not passed over: what was kept would lack it.
-  private func layers() throws -> DiskLayers {
+  /// The disk of a desktop whose memory is kept. One that is gone is not passed over: what was
+  /// kept would lack it.
+  private func layersBesideMemory() throws -> DiskLayers {
     let disks = try DiskLayers(in: directory.state)
     guard disks.top != nil || request.shape.kind != .disk else {
       throw BrokerError(
         .storage,
         "the disk of desktop '\(directory.desktop)' is gone from \(directory.state): put it back, "
-          + "or reset the desktop")
+          + "or give the desktop up with 'carrel desktop delete \(directory.desktop)' and restore "
+          + "a backup of it")
     }
     return disks
   }
 
   private func takeResting() throws -> SnapshotRecord {
-    let disks = try layers()
     let hasMemory = isBackup && directory.isSuspended
+    let disks = try hasMemory ? layersBesideMemory() : DiskLayers(in: directory.state)
     guard disks.top != nil || hasMemory else {
       throw BrokerError(
         .conflict,
@@ -106,7 +108,7 @@ struct SnapshotMaking: Sendable {
 
   private func takeRunning() throws -> SnapshotRecord {
     if !isBackup { shorten() }
-    let disks = try layers()
+    let disks = try layersBesideMemory()
     let base = isWhole ? nil : shelf.nextBase(forBackup: isBackup)
     let quiesces = request.quiesces && disks.top != nil && quiescing.isPossible
     let isQuiesced = try save(

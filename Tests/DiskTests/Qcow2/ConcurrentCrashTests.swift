@@ -88,13 +88,6 @@ struct ConcurrentCrashTests {
     CrashTests.Setting(clusterSize: 4096, version: 2), CrashTests.Setting(clusterSize: 65536),
   ]
 
-  private func options(_ setting: CrashTests.Setting) -> Qcow2Options {
-    Qcow2Options(
-      byteCount: UInt64(Self.sectors * 512), clusterSize: setting.clusterSize,
-      version: setting.version, refcountBits: setting.refcountBits,
-      hasLazyRefcounts: setting.isLazy)
-  }
-
   @Test(
     "wherever power goes, the image opens clean and has all that was flushed",
     arguments: settings, 0..<3 as Range<UInt64>)
@@ -105,7 +98,7 @@ struct ConcurrentCrashTests {
       // Others' turn, often in the midst of something.
       if turns.change({ Bool.random(using: &$0) }) { sched_yield() }
     })
-    try Qcow2Image.format(storage, options(setting), path: "image")
+    try Qcow2Image.format(storage, setting.options(sectors: Self.sectors), path: "image")
     storage.restart()
     let start = storage.contents
     let requests = Requests()

@@ -102,6 +102,13 @@ struct CrashTests {
     var baseSectors: Int?
     var snapshot = false
 
+    /// Of an image with so many sectors.
+    func options(sectors: Int) -> Qcow2Options {
+      Qcow2Options(
+        byteCount: UInt64(sectors * 512), clusterSize: clusterSize, version: version,
+        refcountBits: refcountBits, hasLazyRefcounts: isLazy)
+    }
+
     var testDescription: String {
       "clusters of \(clusterSize), version \(version), \(refcountBits) bits"
         + (isLazy ? ", lazy" : "") + (baseSectors.map { ", base of \($0) sectors" } ?? "")
@@ -119,13 +126,6 @@ struct CrashTests {
 
   private static let sectors = 320
 
-  private func options(_ setting: Setting) -> Qcow2Options {
-    Qcow2Options(
-      byteCount: UInt64(Self.sectors * 512), clusterSize: setting.clusterSize,
-      version: setting.version, refcountBits: setting.refcountBits,
-      hasLazyRefcounts: setting.isLazy)
-  }
-
   @Test(
     "wherever power goes, the image opens clean and has all that was flushed",
     arguments: settings, 0..<3)
@@ -133,7 +133,7 @@ struct CrashTests {
     var generator = SeededGenerator(seed: seed + 11)
     let base = setting.baseSectors.map { StampedLayer(sectors: $0) }
     let storage = RecordingStorage()
-    try Qcow2Image.format(storage, options(setting), path: "image")
+    try Qcow2Image.format(storage, setting.options(sectors: Self.sectors), path: "image")
     storage.restart()
     let start = storage.contents
     let events = try record(
@@ -265,7 +265,7 @@ struct CrashTests {
     let base = setting.baseSectors.map { StampedLayer(sectors: $0) }
     for budget in stride(from: 0, to: 60, by: 3) {
       let storage = RecordingStorage()
-      try Qcow2Image.format(storage, options(setting), path: "image")
+      try Qcow2Image.format(storage, setting.options(sectors: Self.sectors), path: "image")
       let image = try Qcow2Image(
         path: "image", storage: storage, isReadOnly: false, backing: base)
       storage.fail(after: budget)
