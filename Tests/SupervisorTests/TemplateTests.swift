@@ -287,6 +287,40 @@ struct TemplateTests {
     #expect(try parent(of: "office-1", running) == getpid(), "it boots all the same")
   }
 
+  @Test("one whose machine is killed while it is taken fails, and the one before serves on")
+  func killed() async throws {
+    let running = try RunningSupervisor()
+    try running.directory.write(SmallGuest.dirtying(memoryMiB: 192), to: "guest.elf")
+    let request = try request(1, in: running, memoryMiB: 192)
+    #expect(try await make(request, running).state == .ready)
+    let draft = running.settings.stateDirectory + "/templates/office@2.new"
+    let killing = Task {
+      while true {
+        // As soon as some of its memory is in the file.
+        let files = (try? FileManager.default.contentsOfDirectory(atPath: draft)) ?? []
+        if let file = files.first(where: { $0.hasSuffix(".snapshot.new") }),
+          let stored = try? FileDescriptor.open("\(draft)/\(file)").storedBytes,
+          stored > 16 << 20
+        {
+          return try running.process(of: "office-0").send(.kill)
+        }
+        try await Task.sleep(for: .milliseconds(1))
+      }
+    }
+    let second = try await make(request, running)
+    try await killing.value
+    guard case .failed = second.state, second.generation == 2 else {
+      Issue.record("it did not fail: \(second)")
+      return
+    }
+    #expect(!Files.exists(draft))
+    #expect(!Files.exists(running.settings.stateDirectory + "/desktops/office-0"))
+    try await running.supervisor.start(request)
+    #expect(try parent(of: "office-1", running) != getpid(), "it is a clone")
+    #expect(try await running.supervisor.templates().first?.clones == [request.desktop])
+    try await running.supervisor.discard(request.desktop)
+  }
+
   /// The file with the memory of the first generation.
   private func memory(_ running: RunningSupervisor) throws -> String {
     let directory = running.settings.stateDirectory + "/templates/office@1"
