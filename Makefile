@@ -54,7 +54,7 @@ bench: build ## measure against QEMU and floors; prints ratios
 fuzz: deps ## run each fuzz target for FUZZ_SECONDS (60)
 	@.ci/fuzz
 
-soak: deps desktop ## a thousand random snapshots, returns, suspensions and backups of each guest, disks checked each time
+soak: deps desktop guest-linux ## a thousand random snapshots, returns, suspensions and backups of each guest, disks checked each time
 	@CARREL_SOAK_CYCLES=$${CARREL_SOAK_CYCLES:-1000} swift test --disable-xctest --filter SoakTests
 
 guest-linux: ## build the small Linux that guests are tested with (about 10 minutes, once)
