@@ -65,10 +65,5 @@ extension KernelLog {
       "a processor was stopped that no interrupt of that number had come to yet",
       "IRQ fixup: irq # move in progress, old vector #")
     + KnownLine.sometimes(
-      "the debug variant's lockdep says that it is there, and what room it has",
-      "Lock dependency validator: Copyright *", "*... MAX_LOCK*", "*... CLASSHASH_SIZE:*",
-      "*... CHAINHASH_SIZE:*", "*memory used by lock dependency info: # kB",
-      "*memory used for stack traces: # kB", "*per task-struct memory footprint: # bytes")
-    + KnownLine.sometimes(
       "said of a processor that is stopped", "kvm-guest: disable async PF for cpu #")
 }

@@ -97,7 +97,7 @@ enum KernelLog {
     if seen.withLock({ $0.contains(line) }) { return true }
     let text = Array(line.text.utf8)
     let isKnown =
-      troubles.contains { $0.matches(text) }
+      allTroubles.contains { $0.matches(text) }
       || !line.tellsOfTrouble && news.contains { group in group.contains { $0.matches(text) } }
     if isKnown { seen.change { _ = $0.insert(line) } }
     return isKnown
@@ -106,9 +106,10 @@ enum KernelLog {
   /// By subsystem.
   private static let news = [
     start, memory, processors, firmware, buses, input, graphics, storage, network, sound, virtio,
-    manyProcessors,
+    manyProcessors, debugging,
   ]
-  static let all = news.joined() + troubles
+  private static let allTroubles = troubles + debuggingTroubles
+  static let all = news.joined() + allTroubles
 }
 
 extension SmallLinux {
@@ -125,14 +126,6 @@ extension SmallLinux {
   /// Lines of its kernel's log that nobody expects.
   func unknownLines() throws -> [String] {
     try log().filter { !KernelLog.knows($0) }.map { "<\($0.level)>\($0.text)" }
-  }
-
-  /// Fails the test for each line that tells of trouble and is not known: a kernel that
-  /// checks its drivers says what it does, too, step by step.
-  func expectNoTrouble(sourceLocation: SourceLocation = #_sourceLocation) throws {
-    for line in try log() where line.tellsOfTrouble && !KernelLog.knows(line) {
-      Issue.record("<\(line.level)>\(line.text)", sourceLocation: sourceLocation)
-    }
   }
 
   /// Fails the test for each line of the kernel's log that is not as it should be.
