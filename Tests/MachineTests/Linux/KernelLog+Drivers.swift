@@ -46,6 +46,9 @@ extension KernelLog {
       "[drm] number of cap sets: 0",
       "[drm] Initialized virtio_gpu 0.1.0 0 for * on minor 0",
       "virtio-pci 0000:00:02.0: [drm] fb0: virtio_gpudrmfb frame buffer device")
+    + KnownLine.sometimes(
+      "a test takes the console, or its driver, from the screen",
+      "Console: switching to colour dummy device 80x25")
 
   static let storage =
     KnownLine.always(
