@@ -19,7 +19,8 @@ extension KernelLog {
       "pci_bus 0000:00: fixups for bus",
       "pci_bus 0000:00: bus scan returning with max=00",
       "pci 0000:00:#.#: BAR #: reserving [mem #-# flags #] (d=#, p=#)",
-      "pci 0000:00:#.#: BAR #: reserving [io  #-# flags #] (d=#, p=#)")
+      "pci 0000:00:#.#: BAR #: reserving [io  #-# flags #] (d=#, p=#)",
+      "pci 0000:00:01.1: BAR #: reserving [io  # flags #] (d=#, p=#)")
     + KnownLine.sometimes(
       "PCI_DEBUG tells what drivers have done to their devices' command registers",
       "virtio-pci 0000:00:#.#: enabling bus mastering",
@@ -42,9 +43,6 @@ extension KernelLog {
       "DMA_API_DEBUG says that it is there, and what room it has",
       "DMA-API: preallocated # debug entries",
       "DMA-API: debugging enabled by kernel config")
-    + KnownLine.sometimes(
-      "PCI_DEBUG tells of a step at no level",
-      "PCI: Allocating resources")
     + KnownLine.sometimes(
       "an x86 kernel asks ACPI for a device's interrupt when its driver enables it",
       "virtio-pci 0000:00:#.#: runtime IRQ mapping not provided by arch",

@@ -53,6 +53,10 @@ struct SmallLinuxTests {
     #expect(KernelLine("<6>usb: it is not there")?.tellsOfTrouble == true)
     #expect(KernelLine("<3>usb: good morning")?.tellsOfTrouble == true)
     #expect(KernelLine("<6>usb: good morning")?.tellsOfTrouble == false)
+    // Of IDE's second registers, a port each.
+    let port = KernelLine(
+      "<7>pci 0000:00:01.1: BAR 3: reserving [io  0x0376 flags 0x110] (d=0, p=0)")
+    #expect(port.map(KernelLog.knows) == true)
     // What tells of trouble is not known by what is no reason for that.
     let news = KernelLine("<6>Unpacking initramfs...")
     #expect(news.map(KernelLog.knows) == true)
