@@ -17,6 +17,7 @@ package enum InputFuzzing {
   @discardableResult
   package static func run(_ program: [UInt8]) -> Outcome {
     let bench = Bench()
+    defer { bench.dismantle() }
     var outcome = Outcome()
     var rest = program[...]
     func next() -> UInt8 { rest.popFirst() ?? 0 }
@@ -68,6 +69,9 @@ package enum InputFuzzing {
       backdoor = VMwareBackdoor(
         processor: self, nudge: { [weak self] in self?.nudge() }, state: nil)
     }
+
+    /// The pointer holds on to who reads registers for it.
+    func dismantle() { backdoor = nil }
 
     private func nudge() { controller.nudgeMouse() }
 
