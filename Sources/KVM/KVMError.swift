@@ -61,6 +61,7 @@ public struct KVMCapability: Hashable, Sendable {
   public static let extendedCPUID = KVMCapability(KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID")
   public static let maximumVCPUs = KVMCapability(KVM_CAP_MAX_VCPUS, "KVM_CAP_MAX_VCPUS")
   public static let coalescedMMIO = KVMCapability(KVM_CAP_COALESCED_MMIO, "KVM_CAP_COALESCED_MMIO")
+  public static let coalescedPorts = KVMCapability(KVM_CAP_COALESCED_PIO, "KVM_CAP_COALESCED_PIO")
   public static let irqRouting = KVMCapability(KVM_CAP_IRQ_ROUTING, "KVM_CAP_IRQ_ROUTING")
   public static let irqFD = KVMCapability(KVM_CAP_IRQFD, "KVM_CAP_IRQFD")
   public static let pit2 = KVMCapability(KVM_CAP_PIT2, "KVM_CAP_PIT2")

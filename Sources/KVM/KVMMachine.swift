@@ -9,11 +9,13 @@ public final class KVMMachine: Sendable {
   let descriptor: FileDescriptor
   /// Where the ring of coalesced writes lies in a run page, in pages; 0: nowhere.
   let coalescedPage: Int
+  public let canCoalescePortWrites: Bool
 
   init(system: KVMSystem, descriptor: FileDescriptor) {
     self.system = system
     self.descriptor = descriptor
     coalescedPage = system.value(of: .coalescedMMIO)
+    canCoalescePortWrites = coalescedPage > 0 && system.value(of: .coalescedPorts) > 0
   }
 
   public struct MemoryFlags: OptionSet, Sendable {
@@ -158,18 +160,35 @@ public final class KVMMachine: Sendable {
 
   public var canCoalesceWrites: Bool { coalescedPage > 0 }
 
-  /// Lets writes to a range pile up in the vCPU's ring instead of exiting each.
-  public func coalesceWrites(at address: UInt64, size: UInt32) throws(KVMError) {
+  /// Addresses whose writes need not exit each.
+  public struct CoalescedZone: Hashable, Sendable {
+    let address: UInt64
+    let size: UInt32
+    let isPorts: Bool
+
+    public static func memory(_ address: UInt64, size: UInt32) -> CoalescedZone {
+      CoalescedZone(address: address, size: size, isPorts: false)
+    }
+
+    public static func ports(_ first: UInt16, size: UInt16) -> CoalescedZone {
+      CoalescedZone(address: UInt64(first), size: UInt32(size), isPorts: true)
+    }
+
+    var name: String { "\(isPorts ? "port" : "address") 0x\(String(address, radix: 16))" }
+  }
+
+  /// Lets writes to a zone pile up in the machine's ring instead of exiting each.
+  public func coalesceWrites(_ zone: CoalescedZone) throws(KVMError) {
     try checked(
-      ckvm_register_coalesced(descriptor.raw, address, size, 0),
-      "coalesce writes at 0x\(String(address, radix: 16))")
+      ckvm_register_coalesced(descriptor.raw, zone.address, zone.size, zone.isPorts ? 1 : 0),
+      "coalesce writes at \(zone.name)")
   }
 
   /// Takes that back. What has piled up stays to be drained.
-  public func stopCoalescingWrites(at address: UInt64, size: UInt32) throws(KVMError) {
+  public func stopCoalescingWrites(_ zone: CoalescedZone) throws(KVMError) {
     try checked(
-      ckvm_unregister_coalesced(descriptor.raw, address, size, 0),
-      "stop coalescing writes at 0x\(String(address, radix: 16))")
+      ckvm_unregister_coalesced(descriptor.raw, zone.address, zone.size, zone.isPorts ? 1 : 0),
+      "stop coalescing writes at \(zone.name)")
   }
 
   /// Whether failed emulation at CPL 3 exits, too, instead of `#UD` in the guest.

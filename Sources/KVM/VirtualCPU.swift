@@ -156,7 +156,7 @@ public final class VirtualCPU {
 
   /// Calls `body` for each write that the kernel let pile up, oldest first.
   public func drainCoalescedWrites(
-    _ body: (_ address: UInt64, _ width: Int, _ value: UInt64) -> Void
+    _ body: (_ address: UInt64, _ isPort: Bool, _ width: Int, _ value: UInt64) -> Void
   ) {
     let page = UInt32(machine.coalescedPage)
     guard page > 0 else { return }
@@ -165,7 +165,7 @@ public final class VirtualCPU {
     var value: UInt64 = 0
     var isPort: Int32 = 0
     while ckvm_take_coalesced(shared, page, &address, &length, &value, &isPort) != 0 {
-      if isPort == 0 { body(address, Int(length), value) }
+      body(address, isPort != 0, Int(length), value)
     }
   }
 

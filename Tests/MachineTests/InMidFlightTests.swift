@@ -130,6 +130,29 @@ struct InMidFlightTests {
     #expect(rest == [0xF0, 0x1C, 0x32, 0xF0, 0x32], "and the next key follows")
   }
 
+  @Test("writes to ports that wait in KVM are in what is saved")
+  func pileOfWrites() throws {
+    var program = GuestProgram()
+    program.waitForSerial()
+    // So often that the port is told to KVM.
+    for _ in 0..<100 { program.outByte(0x70, 0x50) }
+    program.send("w")
+    program.outByte(0x70, 0x51)
+    program.emit(0xB9)  // mov ecx, turns: the machine is saved meanwhile
+    program.emit(word: 2_000_000)
+    program.emit(0x49, 0x75, 0xFD)  // dec ecx; jnz
+    program.outByte(0x71, 0x5A)
+    program.waitForSerial()
+    for index: UInt8 in [0x50, 0x51] {
+      program.outByte(0x70, index)
+      program.emit(0xE4, 0x71)  // in al, 71h
+      program.sendAL()
+    }
+    program.powerOff()
+    let rest = try carry(program, saying: Array("w".utf8), then: 2)
+    #expect(rest == [0, 0x5A])
+  }
+
   @Test("an interrupt of the real-time clock that was pending is pending again")
   func clockInterrupt() throws {
     var program = GuestProgram()

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// A host that protects no memory from writes has guests that write fast stand instead.
-private let protectsMemory =
+let protectsMemory =
   (try? WriteProtection(MemoryMapping(anonymous: 4096), isPrivate: true)) != nil
 
 /// A guest that writes rounds of numbers to its pages faster than they can be copied, or in
@@ -21,9 +21,9 @@ private struct WritingGuest {
   let serial: String
 
   init() throws {
-    var program = GuestProgram(CGUEST_WRITING)
-    program.set(word: UInt32(Self.pages), at: 4)
-    guest = try TestGuest(program) { configuration, _ in configuration.memory = 64 << 20 }
+    guest = try TestGuest(.writing(pages: Self.pages)) { configuration, _ in
+      configuration.memory = 64 << 20
+    }
     machine = guest.machine
     serial = "serial"
     try machine.resume()
@@ -94,7 +94,14 @@ private struct WritingGuest {
 }
 
 extension GuestProgram {
-  fileprivate mutating func set(word value: UInt32, at place: Int) {
+  /// Writes rounds of numbers to so many pages; see WritingGuest.S.
+  static func writing(pages: Int) -> GuestProgram {
+    var program = GuestProgram(CGUEST_WRITING)
+    program.set(word: UInt32(pages), at: 4)
+    return program
+  }
+
+  private mutating func set(word value: UInt32, at place: Int) {
     var program = GuestProgram()
     for (index, byte) in bytes.enumerated() {
       let isInWord = (place..<place + 4).contains(index)

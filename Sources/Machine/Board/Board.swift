@@ -54,7 +54,8 @@ final class Board {
   private var parts: [BoardPart] = []
   /// Since somebody saved the machine.
   var changes: MemoryChanges?
-  private var coalescesWindowWrites = false
+  private var coalescesDisplayWrites = false
+  private var portCoalescing: PortCoalescing
   /// What never changes: states of vCPUs and kernel devices at power-on.
   private let powerOn: PowerOnState
 
@@ -81,6 +82,7 @@ final class Board {
     // Memory, interrupt controllers and processors.
     system = core.system
     kvm = core.kvm
+    portCoalescing = PortCoalescing(core.kvm)
     memory = core.memory
     addresses = core.addresses
     videoMemory = core.videoMemory
@@ -262,7 +264,7 @@ final class Board {
     if let flash { parts.append(BoardPart("flash", flash)) }
     cdrom?.onTrayMove = { [control] in control.onTrayMove() }
     parts += virtio.parts + (usb?.parts ?? [])
-    try coalesceWindowWrites(true)
+    try coalesceDisplayWrites(true)
   }
 
   deinit {
@@ -335,23 +337,31 @@ final class Board {
   /// The names of the devices that are saved.
   var deviceNames: Set<String> { Set(parts.map(\.name)) }
 
-  /// Whether writes to the legacy video window may pile up in KVM until somebody
-  /// looks, rather than leave guest mode one by one. They may from the start.
-  func coalesceWindowWrites(_ on: Bool) throws(KVMError) {
-    guard kvm.canCoalesceWrites, on != coalescesWindowWrites else { return }
-    let (start, size) = (PhysicalMap.legacyVideo, UInt32(PhysicalMap.legacyVideoSize))
+  /// Whether writes to the legacy video window and VGA registers may pile up in KVM until
+  /// somebody looks, rather than leave guest mode one by one. They may from the start.
+  func coalesceDisplayWrites(_ on: Bool) throws(KVMError) {
+    guard kvm.canCoalesceWrites, on != coalescesDisplayWrites else { return }
+    let window = KVMMachine.CoalescedZone.memory(
+      PhysicalMap.legacyVideo, size: UInt32(PhysicalMap.legacyVideoSize))
     if on {
-      try kvm.coalesceWrites(at: start, size: size)
+      try kvm.coalesceWrites(window)
     } else {
-      try kvm.stopCoalescingWrites(at: start, size: size)
+      try portCoalescing.stopForDisplay()
+      try kvm.stopCoalescingWrites(window)
     }
-    coalescesWindowWrites = on
+    coalescesDisplayWrites = on
+  }
+
+  /// A write to a port that left guest mode.
+  func notePortWrite(_ port: UInt16) {
+    portCoalescing.note(port, includesDisplay: coalescesDisplayWrites)
   }
 
   /// Carries out writes that KVM let pile up.
   func drainCoalescedWrites(of cpu: VirtualCPU) {
-    cpu.drainCoalescedWrites { address, width, value in
-      addresses.memory.write(address: address, width: width, value: value)
+    cpu.drainCoalescedWrites { address, isPort, width, value in
+      (isPort ? addresses.ports : addresses.memory)
+        .write(address: address, width: width, value: value)
     }
   }
 

@@ -49,12 +49,12 @@ final class RestingScreen {
 
   private func watch(_ scanout: Scanout) -> Bool {
     do {
-      try board.coalesceWindowWrites(false)
+      try board.coalesceDisplayWrites(false)
       // What had piled up is drawn while nothing is protected.
       board.drainCoalescedWrites()
       try writes.arm(scanout.offset..<scanout.offset + scanout.stride * scanout.height)
     } catch {
-      try? board.coalesceWindowWrites(true)
+      try? board.coalesceDisplayWrites(true)
       return false
     }
     return true
@@ -78,7 +78,7 @@ final class RestingScreen {
     adapter.onNextAccess = nil
     resting.store(false, ordering: .relaxed)
     // Only now that nobody writes is stopped: KVM waits for vCPUs here.
-    try? board.coalesceWindowWrites(true)
+    try? board.coalesceDisplayWrites(true)
     return accesses.drain()
   }
 }

@@ -77,6 +77,7 @@ final class Processor {
       accessIsPending = true
       board.callingProcessor.cpu = cpu
       access(board.addresses.ports, UInt64(port), width, count, isWrite, data)
+      if isWrite { board.notePortWrite(port) }
       board.callingProcessor.cpu = nil
     case .memory(let address, let isWrite, let data):
       accessIsPending = true
