@@ -12,6 +12,25 @@ extension KernelLog {
     + KnownLine.sometimes(
       "KVM's HWCR of AMD processors has no TscFreqSel",
       "[Firmware Bug]: TSC doesn't count with P0 frequency!")
+    + KnownLine.sometimes(
+      "what the host's processor is open to, and only the host can tell, or mend",
+      "GDS: Unknown: Dependent on hypervisor status",
+      "MMIO Stale Data: Unknown: No mitigations",
+      "Speculative Return Stack Overflow: Vulnerable, no microcode",
+      "Speculative Return Stack Overflow: IBPB-extending microcode not applied!",
+      "Speculative Return Stack Overflow: WARNING: See https://kernel.org/doc/*",
+      "SRBDS: Unknown: Dependent on hypervisor status",
+      "AMD Zen1 DIV0 bug detected. Disable SMT for full protection.",
+      "AMD Zen1 FPDSS bug detected, enabling mitigation.",
+      "BIOS may not properly restore RDRAND after suspend, *")
+    + KnownLine.sometimes(
+      "what it does with locks across lines, where the host's processor tells of them",
+      "x86/split lock detection: \\#AC: crashing the kernel on kernel split_locks and warning on"
+        + " user-space split_locks",
+      "x86/split lock detection: \\#DB: warning on user-space bus_locks",
+      "x86/split lock detection: disabled")
+    + KnownLine.sometimes(
+      "a processor of one thread", "CPU0: Hyper-Threading is disabled")
     + KnownLine.always(
       "KVM's clock told the rate",
       "Calibrating delay loop (skipped) preset value.. #.# BogoMIPS (lpj=#)")
