@@ -59,9 +59,9 @@ public final class Thread: Sendable {
     if !isJoined.withLock({ $0 }) { pthread_detach(handle) }
   }
 
-  /// Its number in the kernel; `nil` before it runs and after it ended.
+  /// Its number in the kernel, which it waits for until it runs; `nil` after it ended.
   public var kernelIdentifier: Int32? {
-    start.identifier.withLock { $0 == 0 ? nil : $0 }
+    start.identifier.wait(until: { $0 != 0 }) { $0 > 0 ? $0 : nil }
   }
 
   /// Interrupts whatever system call it is in, when `signal` was made
@@ -79,6 +79,7 @@ public final class Thread: Sendable {
 
   private final class Start: Sendable {
     let task = Guarded<Task?>(nil)
+    /// 0 before it runs, -1 after it ended.
     let identifier = Guarded<Int32>(0)
 
     func run() {
@@ -86,14 +87,14 @@ public final class Thread: Sendable {
       Guarded(0).change { $0 += 1 }
       let task = task.wait(until: { $0 != nil }) { $0.take() }
       guard let task else { return }
-      identifier.withLock { $0 = clinux_thread_id() }
       _ = clinux_set_thread_name(task.name)
+      identifier.change { $0 = clinux_thread_id() }
       task.body()
-      identifier.withLock { $0 = 0 }
+      identifier.change { $0 = -1 }
     }
 
     func whileRunning(_ action: (Int32) -> Void) {
-      identifier.withLock { if $0 != 0 { action($0) } }
+      identifier.withLock { if $0 > 0 { action($0) } }
     }
   }
 }
