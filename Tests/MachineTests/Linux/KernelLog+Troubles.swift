@@ -79,7 +79,7 @@ extension KernelLog {
       "* drm_plane_enable_fb_damage_clips() not called")
     + KnownLine.sometimes(
       "the next processor that is started, whose line was taken for a new one of no level",
-      " \\##")
+      " \\##", "  \\##")
     + KnownLine.sometimes(
       "a processor was stopped that no interrupt of that number had come to yet",
       "IRQ fixup: irq # move in progress, old vector #")

@@ -15,31 +15,35 @@ struct ManyProcessorsLinuxTests {
   /// Their numbers, as a shell's words.
   private static let each = (0..<count).map(String.init).joined(separator: " ")
 
-  @Test("all are there and at work, cores of one package, as they were configured")
-  func topology() throws {
-    let linux = try SmallLinux.with(processors: Self.count)
-    #expect(try linux.run("cat /sys/devices/system/cpu/online") == "0-\(Self.count - 1)\n")
+  @Test(
+    "all are there and at work, cores of one package, as they were configured",
+    arguments: [count, 16])
+  func topology(count: Int) throws {
+    let linux = try SmallLinux.with(processors: count)
+    #expect(try linux.run("cat /sys/devices/system/cpu/online") == "0-\(count - 1)\n")
     let information = try linux.run("cat /proc/cpuinfo")
     func values(_ key: String) -> [String] {
       information.split(separator: "\n").filter { $0.hasPrefix("\(key)\t") }
         .map { String($0.drop { $0 != ":" }.dropFirst(2)) }
     }
-    let numbers = (0..<Self.count).map(String.init)
+    let numbers = (0..<count).map(String.init)
+    let words = numbers.joined(separator: " ")
     for key in ["processor", "core id", "apicid", "initial apicid"] {
       #expect(values(key) == numbers, "\(key)")
     }
     #expect(values("physical id") == numbers.map { _ in "0" })
     for key in ["siblings", "cpu cores"] {
-      #expect(values(key) == numbers.map { _ in "\(Self.count)" }, "\(key)")
+      #expect(values(key) == numbers.map { _ in "\(count)" }, "\(key)")
     }
     let shared = try linux.run(
-      "cd /sys/devices/system/cpu; cat cpu*/topology/thread_siblings_list; cd /")
+      "cd /sys/devices/system/cpu; cat cpu*/topology/thread_siblings_list | sort -n; cd /")
     #expect(shared.split(separator: "\n").map(String.init) == numbers)
     // Each carries out what is bound to it, all at once.
     let places = try linux.run(
-      "for c in \(Self.each); do taskset $((1 << c)) sh -c"
+      "for c in \(words); do taskset $(printf %x $((1 << c))) sh -c"
         + " 'i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done;"
-        + " cut -d\" \" -f39 /proc/self/stat >/tmp/ran'$c & done; wait; cat /tmp/ran?")
+        + " cut -d\" \" -f39 /proc/self/stat >/tmp/ran'$c & done; wait;"
+        + " for c in \(words); do cat /tmp/ran$c; done")
     #expect(places.split(separator: "\n").map(String.init) == numbers)
     try linux.expectKnownLog()
   }
