@@ -31,7 +31,7 @@ final class DiskWorkers: @unchecked Sendable {
   private static let mostThreads = 4
   /// Requests, and bytes, of a run. To have the device lock once more costs more than they do.
   private static let longestRun = 16
-  private static let mostInRun = 128 << 10
+  private static let mostInRun = 512 << 10
 
   private let deviceLock: DeviceLock
   private let lock = Lock()
