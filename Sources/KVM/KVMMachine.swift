@@ -9,13 +9,11 @@ public final class KVMMachine: Sendable {
   let descriptor: FileDescriptor
   /// Where the ring of coalesced writes lies in a run page, in pages; 0: nowhere.
   let coalescedPage: Int
-  public let canCoalescePortWrites: Bool
 
   init(system: KVMSystem, descriptor: FileDescriptor) {
     self.system = system
     self.descriptor = descriptor
     coalescedPage = system.value(of: .coalescedMMIO)
-    canCoalescePortWrites = coalescedPage > 0 && system.value(of: .coalescedPorts) > 0
   }
 
   public struct MemoryFlags: OptionSet, Sendable {
@@ -159,6 +157,10 @@ public final class KVMMachine: Sendable {
   }
 
   public var canCoalesceWrites: Bool { coalescedPage > 0 }
+  /// Asks the kernel.
+  public var canCoalescePortWrites: Bool {
+    canCoalesceWrites && system.value(of: .coalescedPorts) > 0
+  }
 
   /// Addresses whose writes need not exit each.
   public struct CoalescedZone: Hashable, Sendable {

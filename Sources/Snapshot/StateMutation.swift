@@ -9,14 +9,22 @@ package enum StateMutation {
       case .structure(var fields) = archive, case .structure(var sections) = fields["sections"],
       let name = sections.keys.sorted().randomElement(using: &generator),
       case .bytes(let section) = sections[name],
-      let state = try? StateValue(serialized: section[...])
+      let changed = change(state: section, using: &generator)
     else { return nil }
-    var left = Int.random(in: 0..<state.count, using: &generator)
-    var place = name
-    let changed = state.changing(&left, &place, &generator)
-    sections[name] = .bytes(changed.serialized)
+    sections[name] = .bytes(changed.bytes)
     fields["sections"] = .structure(sections)
-    return (StateValue.structure(fields).serialized, place)
+    return (StateValue.structure(fields).serialized, name + changed.place)
+  }
+
+  /// The same with a single state.
+  package static func change(
+    state bytes: [UInt8], using generator: inout some RandomNumberGenerator
+  ) -> (bytes: [UInt8], place: String)? {
+    guard let state = try? StateValue(serialized: bytes[...]) else { return nil }
+    var left = Int.random(in: 0..<state.count, using: &generator)
+    var place = ""
+    let changed = state.changing(&left, &place, &generator)
+    return (changed.serialized, place)
   }
 }
 

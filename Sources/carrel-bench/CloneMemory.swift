@@ -82,14 +82,11 @@ private struct IdleMemory {
   }
 }
 
-/// KiB of a clone, from /proc/PID: pages of guest memory that it changed, and the proportional
-/// size of the rest with its threads' kernel stacks.
+/// KiB of a clone, from /proc/PID/smaps: pages of guest memory that it changed, and the
+/// proportional size of the rest.
 struct CloneMemory {
   private(set) var dirtied = 0.0
   private(set) var own = 0.0
-
-  /// THREAD_SIZE of Linux on x86-64, in KiB.
-  private static let kernelStack = 16.0
 
   /// - Parameter guest: names of what the guest's memory is, and KiB of what of it has none.
   init(
@@ -111,8 +108,6 @@ struct CloneMemory {
         own += value
       }
     }
-    let threads = try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(process)/task")
-    own += Double(threads?.count ?? 0) * Self.kernelStack
   }
 }
 

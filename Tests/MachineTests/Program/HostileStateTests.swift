@@ -6,8 +6,8 @@ import Snapshot
 import TestSupport
 import Testing
 
-/// Saved machines that are whole, but of which somebody changed what devices or processors
-/// were: an import from another site, say.
+/// Saved machines that are whole, but of which somebody changed what devices, processors
+/// or the configuration were: an import from another site, say.
 @Suite(
   "Machines that go on from states with bad intentions", .needsKVM, .serialized,
   .timeLimit(.minutes(60)))
@@ -119,11 +119,16 @@ struct HostileStateTests {
     let writer = try SnapshotWriter(
       path: directory.path("changed"), identifier: MachineUUID.random().bytes,
       base: whole.identifier, created: 1)
+    let part = Int.random(in: 0..<10, using: &generator) == 0 ? "machine" : "devices"
     var place = ""
     for name in whole.sectionNames {
       var bytes = try #require(whole.section(name))
-      if name == "devices" {
-        (bytes, place) = try #require(StateMutation.change(archive: bytes, using: &generator))
+      if name == part {
+        let change =
+          name == "devices"
+          ? StateMutation.change(archive: bytes, using: &generator)
+          : StateMutation.change(state: bytes, using: &generator)
+        (bytes, place) = try #require(change)
       }
       try writer.add(name, bytes)
     }
