@@ -84,6 +84,7 @@ struct CloneProcess {
     if let problem { return answer(.refused("\(problem)")) }
     let (process, startTime) = ProcessHandle.current
     answer(.started(process: process, startTime: startTime))
+    Thread.dismissPrepared()
   }
 
   private func answer(_ answer: CloneAnswer) {

@@ -15,6 +15,24 @@ struct ThreadTests {
     #expect(threads.allSatisfy { $0.kernelIdentifier == nil })
   }
 
+  @Test("those that were made ready and are not needed end")
+  func dismissed() throws {
+    func threads() throws -> Int {
+      let status = String(decoding: try Files.read("/proc/self/status"), as: UTF8.self)
+      let line = status.split(separator: "\n").first { $0.hasPrefix("Threads:") }
+      return Int(line?.split(separator: "\t").last ?? "") ?? 0
+    }
+    let before = try threads()
+    try Thread.prepare(100)
+    #expect(try threads() >= before + 100)
+    Thread.dismissPrepared()
+    let deadline = MonotonicClock.now + 60_000_000_000
+    while try threads() > before + 50, MonotonicClock.now < deadline {
+      _ = try Poller().wait(milliseconds: 10)
+    }
+    #expect(try threads() <= before + 50)
+  }
+
   @Test("those that nobody waits for leave nothing behind, before their end or after")
   func detached() throws {
     /// Mappings of this process: a thread's stack is two.
